@@ -1,0 +1,114 @@
+# Every task of the project. CI runs `make test` and nothing else. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := operator dataplane aicore
+ROOTS := operator:dataplane:aicore:protos
+export PYTHONPATH := $(ROOTS)
+CARGO := cargo
+NATIVE := dataplane/native
+PYTHON_DIRS := operator/auralink_operator dataplane/auralink_dataplane aicore/auralink_aicore tests hack benchmarks
+
+-include hack/cluster.mk
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z][a-z0-9_-]*:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 22
+
+# --- what a fresh machine needs ------------------------------------------------------------------------------
+.PHONY: preflight deps
+preflight: ## Say in one line what this machine lacks, and stop
+	@hack/preflight.sh
+
+deps: preflight $(VENV)/.installed $(VENV)/.native $(VENV)/.shim ## Install and build everything that tests need (no cluster)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@hack/apt.sh build
+	@echo "==> Python packages"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[operator,dataplane,aicore,dev]'
+	@touch $@
+
+$(VENV)/.native: $(VENV)/.installed $(shell find $(NATIVE) -type f -not -path '*/target/*' 2>/dev/null)
+	@hack/native-wheel.sh
+	@$(BIN)/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps build/wheels/auralink_native-*.whl
+	@touch $@
+
+$(VENV)/.shim: $(VENV)/.installed $(wildcard aicore/auralink_aicore/shim/*)
+	@echo "==> x264 shim"
+	@$(BIN)/python -m auralink_aicore.shim.build
+	@touch $@
+
+# --- generated files -----------------------------------------------------------------------------------------
+.PHONY: generate generate-check
+PROTOC = $(BIN)/python -m grpc_tools.protoc -Iauralink_pb=protos/auralink --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
+	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc $(foreach kind,python grpc_python mypy mypy_grpc,--$(kind)_out=$(1)) \
+	protos/auralink/aicore/v1/aicore.proto 2>/dev/null
+
+generate: $(VENV)/.installed ## Write the gRPC package and the CRDs anew
+	@$(call PROTOC,protos)
+	@$(BIN)/python -m auralink_operator.crdgen
+
+generate-check: $(VENV)/.installed
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; $(call PROTOC,"$$tmp"); \
+	  diff -r -x __pycache__ -x __init__.py -x py.typed "$$tmp/auralink_pb" protos/auralink_pb || { echo "protos/auralink_pb is not what the .proto says: make generate"; exit 1; }
+	@$(BIN)/python -m auralink_operator.crdgen --check
+
+# --- tests ---------------------------------------------------------------------------------------------------
+.PHONY: test lint lint-python lint-rust lint-chart unit integration e2e
+test: deps ## Everything: lint, unit, integration and end-to-end tests, from a fresh machine on
+	@hack/timed.sh lint $(MAKE) lint
+	@hack/timed.sh rust $(MAKE) test-rust
+	@hack/timed.sh unit+integration $(MAKE) coverage
+	@hack/timed.sh e2e $(MAKE) e2e
+
+lint: lint-python lint-rust generate-check lint-chart ## All linters
+
+lint-python: deps
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy $(wildcard $(PYTHON_DIRS))
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m mypy.stubtest auralink_native --allowlist $(NATIVE)/stubtest-allowlist.txt
+
+lint-rust:
+	@cd $(NATIVE) && $(CARGO) fmt --check && $(CARGO) clippy --quiet --locked --all-targets -- -D warnings
+
+lint-chart:
+	@"$$(hack/tools.sh path helm)" lint --strict charts/auralink
+
+.PHONY: test-rust coverage
+test-rust: ## Tests of the packet core
+	@cd $(NATIVE) && $(CARGO) test --quiet --locked --no-default-features
+
+unit: deps ## Unit tests (Python)
+	@$(BIN)/pytest tests/unit
+
+integration: deps cluster-tools ## Tests against real services: API server, AI Core, FFmpeg
+	@$(BIN)/pytest tests/integration
+
+coverage: deps cluster-tools ## Unit and integration tests with the coverage gate
+	@rm -f .coverage .coverage.*
+	@$(BIN)/pytest tests/unit tests/integration --cov --cov-report=
+	@$(BIN)/coverage combine --quiet 2>/dev/null || true
+	@$(BIN)/coverage report
+
+e2e: deps cluster images ## Promises to users, on the cluster
+	@$(BIN)/pytest tests/e2e
+
+# --- what users run ------------------------------------------------------------------------------------------
+.PHONY: demo bench
+demo: deps ## The main job, shown and measured: a bridge recompresses a live stream
+	@$(BIN)/python -m hack.demo $(DEMO_ARGS)
+
+bench: deps ## Measure the promised numbers and print the table
+	@$(BIN)/python -m benchmarks
+
+.PHONY: clean
+clean: ## Remove what was built here (not the caches, not the cluster)
+	@rm -rf build $(VENV) $(NATIVE)/target .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find $(SOURCES) protos tests hack benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
