@@ -1,0 +1,15 @@
+# Targets for the cluster and the images; included by the Makefile. `make help` lists them.
+.PHONY: cluster cluster-down cluster-status cluster-tools images
+
+cluster: ## Start a Kubernetes cluster (kind with Docker, else a node of this machine), or reuse the one that runs
+	@python3 -m hack.cluster up
+
+cluster-down: ## Remove the cluster and everything it left on the machine
+	@python3 -m hack.cluster down
+
+cluster-status: ## Say what of the cluster runs, and how to point kubectl at it
+	@python3 -m hack.cluster status
+
+cluster-tools: # API server, etcd and kubectl for tests that need no node
+	@hack/apt.sh cluster
+	@hack/tools.sh build kubernetes kubectl

@@ -1,0 +1,137 @@
+"""What a viewer would see: does a recording decode, and how far are its pictures from the original clip."""
+
+import contextlib
+import json
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import av
+
+from hack.lab.clip import Clip, SenderStream, ffmpeg
+
+_RTP_TICKS_PER_MS = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A strict decode of a whole file by FFmpeg."""
+
+    frames: int
+    exit_code: int
+    errors: tuple[str, ...]  # FFmpeg's error log, line by line
+
+    @property
+    def clean(self) -> bool:
+        return self.exit_code == 0 and not self.errors and self.frames > 0
+
+
+def decode_strictly(recording: Path) -> Decoded:
+    """FFmpeg stops at the first error (`-xerror`) and logs nothing but errors, corrupt references included."""
+    command = [
+        *(str(ffmpeg()), "-nostdin", "-v", "error", "-xerror", "-err_detect", "explode", "-i", str(recording)),
+        *("-map", "0:v:0", "-fps_mode", "passthrough", "-progress", "pipe:1", "-f", "null", "-"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    counts = [line.removeprefix("frame=") for line in done.stdout.splitlines() if line.startswith("frame=")]
+    errors = tuple(line for line in done.stderr.splitlines() if line.strip())
+    return Decoded(int(counts[-1]) if counts else 0, done.returncode, errors)
+
+
+def cut(recording: Path, seconds: float, out: Path) -> Path:
+    """The first `seconds` of a recording that is still being written, as a whole file: its torn end stays behind."""
+    command = [str(ffmpeg()), "-nostdin", "-y", "-v", "quiet", "-i", str(recording), "-map", "0", "-c", "copy"]
+    subprocess.run([*command, "-t", f"{seconds:.3f}", str(out)], check=True, timeout=120)
+    return out
+
+
+def picture_times(recording: Path, first_timestamp: int) -> list[int]:
+    """The RTP timestamp of every recorded picture, to the millisecond that the container keeps.
+
+    FFmpeg gives the first packet of a lone RTP stream time zero and counts from there.
+    """
+    with av.open(str(recording)) as container:
+        stream = container.streams.video[0]
+        times = [packet.pts for packet in container.demux(stream) if packet.size and packet.pts is not None]
+        scale = float(stream.time_base or 0) * 1000
+    return [first_timestamp + round((pts - times[0]) * scale) * _RTP_TICKS_PER_MS for pts in times]
+
+
+@dataclass(frozen=True, slots=True)
+class Vmaf:
+    mean: float
+    lowest: float
+    frames: int  # scored
+
+
+def vmaf_of_sender(sent: SenderStream) -> Vmaf:
+    """The sender's stream against its clip, picture by picture."""
+    return vmaf(sent.path, range(sent.clip.frames), sent.clip)
+
+
+def vmaf(recording: Path, pictures: Sequence[int | None], clip: Clip, subsample: int = 1) -> Vmaf:
+    """VMAF v0.6.1 of a recording against the clip. `pictures[i]` is the clip's picture that frame i should show; None
+    leaves frame i out. Every `subsample`-th frame is scored.
+
+    Both sides are decoded here and handed to libvmaf as raw pictures, so that nothing but the list decides what is
+    compared with what. It runs with low priority, for a live stream may be going on.
+    """
+    wanted = [picture for picture in pictures if picture is not None]
+    if not wanted:
+        raise ValueError(f"no picture of {recording} to score")
+    chosen = (picture for index, picture in enumerate(_decoded(recording)) if _at(pictures, index) is not None)
+    with tempfile.TemporaryDirectory() as work:
+        log = Path(work) / "vmaf.json"
+        sides = [(chosen, *os.pipe()), (_looped(clip.path, wanted), *os.pipe())]
+        raw = ("-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{clip.width}x{clip.height}", "-r", "25")
+        inputs = [word for _, reader, _ in sides for word in (*raw, "-i", f"pipe:{reader}")]
+        graph = f"[0:v][1:v]libvmaf=log_fmt=json:log_path={log}:n_threads=1:n_subsample={subsample}"
+        command = ["nice", "-n", "15", str(ffmpeg()), "-nostdin", "-v", "error", *inputs, "-filter_complex", graph]
+        readers = [reader for _, reader, _ in sides]
+        scorer = subprocess.Popen([*command, "-f", "null", "-"], pass_fds=readers, stderr=subprocess.PIPE, text=True)
+        for reader in readers:
+            os.close(reader)
+        writers = [threading.Thread(target=_feed, args=(source, os.fdopen(pipe, "wb"))) for source, _, pipe in sides]
+        for writer in writers:
+            writer.start()
+        _, errors = scorer.communicate(timeout=900)
+        for writer in writers:
+            writer.join()
+        if scorer.returncode != 0:
+            raise RuntimeError(f"FFmpeg could not score {recording}: {errors.strip()[-300:]}")
+        scores = [frame["metrics"]["vmaf"] for frame in json.loads(log.read_text())["frames"]]
+    return Vmaf(sum(scores) / len(scores), min(scores), len(scores))
+
+
+def _at(pictures: Sequence[int | None], index: int) -> int | None:
+    return pictures[index] if index < len(pictures) else None
+
+
+def _decoded(path: Path) -> Iterator[bytes]:
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            yield frame.to_ndarray(format="yuv420p").tobytes()
+
+
+def _looped(path: Path, wanted: Sequence[int]) -> Iterator[bytes]:
+    """The wanted pictures of a clip that plays over and over."""
+    remaining = iter(wanted)
+    goal = next(remaining, None)
+    while goal is not None:
+        for index, picture in enumerate(_decoded(path)):
+            if index == goal:
+                yield picture
+                goal = next(remaining, None)
+                if goal is None:
+                    return
+
+
+def _feed(source: Iterator[bytes], pipe: IO[bytes]) -> None:
+    with contextlib.suppress(BrokenPipeError), pipe:
+        for picture in source:
+            pipe.write(picture)
