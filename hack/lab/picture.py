@@ -53,7 +53,7 @@ def cut(recording: Path, seconds: float, out: Path) -> Path:
 def picture_times(recording: Path, first_timestamp: int) -> list[int]:
     """The RTP timestamp of every recorded picture, to the millisecond that the container keeps.
 
-    FFmpeg gives the first packet of a lone RTP stream time zero and counts from there.
+    FFmpeg gives the first packet of a lone RTP stream time zero and counts from there (`-copyts` keeps that zero).
     """
     with av.open(str(recording)) as container:
         stream = container.streams.video[0]
