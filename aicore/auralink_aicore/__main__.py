@@ -1,0 +1,111 @@
+"""Starts the AI Core: ``python -m auralink_aicore``. The only module that reads the environment and files."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from auralink_aicore.metrics import Metrics
+from auralink_aicore.server import AiCore, TlsFiles
+from auralink_aicore.settings import USAGE, Settings, SettingsError, from_env
+
+EX_CONFIG = 78
+_STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+
+
+class _JsonFormatter(logging.Formatter):
+    """One line per record; what was given as `extra` becomes fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line = {
+            "time": f"{stamp}.{record.msecs:03.0f}Z",
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **{name: value for name, value in record.__dict__.items() if name not in _STANDARD_FIELDS},
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def usable_cores() -> int:
+    """Cores this process may use: its affinity, cut by the container's quota where there is one (cgroup v2 or v1)."""
+    cores = len(os.sched_getaffinity(0))
+    root = Path("/sys/fs/cgroup")
+    try:
+        if (root / "cpu.max").exists():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text().strip()
+            period = (root / "cpu" / "cpu.cfs_period_us").read_text().strip()
+        if quota != "max" and int(quota) > 0:
+            cores = min(cores, max(int(quota) // int(period), 1))
+    except (OSError, ValueError):
+        pass  # no such file: no quota
+    return cores
+
+
+def read_tls(folder: Path) -> TlsFiles:
+    """The PEM files of AICORE_TLS_DIR. Raises SettingsError naming every one that is missing."""
+    problems: list[str] = []
+    contents: dict[str, bytes] = {}
+    for name in ("tls.crt", "tls.key"):
+        try:
+            contents[name] = (folder / name).read_bytes()
+        except OSError as error:
+            problems.append(f"AICORE_TLS_DIR: {folder / name}: {error.strerror}")
+    if problems:
+        raise SettingsError(problems)
+    ca = folder / "ca.crt"
+    return TlsFiles(contents["tls.crt"], contents["tls.key"], ca.read_bytes() if ca.exists() else None)
+
+
+async def run(settings: Settings, tls: TlsFiles | None) -> None:
+    """Serve until the first SIGTERM or SIGINT, drain; the second ends at once."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    serving = asyncio.current_task()
+
+    def on_signal() -> None:
+        if stop.is_set() and serving is not None:
+            serving.cancel()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    await AiCore(settings.workers, Metrics()).run(settings.listen, settings.http_port, tls, stop)
+
+
+def main() -> int:
+    """Returns the exit code: 78 for bad settings, 1 when serving failed."""
+    if sys.argv[1:]:
+        asked = sys.argv[1:] in (["--help"], ["-h"])
+        print(USAGE if asked else f"{USAGE}\nno arguments are taken, got: {' '.join(sys.argv[1:])}", end="")
+        return 0 if asked else EX_CONFIG
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    try:
+        settings = from_env(os.environ, usable_cores())
+        tls = read_tls(settings.tls_dir) if settings.tls_dir else None
+    except SettingsError as error:
+        for problem in error.problems:
+            logging.error("bad setting: %s", problem)
+        return EX_CONFIG
+    try:
+        asyncio.run(run(settings, tls))
+    except asyncio.CancelledError:
+        return 1
+    except (OSError, RuntimeError, TimeoutError) as error:
+        logging.error("cannot serve: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,255 @@
+"""As much of ITU-T H.264 as decides whether and how a stream is served; used by `codecs.h264`.
+
+Reads the sequence parameter set (7.3.2.1.1, E.1.1) and the first bits of a slice header (7.3.3). Also rewrites one
+thing: a parameter set that does not promise "no reordering" makes a decoder hold pictures back in case B pictures
+come (libavcodec's low_delay flag does not change that), so the decoder is given one that promises it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+NAL_SLICE = 1
+NAL_IDR = 5
+NAL_SPS = 7
+
+# Profiles whose parameter set carries chroma format and bit depth (7.3.2.1.1).
+_HIGH_PROFILES = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
+_EXTENDED_SAR = 255
+_SLICE_B = 1
+
+
+class BadBitstream(ValueError):
+    """The bytes are not what the standard says; the sender's fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sps:
+    """What we need of a sequence parameter set."""
+
+    profile: int  # profile_idc
+    constraints: int  # constraint_set0_flag is 0x80
+    level: int  # level_idc
+    chroma_format: int  # 1 is 4:2:0
+    bit_depth: int  # the larger of luma and chroma
+    width: int  # pixels after cropping
+    height: int
+    progressive: bool
+    reference_frames: int
+    reorder_frames: int | None  # None: the parameter set does not say
+    restriction_at: int  # bit in the RBSP where the bitstream restriction begins, or would
+    has_vui: bool
+
+    @property
+    def constrained_baseline(self) -> bool:
+        """Baseline without the parts that nobody decodes (A.2.1.1)."""
+        return self.profile == 66 and bool(self.constraints & 0x40)
+
+
+class _Bits:
+    """Reads bits, most significant first; BadBitstream past the end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._value = int.from_bytes(data)
+        self._size = 8 * len(data)
+        self.at = 0
+
+    def u(self, count: int) -> int:
+        self.at += count
+        if self.at > self._size:
+            raise BadBitstream("the bitstream ends early")
+        return (self._value >> (self._size - self.at)) & ((1 << count) - 1)
+
+    def ue(self) -> int:
+        zeros = 0
+        while not self.u(1):
+            zeros += 1
+            if zeros > 32:
+                raise BadBitstream("not an Exp-Golomb code")
+        return (1 << zeros) - 1 + self.u(zeros)
+
+    def se(self) -> int:
+        code = self.ue()
+        return (code + 1) // 2 if code & 1 else -(code // 2)
+
+
+def nal_units(data: bytes) -> Iterator[tuple[int, int]]:
+    """(start, end) of each NAL unit of an Annex B access unit, start codes and trailing zeros left out."""
+    start = data.find(b"\0\0\1")
+    while start >= 0:
+        start += 3
+        following = data.find(b"\0\0\1", start)
+        end = len(data) if following < 0 else following
+        while end > start and data[end - 1] == 0:
+            end -= 1
+        if end > start:
+            yield start, end
+        start = following
+
+
+def first_slice_is_b(nal: bytes) -> bool:
+    """Whether a slice NAL unit (header byte included) is a B slice; its first 16 bytes are enough."""
+    bits = _Bits(_unescape(nal[1:16]))
+    bits.ue()  # first_mb_in_slice
+    return bits.ue() % 5 == _SLICE_B
+
+
+def parse_sps(nal: bytes) -> Sps:
+    """Parse a sequence parameter set NAL unit, header byte included. Raises BadBitstream."""
+    bits = _Bits(_unescape(nal[1:]))
+    profile, constraints, level = bits.u(8), bits.u(8), bits.u(8)
+    bits.ue()  # seq_parameter_set_id
+    chroma_format, bit_depth = 1, 8
+    if profile in _HIGH_PROFILES:
+        chroma_format, bit_depth = _chroma(bits)
+    bits.ue()  # log2_max_frame_num_minus4
+    _picture_order(bits)
+    reference_frames = bits.ue()
+    bits.u(1)  # gaps_in_frame_num_value_allowed_flag
+    width_mbs, height_units = bits.ue() + 1, bits.ue() + 1
+    progressive = bool(bits.u(1))
+    if not progressive:
+        bits.u(1)  # mb_adaptive_frame_field_flag
+    bits.u(1)  # direct_8x8_inference_flag
+    left = right = top = bottom = 0
+    if bits.u(1):
+        left, right, top, bottom = bits.ue(), bits.ue(), bits.ue(), bits.ue()
+    crop_x = 2 if chroma_format in (1, 2) else 1
+    crop_y = (2 if chroma_format == 1 else 1) * (1 if progressive else 2)
+    has_vui, restriction_at = False, bits.at
+    reorder_frames: int | None = None
+    if bits.u(1):
+        has_vui = True
+        restriction_at, reorder_frames = _vui(bits)
+    return Sps(
+        profile=profile,
+        constraints=constraints,
+        level=level,
+        chroma_format=chroma_format,
+        bit_depth=bit_depth,
+        width=16 * width_mbs - crop_x * (left + right),
+        height=16 * height_units * (1 if progressive else 2) - crop_y * (top + bottom),
+        progressive=progressive,
+        reference_frames=reference_frames,
+        reorder_frames=reorder_frames,
+        restriction_at=restriction_at,
+        has_vui=has_vui,
+    )
+
+
+def without_reordering(nal: bytes, sps: Sps) -> bytes:
+    """The same parameter set, promising that pictures come out in the order they go in (E.2.1)."""
+    rbsp = _unescape(nal[1:])
+    kept = int.from_bytes(rbsp) >> (8 * len(rbsp) - sps.restriction_at)
+    text = f"{kept:0{sps.restriction_at}b}"
+    if not sps.has_vui:
+        text += "1" + "0" * 8  # vui_parameters_present_flag and eight absent parts of it
+    text += "1"  # bitstream_restriction_flag
+    text += "1"  # motion_vectors_over_pic_boundaries_flag
+    text += "".join(map(_ue, (0, 0, 16, 16)))  # no limit on bytes, bits, vector lengths
+    text += _ue(0)  # max_num_reorder_frames
+    text += _ue(max(sps.reference_frames, 1))  # max_dec_frame_buffering
+    text += "1"
+    text += "0" * (-len(text) % 8)
+    return nal[:1] + _escape(int(text, 2).to_bytes(len(text) // 8))
+
+
+def _chroma(bits: _Bits) -> tuple[int, int]:
+    chroma_format = bits.ue()
+    if chroma_format == 3:
+        bits.u(1)  # separate_colour_plane_flag
+    bit_depth = 8 + max(bits.ue(), bits.ue())
+    bits.u(1)  # qpprime_y_zero_transform_bypass_flag
+    if bits.u(1):
+        for index in range(12 if chroma_format == 3 else 8):
+            if bits.u(1):
+                _scaling_list(bits, 16 if index < 6 else 64)
+    return chroma_format, bit_depth
+
+
+def _scaling_list(bits: _Bits, size: int) -> None:
+    last, following = 8, 8
+    for _ in range(size):
+        if following:
+            following = (last + bits.se()) % 256
+        last = following or last
+
+
+def _picture_order(bits: _Bits) -> None:
+    kind = bits.ue()
+    if kind == 0:
+        bits.ue()
+    elif kind == 1:
+        bits.u(1)
+        bits.se()
+        bits.se()
+        count = bits.ue()
+        if count > 255:
+            raise BadBitstream("too many reference frames in the picture order cycle")
+        for _ in range(count):
+            bits.se()
+
+
+def _vui(bits: _Bits) -> tuple[int, int | None]:
+    """(bit where bitstream_restriction_flag stands, max_num_reorder_frames if given)."""
+    if bits.u(1) and bits.u(8) == _EXTENDED_SAR:
+        bits.u(32)
+    if bits.u(1):  # overscan
+        bits.u(1)
+    if bits.u(1):  # video signal type
+        bits.u(4)
+        if bits.u(1):
+            bits.u(24)
+    if bits.u(1):  # chroma location
+        bits.ue()
+        bits.ue()
+    if bits.u(1):  # timing
+        bits.u(65)
+    nal_hrd = bool(bits.u(1))
+    if nal_hrd:
+        _hrd(bits)
+    vcl_hrd = bool(bits.u(1))
+    if vcl_hrd:
+        _hrd(bits)
+    if nal_hrd or vcl_hrd:
+        bits.u(1)  # low_delay_hrd_flag
+    bits.u(1)  # pic_struct_present_flag
+    at = bits.at
+    if not bits.u(1):
+        return at, None
+    bits.u(1)
+    for _ in range(4):
+        bits.ue()
+    return at, bits.ue()
+
+
+def _hrd(bits: _Bits) -> None:
+    count = bits.ue() + 1
+    if count > 32:
+        raise BadBitstream("too many buffer models")
+    bits.u(8)
+    for _ in range(count):
+        bits.ue()
+        bits.ue()
+        bits.u(1)
+    bits.u(20)
+
+
+def _ue(value: int) -> str:
+    code = f"{value + 1:b}"
+    return "0" * (len(code) - 1) + code
+
+
+def _unescape(data: bytes) -> bytes:
+    return data.replace(b"\0\0\3", b"\0\0")
+
+
+def _escape(rbsp: bytes) -> bytes:
+    out = bytearray()
+    zeros = 0
+    for byte in rbsp:
+        if zeros == 2 and byte <= 3:
+            out.append(3)
+            zeros = 0
+        out.append(byte)
+        zeros = zeros + 1 if byte == 0 else 0
+    return bytes(out)

@@ -1,0 +1,225 @@
+"""Decides the quantiser of one stream: feedback on bytes below a ceiling that keeps the promised quality.
+
+Used by `transcoder`, one `Controller` per stream. Time is an argument; nothing here waits or measures.
+
+Terms: **T** the share of bytes to save; **L** the VMAF points that may be lost for it; **q** the quantiser on the
+codec's own scale; **K** how many steps of q change the bytes by a factor e; the **ceiling** is the q at which L is
+reached, so q never rises above it, even where T is then missed. The **debt** is how many bytes of the last seconds
+are over (or, negative, under) what T allows: scene cuts cost us more than the sender, and this pays them back.
+"""
+
+import math
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+STEP_EVERY = 5  # frames; more often, the bytes of a step are not yet in the measure
+FIRST_STEP_AT = 10
+DEBT_FROM = 20  # frames; earlier the debt is the first key's alone
+MEASURED_FRAMES = 10
+GAIN = 0.45  # share of the error corrected at once; higher swings, lower is late after a cut
+DEBT_S = 5.0
+DEBT_LIMIT = 0.15
+HIGHEST_TARGET = 0.95
+RATIO_S = 1.0
+
+JUDGED_AFTER_S = 5.0
+ADVICE_EVERY_S = 10.0
+LEAST_BITS_PER_PIXEL = 0.04
+RETURN_MARGIN = 0.05
+RETURN_AFTER_S = 5.0
+RETURN_EVERY_S = 60.0
+
+# quality_level 10, 9 .. 1 as points of VMAF that may be lost.
+_LOSS_OF_LEVEL: Final = {10: 0.5, 9: 1.0, 8: 2.0, 7: 3.0, 6: 4.0, 5: 5.0, 4: 6.5, 3: 8.0, 2: 10.0, 1: 12.0}
+_SCREEN_LOSS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One codec's medians: the q that loses so many points, and how bytes follow q."""
+
+    k: float
+    lowest_q: int
+    highest_q: int
+    first_q: float  # for T = 0.4
+    losses: tuple[float, ...]  # ascending
+    ceilings: tuple[float, ...]  # the q of each loss
+
+    def ceiling(self, loss: float) -> float:
+        """q at which `loss` points of VMAF are lost; straight lines between the table's points and beyond them."""
+        q = _interpolate(loss, self.losses, self.ceilings)
+        return min(max(q, self.lowest_q), self.highest_q)
+
+    def loss(self, q: float) -> float:
+        """Points of VMAF predicted to be lost at q: `ceiling` read backwards, 0 at least."""
+        return max(0.0, _interpolate(q, self.ceilings, self.losses))
+
+
+# Medians of 12 to 14 streams, 270p to 720p, 350 to 2500 kb/s.
+H264_CURVE: Final = Curve(
+    k=8.66,
+    lowest_q=16,
+    highest_q=51,
+    first_q=28.0,
+    losses=(1.0, 2.0, 3.0, 5.0, 8.0),
+    ceilings=(22.0, 25.0, 27.0, 30.0, 33.0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the caller wants of a stream. Raises ValueError outside the ranges named here."""
+
+    target_savings: float = 0.4  # 0..0.9
+    min_savings: float = 0.15  # 0..0.9
+    quality_level: int = 7  # 1..10
+    quality_floor: int = 80  # 0..100
+    latency_budget_ms: int = 10
+    max_bitrate_bps: int = 0  # 0 = no limit known
+    always: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("target_savings", self.target_savings, 0.0, 0.9),
+            ("min_savings", self.min_savings, 0.0, 0.9),
+            ("quality_level", self.quality_level, 1, 10),
+            ("quality_floor", self.quality_floor, 0, 100),
+            ("latency_budget_ms", self.latency_budget_ms, 1, 1000),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"{name} is {value:g}, allowed are {low:g} to {high:g}")
+
+    def allowed_loss(self, *, screen: bool) -> float:
+        """L: points of VMAF that may be lost."""
+        loss = min(_LOSS_OF_LEVEL[self.quality_level], 100.0 - self.quality_floor)
+        return min(loss, _SCREEN_LOSS) if screen else loss
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One frame's bytes, the sender's and ours; ours are 0 for a frame that was skipped."""
+
+    at_s: float
+    source_bytes: int
+    our_bytes: int
+    comparable: bool  # neither side a key, ours not skipped
+
+
+def first_q(curve: Curve, target: float, ceiling: float) -> float:
+    """Where a stream starts before anything is known of it."""
+    wanted = curve.first_q + curve.k * math.log(0.6 / (1.0 - target))
+    return min(max(wanted, curve.lowest_q), ceiling)
+
+
+def debt(samples: Sequence[Sample], target: float) -> float:
+    """Share of the sender's bytes by which ours are over what `target` allows."""
+    source = sum(s.source_bytes for s in samples)
+    if not source:
+        return 0.0
+    return sum(s.our_bytes - (1.0 - target) * s.source_bytes for s in samples) / source
+
+
+def next_q(q: float, got: int, source: int, target: float, owed: float, curve: Curve, ceiling: float) -> float:
+    """One step of the feedback; q stays where nothing was measured."""
+    if got <= 0 or source <= 0:
+        return min(q, ceiling)
+    aim = min(target + min(max(owed, -DEBT_LIMIT), DEBT_LIMIT), HIGHEST_TARGET)
+    step = GAIN * curve.k * math.log(got / ((1.0 - aim) * source))
+    return min(max(q + step, curve.lowest_q), ceiling)
+
+
+class Controller:
+    """History of one stream's bytes, and the quantiser it leads to."""
+
+    def __init__(self, curve: Curve, policy: Policy, *, screen: bool) -> None:
+        self._curve = curve
+        self._screen = screen
+        self._policy = policy
+        self._ceiling = curve.ceiling(policy.allowed_loss(screen=screen))
+        self._q = first_q(curve, policy.target_savings, self._ceiling)
+        self._samples: deque[Sample] = deque(maxlen=2000)  # 5 s; the number bounds absurd frame rates
+        self._frames = 0  # since the target last changed
+        self._aimed_at_s = -math.inf
+        self._bound = False
+
+    @property
+    def q(self) -> int:
+        """The quantiser of the next picture."""
+        return round(self._q)
+
+    @property
+    def floor_binds(self) -> bool:
+        """Whether quality, not T, set the quantiser."""
+        return self._bound
+
+    @property
+    def quality(self) -> int:
+        """1000 x (1 - predicted loss / 100) at the current quantiser."""
+        return round(1000 * (1 - min(self._curve.loss(self.q), 100.0) / 100))
+
+    def ratio(self, now: float) -> int:
+        """1000 x share saved over the last second, 0..1000."""
+        recent = [s for s in self._samples if s.at_s > now - RATIO_S]
+        source = sum(s.source_bytes for s in recent)
+        if not source:
+            return 0
+        return min(max(round(1000 * (1 - sum(s.our_bytes for s in recent) / source)), 0), 1000)
+
+    def saved(self, over_s: float, now: float) -> float | None:
+        """Share saved over the last `over_s` seconds; None until that much was seen."""
+        if not self._samples or self._samples[0].at_s > now - 0.95 * over_s:
+            return None
+        recent = [s for s in self._samples if s.at_s > now - over_s]
+        source = sum(s.source_bytes for s in recent)
+        return 1 - sum(s.our_bytes for s in recent) / source if source else None
+
+    def apply(self, policy: Policy) -> None:
+        """Aim anew: q moves by what the model says at once, and old bytes no longer count as debt."""
+        old, self._policy = self._policy, policy
+        self._ceiling = self._curve.ceiling(policy.allowed_loss(screen=self._screen))
+        change = math.log((1 - old.target_savings) / (1 - policy.target_savings))
+        self._q = min(max(self._q + self._curve.k * change, self._curve.lowest_q), self._ceiling)
+        if change:
+            self._aimed_at_s = self._samples[-1].at_s if self._samples else -math.inf
+            self._frames = 0
+
+    def record(self, sample: Sample) -> None:
+        """Take note of one COMPRESS frame, and step every few of them."""
+        self._samples.append(sample)
+        while self._samples[0].at_s <= sample.at_s - DEBT_S:
+            self._samples.popleft()
+        self._frames += 1
+        if self._frames >= FIRST_STEP_AT and self._frames % STEP_EVERY == 0:
+            self._step()
+
+    def _step(self) -> None:
+        target = self._target()
+        last = list(self._samples)[-MEASURED_FRAMES:]
+        got = sum(s.our_bytes for s in last if s.comparable)
+        source = sum(s.source_bytes for s in last if s.comparable)
+        since = [s for s in self._samples if s.at_s > self._aimed_at_s]
+        owed = debt(since, target) if self._frames >= DEBT_FROM else 0.0
+        free = next_q(self._q, got, source, target, owed, self._curve, self._curve.highest_q)
+        self._bound = free > self._ceiling
+        self._q = min(free, self._ceiling)
+
+    def _target(self) -> float:
+        """T, raised where the path carries less than T leaves."""
+        target, limit = self._policy.target_savings, self._policy.max_bitrate_bps
+        if not limit or len(self._samples) < FIRST_STEP_AT:
+            return target
+        span = self._samples[-1].at_s - self._samples[0].at_s
+        if span <= 0:
+            return target
+        source_bps = 8 * sum(s.source_bytes for s in list(self._samples)[1:]) / span
+        return min(max(target, 1 - limit / source_bps), HIGHEST_TARGET) if source_bps else target
+
+
+def _interpolate(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Straight line through the two nearest points; the outer ones also beyond the ends."""
+    right = min(max(bisect_left(xs, x), 1), len(xs) - 1)
+    x0, x1, y0, y1 = xs[right - 1], xs[right], ys[right - 1], ys[right]
+    return y0 + (x - x0) * (y1 - y0) / (x1 - x0)

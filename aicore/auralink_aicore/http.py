@@ -1,0 +1,74 @@
+"""`/health` and `/metrics` for probes and Prometheus; `server` starts it.
+
+Two fixed answers to GET do not need a web framework: a request is read with a limit on its size and time, answered,
+and the connection closed.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+REQUEST_LIMIT_BYTES = 8192
+REQUEST_TIMEOUT_S = 5.0
+
+_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+
+Health = Callable[[], tuple[bool, dict[str, Any]]]
+
+
+class HttpServer:
+    """Serves until `close`."""
+
+    def __init__(self, registry: CollectorRegistry, health: Health) -> None:
+        self._registry = registry
+        self._health = health
+        self._server: asyncio.Server | None = None
+
+    async def start(self, port: int) -> int:
+        """Listen on all addresses; returns the port. Raises OSError when it is taken."""
+        self._server = await asyncio.start_server(self._serve, None, port, limit=REQUEST_LIMIT_BYTES)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+                status, kind, body = self._answer(head)
+                lines = (
+                    f"HTTP/1.1 {status} {_REASONS[status]}",
+                    f"Content-Type: {kind}",
+                    f"Content-Length: {len(body)}",
+                    "Connection: close",
+                )
+                writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+                await writer.drain()
+        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+            pass  # not a client that waits for an answer
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    def _answer(self, head: bytes) -> tuple[int, str, bytes]:
+        parts = head.split(b"\r\n", 1)[0].split(b" ")
+        if len(parts) != 3:
+            return 400, "text/plain", b"bad request\n"
+        if parts[0] != b"GET":
+            return 405, "text/plain", b"only GET\n"
+        path = parts[1].split(b"?", 1)[0]
+        if path == b"/health":
+            healthy, body = self._health()
+            return 200 if healthy else 503, "application/json", json.dumps(body).encode()
+        if path == b"/metrics":
+            return 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)
+        return 404, "text/plain", b"there are /health and /metrics\n"

@@ -1,0 +1,41 @@
+"""The metric objects, made once by `__main__` and passed in."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.010, 0.013, 0.016, 0.020, 0.033, 0.050, 0.1, 0.2)
+
+
+class Metrics:
+    """Everything `/metrics` shows, on a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.frames = Counter(
+            "auralink_aicore_frames", "Frames answered, by what became of them", ["disposition"], registry=registry
+        )
+        self.bytes_in = Counter("auralink_aicore_input_bytes", "Bytes of the frames compressed", registry=registry)
+        self.bytes_out = Counter("auralink_aicore_output_bytes", "Bytes they became", registry=registry)
+        self.encoder_s = Histogram(
+            "auralink_aicore_encoder_seconds",
+            "Decoding and encoding of a compressed frame",
+            ["key"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.queue_s = Histogram(
+            "auralink_aicore_queue_seconds",
+            "Arrival until a worker took the frame",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.sessions = Gauge("auralink_aicore_sessions", "Sessions served now", registry=registry)
+        self.refused = Counter(
+            "auralink_aicore_sessions_refused", "Sessions not opened, by status", ["status"], registry=registry
+        )
+        self.lost = Counter("auralink_aicore_sessions_lost", "Sessions that died with their worker", registry=registry)
+        self.workers = Gauge("auralink_aicore_workers", "Worker processes up now", registry=registry)
+        self.worker_deaths = Counter("auralink_aicore_worker_deaths", "Worker processes that died", registry=registry)
+        self.load = Gauge("auralink_aicore_load", "Of what may be admitted, 0 to 1", registry=registry)
+        self.host_factor = Gauge(
+            "auralink_aicore_host_factor", "This host's time per frame over the reference core's", registry=registry
+        )

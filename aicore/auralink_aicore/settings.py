@@ -1,0 +1,71 @@
+"""What the AI Core can be told, parsed once from the environment's variables; `__main__` reads them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+USAGE = """\
+usage: python -m auralink_aicore
+
+The reference AI Core: recompresses encoded video frames over gRPC. Told by environment variables:
+
+  AICORE_LISTEN      host:port of the gRPC server          (0.0.0.0:50051)
+  AICORE_HTTP_PORT   port of /health and /metrics          (9090)
+  AICORE_WORKERS     codec processes, 1 to 64              (one per usable core; from four cores up one less)
+  AICORE_TLS_DIR     folder with tls.crt and tls.key; with ca.crt too, clients need a certificate (unset: plaintext)
+"""
+
+MAX_WORKERS = 64
+
+
+class SettingsError(ValueError):
+    """Every mistake found; the operator's to mend."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One AI Core's settings."""
+
+    listen: str
+    http_port: int
+    workers: int
+    tls_dir: Path | None
+
+
+def from_env(env: Mapping[str, str], usable_cores: int) -> Settings:
+    """Raises SettingsError with all problems at once."""
+    problems: list[str] = []
+    listen = env.get("AICORE_LISTEN") or "0.0.0.0:50051"  # noqa: S104 - it serves the cluster
+    host, _, port = listen.rpartition(":")
+    if not host or not _is_number(port, 0, 65535):
+        problems.append(f"AICORE_LISTEN is {listen!r}, expected host:port with a port from 0 to 65535")
+    # One core of a larger machine is left for the front and the network.
+    workers = usable_cores - 1 if usable_cores >= 4 else usable_cores
+    tls_dir = Path(env["AICORE_TLS_DIR"]) if env.get("AICORE_TLS_DIR") else None
+    settings = Settings(
+        listen=listen,
+        http_port=_number(env, "AICORE_HTTP_PORT", 9090, 0, 65535, problems),
+        workers=_number(env, "AICORE_WORKERS", min(max(workers, 1), MAX_WORKERS), 1, MAX_WORKERS, problems),
+        tls_dir=tls_dir,
+    )
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int, problems: list[str]) -> int:
+    text = env.get(name)
+    if not text:
+        return default
+    if not _is_number(text, low, high):
+        problems.append(f"{name} is {text!r}, expected a number from {low} to {high}")
+        return default
+    return int(text)
+
+
+def _is_number(text: str, low: int, high: int) -> bool:
+    return text.isascii() and text.isdigit() and low <= int(text) <= high

@@ -1,0 +1,50 @@
+"""Compiles the codec bindings beside their sources: ``python -m auralink_aicore.shim.build``.
+
+Run once per machine (or image) with a C compiler and the codecs' development files installed. Debian 12 has
+libx264 build 164 in ``libx264-dev``. The result uses Python's stable ABI, so it does not depend on 3.x.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import cffi
+
+HERE = Path(__file__).parent
+
+X264_FACE = """
+typedef struct al_x264 al_x264;
+typedef struct {
+    const uint8_t *data;
+    int size;
+    int key;
+    int qp;
+    double psnr;
+} al_x264_frame;
+static al_x264 *al_x264_open(int width, int height, const char *preset, const char *tune, const char *profile,
+                             const char **names, const char **values, int settings, const int *colour,
+                             char *error, int error_size);
+static int al_x264_encode(al_x264 *enc, const uint8_t *y, int y_stride, const uint8_t *u, int u_stride,
+                          const uint8_t *v, int v_stride, double crf, int key, int key_qp, al_x264_frame *out);
+static int al_x264_set_speed(al_x264 *enc, int trellis);
+static void al_x264_close(al_x264 *enc);
+"""
+
+
+def build() -> None:
+    """Compile every binding next to this file."""
+    ffi = cffi.FFI()
+    ffi.cdef(X264_FACE)
+    ffi.set_source(
+        "_x264",
+        (HERE / "x264.c").read_text(),
+        libraries=["x264"],
+        extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Wno-unused-parameter"],
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        built = ffi.compile(tmpdir=scratch, target="_x264.abi3.so")
+        shutil.copy(built, HERE)
+
+
+if __name__ == "__main__":
+    build()

@@ -1,0 +1,304 @@
+"""One video stream: encoded frames in, exactly one result for each out, same codec.
+
+Used by `worker`, one `Transcoder` per session. What goes out must always decode, so the rules are about references:
+after anything that breaks the chain on either side (a frame that does not decode, a gap in the ids, a change of size,
+frames that were only watched) the next frame we send is a key of our own, and until the sender's chain is whole
+again nothing is sent at all. Native and recompressed frames change places only at keys:
+
+- UNCHANGED after COMPRESSED only at a native key, and then until a SHADOW frame was seen;
+- COMPRESSED after UNCHANGED only as a key.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+import av
+import av.error
+from av.video.frame import PictureType, VideoFrame
+
+from auralink_aicore.codecs import MAX_PIXELS, MIN_SIDE, SERVED, Codec
+from auralink_aicore.codecs.h264 import AccessUnit, Encoder, EncoderFailed, Limits, OutputFormat
+from auralink_aicore.codecs.h264_syntax import BadBitstream
+from auralink_aicore.controller import H264_CURVE, Controller, Policy, Sample
+
+# The model is the table of constants in `controller`; a learned one will bring its own name.
+MODEL = "auralink-table-1.0.0"
+
+BAD_KEYS_ALLOWED = 2  # the third in a row is a sender we do not understand
+SIZE_CHANGE_EVERY_S = 1.0
+
+FLAG_KEY = 0x02
+FLAG_FLOOR_BINDS = 0x08
+FLAG_SCREEN = 0x10
+FLAG_SKIPPED_BEFORE = 0x40
+
+QUALITY_NATIVE = 1000
+
+
+class Mode(IntEnum):
+    """Numbered as on the wire."""
+
+    COMPRESS = 1
+    SHADOW = 2
+
+
+class Disposition(IntEnum):
+    """Numbered as on the wire."""
+
+    COMPRESSED = 1
+    UNCHANGED = 2
+    SKIPPED = 3
+    FAILED = 4
+
+
+class Advice(IntEnum):
+    """Numbered as on the wire."""
+
+    KEEP = 1
+    COMPRESS = 2
+    NATIVE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a stream was opened with."""
+
+    codec: Codec
+    policy: Policy
+    limits: Limits
+    screen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One encoded frame as it came."""
+
+    frame_id: int
+    payload: bytes
+    key: bool
+    mode: Mode
+    deadline_s: float  # on the same clock as `now`; infinite for none
+
+
+@dataclass(slots=True)
+class Result:
+    """The answer to one frame; the header fields are those of the 16 bytes it will carry."""
+
+    frame_id: int
+    disposition: Disposition
+    payload: bytes = b""
+    key: bool = False
+    ratio: int = 0
+    quality: int = QUALITY_NATIVE
+    model_hash: int = 0
+    flags: int = 0
+    advice: Advice = Advice.KEEP
+    reason: str = ""
+    need_key: bool = False
+
+
+def model_hash(model: str) -> int:
+    """h = 31 h + byte, mod 2^32, over the model's id."""
+    value = 0
+    for byte in model.encode():
+        value = (31 * value + byte) & 0xFFFFFFFF
+    return value
+
+
+class Transcoder:
+    """Decoder, encoder and controller of one session; one thread only."""
+
+    def __init__(self, session: Session, clock: Callable[[], float]) -> None:
+        self._session = session
+        self._clock = clock
+        self._stream = SERVED[session.codec](session.limits)
+        self._decoder = self._stream.open_decoder()
+        self._encoder: Encoder | None = None
+        self._controller = Controller(H264_CURVE, session.policy, screen=session.screen)
+        self._model_hash = model_hash(MODEL)
+        self._last_id: int | None = None
+        self._synced = False  # the decoder has every reference it needs
+        self._bad_keys = 0
+        self._want_key = True  # what we send next must be a key
+        self._native = False  # we said UNCHANGED; so until SHADOW
+        self._ours = False  # the last frame the receivers got was ours
+        self._skipped_last = False
+        self._skipped_before = False
+        self._failed = ""
+        self._b_frames = False
+        self._resized_at_s: float | None = None
+        self._picture: VideoFrame | None = None
+        self._picture_id = 0
+
+    @property
+    def pixels(self) -> int:
+        """Of the stream's pictures; 0 before the first parameter set."""
+        width, height = self._stream.size
+        return width * height
+
+    def close(self) -> None:
+        """Free the codecs."""
+        if self._encoder is not None:
+            self._encoder.close()
+            self._encoder = None
+
+    def force_key(self) -> None:
+        """A receiver lost its references: our next frame is a key."""
+        self._want_key = True
+
+    def apply(self, policy: Policy) -> None:
+        """In force from the next frame on."""
+        self._controller.apply(policy)
+
+    def promote(self) -> Result:
+        """The last decoded picture as a key, under its own id: this session takes over from another."""
+        if self._picture is None or not self._synced:
+            return Result(self._picture_id, Disposition.SKIPPED, reason="no picture to promote", need_key=True)
+        self._native = False
+        self._want_key = self._ours = True
+        try:
+            return self._encode(self._picture, self._picture_id, source_bytes=0, source_key=True)
+        except EncoderFailed as error:
+            return self._fail(self._picture_id, str(error))
+
+    def receive(self, frame: Frame) -> Result:
+        """Answer one frame."""
+        result = self._answer(frame)
+        if self._b_frames:
+            result.advice, result.reason = Advice.NATIVE, result.reason or "the stream has B-frames"
+        if frame.mode is Mode.SHADOW and result.disposition is not Disposition.FAILED:
+            result.disposition = Disposition.UNCHANGED
+        if result.disposition is not Disposition.SKIPPED:
+            self._ours = result.disposition is Disposition.COMPRESSED
+        return result
+
+    def _answer(self, frame: Frame) -> Result:
+        if self._failed:
+            return Result(frame.frame_id, Disposition.FAILED, reason=self._failed)
+        if frame.mode is Mode.SHADOW:
+            self._native = False
+            self._want_key = True
+        if self._last_id is not None and frame.frame_id != self._last_id + 1:
+            self._synced = False
+        self._last_id = frame.frame_id
+        try:
+            unit = self._stream.read(frame.payload)
+        except BadBitstream as error:
+            return self._lost_sync(frame, key=frame.key, reason=str(error))
+        if unit.refused or (unit.key and self._out_of_bounds(*self._stream.size)):
+            return self._refuse(frame, unit, unit.refused or "the picture size is not served")
+        if frame.key and not unit.key:
+            return self._lost_sync(frame, key=True, reason="marked as a key, but not an IDR picture")
+        if not self._synced and not unit.key:
+            return self._unsynced(frame, "waiting for a key")
+        try:
+            picture = self._decode(unit)
+        except av.error.FFmpegError as error:
+            return self._lost_sync(frame, key=unit.key, reason=f"does not decode: {error.strerror}")
+        return self._compress(frame, unit, picture)
+
+    def _compress(self, frame: Frame, unit: AccessUnit, picture: VideoFrame | None) -> Result:
+        if picture is not None and picture.is_corrupt:
+            return self._lost_sync(frame, key=unit.key, reason="the picture is damaged")
+        if unit.key:
+            self._synced = True
+            self._bad_keys = 0
+        if unit.bidirectional or (picture is not None and picture.pict_type == PictureType.B):
+            self._b_frames = True
+            picture = None
+        if picture is not None:
+            self._picture, self._picture_id = picture, frame.frame_id
+        if frame.mode is Mode.SHADOW or self._native:
+            return Result(frame.frame_id, Disposition.UNCHANGED, key=unit.key)
+        if picture is None:
+            return self._skip(frame, "no picture came out")
+        late = self._clock() > frame.deadline_s
+        if late and not (unit.key or self._want_key or self._skipped_last):
+            return self._skip(frame, "past its deadline")
+        try:
+            return self._encode(picture, frame.frame_id, source_bytes=len(frame.payload), source_key=unit.key)
+        except EncoderFailed as error:
+            return self._fail(frame.frame_id, str(error))
+
+    def _decode(self, unit: AccessUnit) -> VideoFrame | None:
+        if unit.key and not self._synced:
+            self._decoder.flush_buffers()
+        pictures = self._decoder.decode(av.Packet(unit.for_decoder))
+        return pictures[-1] if pictures else None
+
+    def _encode(self, picture: VideoFrame, frame_id: int, *, source_bytes: int, source_key: bool) -> Result:
+        output = self._stream.output_for(picture)
+        if self._encoder is None or self._encoder.output != output:
+            self._reopen(output)
+        assert self._encoder is not None  # noqa: S101 - _reopen set it or raised
+        coded = self._encoder.encode(picture, self._controller.q, key=source_key or self._want_key)
+        now = self._clock()
+        quality, binds = self._controller.quality, self._controller.floor_binds
+        self._controller.record(
+            Sample(now, source_bytes, len(coded.data), comparable=not (source_key or coded.key)),
+        )
+        flags = FLAG_KEY if coded.key else 0
+        flags |= FLAG_FLOOR_BINDS if binds else 0
+        flags |= FLAG_SCREEN if self._session.screen else 0
+        flags |= FLAG_SKIPPED_BEFORE if self._skipped_before else 0
+        self._want_key = self._skipped_last = self._skipped_before = False
+        return Result(
+            frame_id,
+            Disposition.COMPRESSED,
+            payload=coded.data,
+            key=coded.key,
+            ratio=self._controller.ratio(now),
+            quality=quality,
+            model_hash=self._model_hash,
+            flags=flags,
+        )
+
+    def _reopen(self, output: OutputFormat) -> None:
+        """A new encoder for a new kind of picture. Raises EncoderFailed, also when that happens too often."""
+        now = self._clock()
+        if self._encoder is not None:
+            if self._resized_at_s is not None and now - self._resized_at_s < SIZE_CHANGE_EVERY_S:
+                raise EncoderFailed("the picture changes its format more than once a second")
+            self._resized_at_s = now
+            self._encoder.close()
+            self._encoder = None
+        self._encoder = Encoder(output)
+        self._want_key = True
+
+    def _lost_sync(self, frame: Frame, *, key: bool, reason: str) -> Result:
+        self._synced = False
+        if key:
+            self._bad_keys += 1
+            if self._bad_keys > BAD_KEYS_ALLOWED:
+                return self._fail(frame.frame_id, f"{self._bad_keys} bad keys in a row, the last: {reason}")
+        return self._unsynced(frame, reason)
+
+    def _unsynced(self, frame: Frame, reason: str) -> Result:
+        self._want_key = True
+        if self._native:
+            return Result(frame.frame_id, Disposition.UNCHANGED, reason=reason, need_key=True)
+        self._skipped_before = True
+        return Result(frame.frame_id, Disposition.SKIPPED, reason=reason, need_key=True)
+
+    def _skip(self, frame: Frame, reason: str) -> Result:
+        self._skipped_last = self._skipped_before = True
+        self._controller.record(Sample(self._clock(), len(frame.payload), 0, comparable=False))
+        return Result(frame.frame_id, Disposition.SKIPPED, reason=reason)
+
+    def _refuse(self, frame: Frame, unit: AccessUnit, reason: str) -> Result:
+        """Not ours to serve, and nobody's fault: the stream stays, or at a key becomes, native."""
+        self._synced = False
+        if self._ours and not unit.key:
+            return self._unsynced(frame, reason)
+        self._native = self._want_key = True
+        return Result(frame.frame_id, Disposition.UNCHANGED, key=frame.key, advice=Advice.NATIVE, reason=reason)
+
+    def _fail(self, frame_id: int, reason: str) -> Result:
+        self._failed = reason
+        self.close()
+        return Result(frame_id, Disposition.FAILED, reason=reason)
+
+    @staticmethod
+    def _out_of_bounds(width: int, height: int) -> bool:
+        return bool(width) and (min(width, height) < MIN_SIDE or width * height > MAX_PIXELS)

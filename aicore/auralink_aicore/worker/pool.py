@@ -1,0 +1,225 @@
+"""The front's side of the workers: starts them, gives sessions to them, starts a new one when one dies or hangs."""
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from auralink_aicore.controller import Policy
+from auralink_aicore.transcoder import Frame, Session
+from auralink_aicore.worker import wire
+from auralink_aicore.worker.wire import Kind, Timed
+
+log = logging.getLogger(__name__)
+
+# Longest a worker may owe answers without giving any. Its slowest frame, a large key on a slow host, takes 0.1 s.
+HANGS_AFTER_S = 5.0
+RESTART_FIRST_S, RESTART_MOST_S = 0.1, 5.0
+STABLE_AFTER_S = 10.0
+START_TIMEOUT_S = 60.0
+
+
+class Listener(Protocol):
+    """Who wants to know about one session; called on the event loop, must not block."""
+
+    def answered(self, timed: Timed) -> None:
+        """One result."""
+
+    def lost(self, reason: str) -> None:
+        """The worker died and the session's state with it; nothing more will come."""
+
+
+class Watcher(Protocol):
+    """Who wants to know about workers."""
+
+    def worker_up(self, worker: int, calibration_ms: float) -> None:
+        """It takes sessions now."""
+
+    def worker_down(self, worker: int) -> None:
+        """It died; its sessions have been told."""
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """A session's place in a worker."""
+
+    worker: "_Worker"
+    number: int
+    listener: Listener
+
+    def frame(self, frame: Frame, arrived_s: float) -> None:
+        """Hand over a frame; its result comes to the listener."""
+        self.worker.owe()
+        self.worker.send(Kind.FRAME, self.number, wire.pack_frame(frame, arrived_s))
+
+    def promote(self) -> None:
+        """Ask for the last picture as a key; one result more comes."""
+        self.worker.owe()
+        self.worker.send(Kind.PROMOTE, self.number)
+
+    def force_key(self) -> None:
+        """The next result is a key."""
+        self.worker.send(Kind.FORCE_KEY, self.number)
+
+    def policy(self, policy: Policy) -> None:
+        """In force from the next frame on."""
+        self.worker.send(Kind.POLICY, self.number, wire.pack_policy(policy))
+
+    def close(self) -> None:
+        """Give the place back; nothing more comes. Harmless when it is lost already."""
+        if self.worker.seats.pop(self.number, None) is not None:
+            self.worker.send(Kind.CLOSE, self.number)
+
+
+@dataclass(slots=True, eq=False)
+class _Worker(asyncio.Protocol):
+    """One child as the front sees it."""
+
+    index: int
+    ready: Callable[["_Worker", float], None]
+    seats: dict[int, Seat] = field(default_factory=dict)
+    unpacker: wire.Unpacker = field(default_factory=wire.Unpacker)
+    transport: asyncio.WriteTransport | None = None
+    process: asyncio.subprocess.Process | None = None
+    owed: int = 0  # results that have not come yet
+    moved_s: float = 0.0  # when one last came, or the first owed one was asked for
+    clock: Callable[[], float] = field(default_factory=lambda: asyncio.get_running_loop().time)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - a stream socket's always is
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.moved_s = self.clock()
+        for kind, number, body in self.unpacker.feed(data):
+            if kind is Kind.RESULT:
+                self.owed -= 1
+                seat = self.seats.get(number)
+                if seat is not None:
+                    seat.listener.answered(wire.unpack_result(body))
+            elif kind is Kind.READY:
+                self.ready(self, wire.unpack_ready(body))
+
+    def owe(self) -> None:
+        if self.owed == 0:
+            self.moved_s = self.clock()
+        self.owed += 1
+
+    def hangs(self, now: float) -> bool:
+        return self.owed > 0 and now - self.moved_s > HANGS_AFTER_S
+
+    def send(self, kind: Kind, number: int, body: bytes = b"") -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(wire.pack(kind, number, body))
+
+
+class Pool:
+    """All workers. `start` returns when every one has been ready once."""
+
+    def __init__(self, size: int, watcher: Watcher) -> None:
+        self._size = size
+        self._watcher = watcher
+        self._workers: dict[int, _Worker] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+        self._next_number = 0
+        self._all_ready = asyncio.Event()
+        self._stopping = False
+
+    @property
+    def pids(self) -> dict[int, int]:
+        """Process id of every worker that is up."""
+        return {index: worker.process.pid for index, worker in self._workers.items() if worker.process}
+
+    async def start(self) -> None:
+        """Start the children. Raises TimeoutError when they do not come up."""
+        self._keepers = [asyncio.create_task(self._keep(index), name=f"worker-{index}") for index in range(self._size)]
+        async with asyncio.timeout(START_TIMEOUT_S):
+            await self._all_ready.wait()
+
+    async def stop(self) -> None:
+        """End the children; they go when their socket closes."""
+        self._stopping = True
+        for task in self._keepers:
+            task.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+
+    def seat(self, index: int, session: Session, listener: Listener) -> Seat:
+        """A place for a session in a worker that is up."""
+        worker = self._workers[index]
+        self._next_number += 1
+        seat = Seat(worker, self._next_number, listener)
+        worker.seats[seat.number] = seat
+        worker.send(Kind.OPEN, seat.number, wire.pack_session(session))
+        return seat
+
+    async def _keep(self, index: int) -> None:
+        """Run one worker after another."""
+        pause_s = RESTART_FIRST_S
+        loop = asyncio.get_running_loop()
+        calibrate = True
+        while True:
+            started = loop.time()
+            reason = await self._run(index, calibrate=calibrate)
+            calibrate = False
+            log.error("worker died", extra={"worker": index, "reason": reason})
+            pause_s = RESTART_FIRST_S if loop.time() - started > STABLE_AFTER_S else min(2 * pause_s, RESTART_MOST_S)
+            await asyncio.sleep(pause_s)
+
+    async def _run(self, index: int, *, calibrate: bool) -> str:
+        """Start one child and stay with it; returns why it ended."""
+        ours, theirs = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        worker = _Worker(index, self._ready)
+        arguments = ("-m", "auralink_aicore.worker.process", str(theirs.fileno()), str(int(calibrate)))
+        with theirs:
+            worker.process = await asyncio.create_subprocess_exec(
+                sys.executable, *arguments, pass_fds=[theirs.fileno()]
+            )
+        ours.setblocking(False)
+        transport, _ = await loop.create_unix_connection(lambda: worker, sock=ours)
+        watch = asyncio.create_task(self._watch(worker), name=f"worker-{index}-watch")
+        try:
+            code = await worker.process.wait()
+            return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
+        finally:
+            watch.cancel()
+            transport.close()
+            self._gone(worker)
+            if worker.process.returncode is None:
+                await self._end(worker.process)
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        try:
+            async with asyncio.timeout(1.0):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    async def _watch(self, worker: _Worker) -> None:
+        """Kill a worker that owes answers and gives none."""
+        while True:
+            await asyncio.sleep(1.0)
+            if worker.hangs(worker.clock()) and worker.process is not None:
+                log.error("worker hangs", extra={"worker": worker.index, "owed": worker.owed})
+                worker.process.kill()
+
+    def _ready(self, worker: _Worker, calibration_ms: float) -> None:
+        self._workers[worker.index] = worker
+        log.info("worker ready", extra={"worker": worker.index, "pid": worker.process.pid if worker.process else 0})
+        self._watcher.worker_up(worker.index, calibration_ms)
+        if len(self._workers) == self._size:
+            self._all_ready.set()
+
+    def _gone(self, worker: _Worker) -> None:
+        if self._workers.get(worker.index) is not worker:
+            return
+        del self._workers[worker.index]
+        seats, worker.seats = list(worker.seats.values()), {}
+        for seat in seats:
+            seat.listener.lost("the worker process of this session ended")
+        self._watcher.worker_down(worker.index)

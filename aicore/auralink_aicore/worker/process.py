@@ -1,0 +1,131 @@
+"""The child: ``python -m auralink_aicore.worker.process <socket fd> <calibrate 0|1>``, started by `pool` only.
+
+One thread. Whatever has arrived is sorted into its session's lane first; then the lane whose next frame is due
+first gets the codecs. Controls wait in the lane too, so they keep their place between frames. The child ends when
+the front closes the socket.
+"""
+
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import av.logging
+
+from auralink_aicore.transcoder import Frame, Transcoder
+from auralink_aicore.worker import wire
+from auralink_aicore.worker.calibration import picture_ms
+from auralink_aicore.worker.wire import Kind
+
+# Frames without a deadline of their own are taken as if they had this much time, so that none starves.
+NO_DEADLINE_S = 1.0
+READ_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class _Item:
+    kind: Kind
+    due_s: float
+    body: bytes = b""
+    frame: Frame | None = None
+    arrived_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Lane:
+    transcoder: Transcoder
+    items: deque[_Item] = field(default_factory=deque)
+
+
+class Worker:
+    """Sessions of one process, and the socket to the front."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        self._unpacker = wire.Unpacker()
+        self._lanes: dict[int, _Lane] = {}
+        self._buffer = memoryview(bytearray(READ_BYTES))
+
+    def run(self, *, calibrate: bool) -> None:
+        """Serve until the front is gone."""
+        calibration_ms = picture_ms(time.perf_counter) if calibrate else 0.0
+        self._link.sendall(wire.pack(Kind.READY, 0, wire.pack_ready(calibration_ms)))
+        while True:
+            due = [number for number, lane in self._lanes.items() if lane.items]
+            if not self._take_in(wait=not due):
+                return
+            due = [number for number, lane in self._lanes.items() if lane.items]
+            if due:
+                number = min(due, key=lambda number: self._lanes[number].items[0].due_s)
+                self._serve(number, self._lanes[number])
+
+    def _take_in(self, *, wait: bool) -> bool:
+        """Sort what has arrived into the lanes; False when the front is gone."""
+        flags = 0 if wait else socket.MSG_DONTWAIT
+        while True:
+            try:
+                size = self._link.recv_into(self._buffer, 0, flags)
+            except BlockingIOError:
+                return True
+            except ConnectionError:
+                return False
+            if size == 0:
+                return False
+            for kind, number, body in self._unpacker.feed(self._buffer[:size]):
+                self._sort_in(kind, number, body)
+            flags = socket.MSG_DONTWAIT
+
+    def _sort_in(self, kind: Kind, number: int, body: bytes) -> None:
+        if kind is Kind.OPEN:
+            self._lanes[number] = _Lane(Transcoder(wire.unpack_session(body), time.monotonic))
+            return
+        lane = self._lanes.get(number)
+        if lane is None:
+            return
+        if kind is Kind.CLOSE:
+            lane.transcoder.close()
+            del self._lanes[number]
+        elif kind is Kind.FRAME:
+            frame, arrived_s = wire.unpack_frame(body)
+            due_s = min(frame.deadline_s, arrived_s + NO_DEADLINE_S)
+            lane.items.append(_Item(kind, due_s, frame=frame, arrived_s=arrived_s))
+        else:
+            lane.items.append(_Item(kind, time.monotonic(), body))
+
+    def _serve(self, number: int, lane: _Lane) -> None:
+        item = lane.items.popleft()
+        started = time.monotonic()
+        transcoder = lane.transcoder
+        if item.kind is Kind.FRAME and item.frame is not None:
+            result = transcoder.receive(item.frame)
+        elif item.kind is Kind.PROMOTE:
+            result = transcoder.promote()
+        else:
+            if item.kind is Kind.FORCE_KEY:
+                transcoder.force_key()
+            elif item.kind is Kind.POLICY:
+                transcoder.apply(wire.unpack_policy(item.body))
+            return
+        timed = wire.Timed(
+            result,
+            encoder_us=round(1e6 * (time.monotonic() - started)),
+            queue_us=max(round(1e6 * (started - item.arrived_s)), 0) if item.frame else 0,
+            pixels=transcoder.pixels,
+        )
+        self._link.sendall(wire.pack(Kind.RESULT, number, wire.pack_result(timed)))
+
+
+def main() -> None:
+    """Entry of the child process."""
+    # Ctrl-C and a group's SIGTERM are the front's to handle: it still needs us while it drains.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    av.logging.set_level(av.logging.PANIC)  # libav's remarks on broken input; results carry the reason
+    with socket.socket(fileno=int(sys.argv[1])) as link:
+        Worker(link).run(calibrate=sys.argv[2] == "1")
+
+
+if __name__ == "__main__":
+    main()
