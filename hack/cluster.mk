@@ -13,3 +13,7 @@ cluster-status: ## Say what of the cluster runs, and how to point kubectl at it
 cluster-tools: # API server, etcd and kubectl for tests that need no node
 	@hack/apt.sh cluster
 	@hack/tools.sh build kubernetes kubectl
+
+images: ## Build the container images and, if a cluster runs, put them on its node
+	@python3 -m hack.images
+	@! python3 -m hack.cluster status >/dev/null 2>&1 || python3 -m hack.cluster load-images

@@ -7,7 +7,7 @@ from collections.abc import Callable
 _STARTED = time.monotonic()
 
 
-class Failed(Exception):
+class CommandError(Exception):
     """What the user reads when something in here cannot be done; ends the command with exit code 1."""
 
 

@@ -14,10 +14,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from hack.cluster import embedded, kind
-from hack.progress import Failed, say
+from hack.images.builders import cache
+from hack.images.content import archive_name
+from hack.progress import CommandError, say
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,31 +36,29 @@ def _docker_answers() -> bool:
 def _uses_kind() -> bool:
     choice = os.environ.get("AURALINK_CLUSTER") or ("kind" if _docker_answers() else "embedded")
     if choice not in {"kind", "embedded"}:
-        raise Failed(f"AURALINK_CLUSTER={choice}: must be kind or embedded")
+        raise CommandError(f"AURALINK_CLUSTER={choice}: must be kind or embedded")
     return choice == "kind"
 
 
 def _status(as_json: bool) -> int:
-    uses_kind = _uses_kind()
-    status = kind.status() if uses_kind else embedded.status()
+    status = (kind if _uses_kind() else embedded).status()
     if as_json:
-        print(json.dumps(status, indent=1))
+        print(json.dumps({**asdict(status), "healthy": status.healthy}, indent=1))
     else:
-        healthy = "healthy" if status["healthy"] else f"not healthy: {'; '.join(map(str, status['problems']))}"
-        print(f"{status['kind']} cluster, {healthy}")
-        if status["healthy"]:
-            print(f"export KUBECONFIG={status['kubeconfig']}\nkubectl: {status['kubectl']}")
-    return 0 if status["healthy"] else 1
+        print(f"{status.kind} cluster: {'; '.join(status.problems) or 'healthy'}")
+        if status.healthy:
+            print(f"export KUBECONFIG={status.kubeconfig}\nkubectl: {status.kubectl}")
+    return 0 if status.healthy else 1
 
 
 def _load_images() -> None:
     listed = _ROOT / "build" / "images.json"
     if not listed.exists():
-        raise Failed("build/images.json is not there: make images")
-    images: dict[str, dict[str, str]] = json.loads(listed.read_text())
-    for name, image in images.items():
-        (kind if _uses_kind() else embedded).load_image(image["tag"], Path(image["archive"]))
-        say(f"image {name} is on the node")
+        raise CommandError("build/images.json is not there: make images")
+    tags: dict[str, str] = json.loads(listed.read_text())
+    cluster = kind if _uses_kind() else embedded
+    loaded = [tag for tag in tags.values() if cluster.load_image(tag, cache() / "images" / archive_name(tag))]
+    say(f"images on the node: {len(tags)}, of which now loaded: {len(loaded)}")
 
 
 def main() -> int:
@@ -78,8 +79,8 @@ def main() -> int:
                 print(kind.kubeconfig() if _uses_kind() else embedded.kubeconfig())
             case "load-images":
                 _load_images()
-    except Failed as failed:
-        print(f"cluster: {failed}", file=sys.stderr)
+    except CommandError as error:
+        print(f"cluster: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -18,7 +18,7 @@ def _member(tar: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
 
 
 def scratch_image(tag: str, binary: bytes, path: str, entrypoint: Sequence[str], architecture: str) -> bytes:
-    """A docker-archive (docker save's format) whose only layer holds `binary` at `path`. The same input gives the same bytes."""
+    """A docker-archive (docker save's format) whose only layer holds `binary` at `path`. Same input, same bytes."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         _member(tar, path.lstrip("/"), binary, 0o755)

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from hack.cluster import archive, config, pki, processes
 from hack.cluster import layout as at
-from hack.progress import Failed, say, wait
+from hack.cluster.status import Status
+from hack.progress import CommandError, say, wait
 
 _HERE = Path(__file__).resolve().parent
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -138,7 +139,7 @@ def problems(tools: config.Tools) -> list[str]:
 # --- up ------------------------------------------------------------------------------------------------------------
 def up() -> None:
     if os.geteuid() != 0 or platform.system() != "Linux":
-        raise Failed("the embedded cluster needs Linux and root (elsewhere: start Docker, then kind is used)")
+        raise CommandError("the embedded cluster needs Linux and root (elsewhere: start Docker, then kind is used)")
     with _locked():
         tools, host = _tools(), _host()
         recorded, wanted = _recorded_state(), _state(tools, host)
@@ -161,7 +162,7 @@ def _prepare() -> None:
     with subprocess.Popen([_HERE.parent / "apt.sh", "cluster"]) as packages:
         tools = subprocess.run([_HERE.parent / "tools.sh", "build", "kubernetes", "kubectl", "coredns"], check=False)
     if packages.returncode or tools.returncode:
-        raise Failed("the cluster's packages or tools could not be installed (see above)")
+        raise CommandError("the cluster's packages or tools could not be installed (see above)")
 
 
 def _repaired(tools: config.Tools) -> bool:
@@ -194,11 +195,11 @@ def _create(tools: config.Tools, host: config.Host) -> None:
     _add_address()
     _start_missing(tools)
     if not wait("the node", _node_ready, timeout_s=90):
-        raise Failed(f"the node did not become ready; logs: {at.LOGS}")
+        raise CommandError(f"the node did not become ready; logs: {at.LOGS}")
     say("node ready")
     _kubectl(tools, ["apply", "--server-side", "--force-conflicts", "-f", "-"], config.dns_manifests())
     if not wait("cluster DNS", _dns_ready, timeout_s=60):
-        raise Failed("cluster DNS did not become ready: kubectl -n kube-system describe pods")
+        raise CommandError("cluster DNS did not become ready: kubectl -n kube-system describe pods")
     say("cluster DNS ready")
 
 
@@ -225,7 +226,7 @@ def _wait_for(service: str, ready: Callable[[], bool], timeout_s: float) -> None
 
     if not wait(service, ready_or_dead, timeout_s) or not processes.is_alive(record):
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
-        raise Failed(f"{service} did not start; the end of {log}:\n{tail}")
+        raise CommandError(f"{service} did not start; the end of {log}:\n{tail}")
 
 
 def _ctr(*arguments: str) -> bool:
@@ -245,7 +246,7 @@ def images() -> set[str]:
 
 def import_image(file: Path) -> None:
     if not _ctr("images", "import", "--digests=false", str(file)):
-        raise Failed(f"{file} could not be imported into the node")
+        raise CommandError(f"{file} could not be imported into the node")
 
 
 def _import_own_images(tools: config.Tools) -> None:
@@ -266,10 +267,10 @@ def _import_own_images(tools: config.Tools) -> None:
 
 
 def _kubectl(tools: config.Tools, arguments: Sequence[str], text: str) -> None:
-    argv = [tools.kubectl / "kubectl", "--kubeconfig", at.KUBECONFIG, *arguments]
+    argv = [str(tools.kubectl / "kubectl"), "--kubeconfig", str(at.KUBECONFIG), *arguments]
     done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise Failed(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        raise CommandError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
 
 
 def _add_address() -> None:
@@ -290,7 +291,7 @@ def _require_bridge_filter() -> None:
     if not switch.exists():
         _quietly("modprobe", "br_netfilter")
     if not switch.exists():
-        raise Failed("the kernel has no br_netfilter; the embedded cluster needs it")
+        raise CommandError("the kernel has no br_netfilter; the embedded cluster needs it")
     switch.write_text("1")
 
 
@@ -304,7 +305,7 @@ def _trim_logs() -> None:
 # --- down ----------------------------------------------------------------------------------------------------------
 def down() -> None:
     if os.geteuid() != 0:
-        raise Failed("removing the embedded cluster needs root")
+        raise CommandError("removing the embedded cluster needs root")
     with _locked():
         if not at.RUN.exists() and not at.DATA.exists():
             say("no embedded cluster here")
@@ -413,19 +414,14 @@ def kubeconfig() -> Path:
     return at.KUBECONFIG
 
 
-def status() -> dict[str, object]:
+def status() -> Status:
     tools = _tools()
-    found = problems(tools)
-    return {
-        "kind": "embedded",
-        "healthy": not found,
-        "problems": found,
-        "kubeconfig": str(at.KUBECONFIG),
-        "kubectl": str(tools.kubectl / "kubectl"),
-        "audit_log": str(at.AUDIT_LOG),
-    }
+    return Status("embedded", problems(tools), str(at.KUBECONFIG), str(tools.kubectl / "kubectl"), str(at.AUDIT_LOG))
 
 
-def load_image(tag: str, file: Path) -> None:
-    if tag not in images():
-        import_image(file)
+def load_image(tag: str, file: Path) -> bool:
+    """Whether there was anything to do."""
+    if tag in images():
+        return False
+    import_image(file)
+    return True

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hack.cluster.config import audit_policy
-from hack.progress import Failed, say
+from hack.cluster.status import Status
+from hack.progress import CommandError, say
 
 NAME = "auralink"
 _TOOLS = Path(__file__).resolve().parents[1] / "tools.sh"
@@ -29,14 +30,14 @@ def kubeconfig() -> Path:
 def _tool(name: str) -> str:
     done = subprocess.run([_TOOLS, "path", name], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
-        raise Failed(f"{name} could not be built (see above)")
+        raise CommandError(f"{name} could not be built (see above)")
     return done.stdout.strip()
 
 
 def _run(argv: Sequence[str], text: str | None = None) -> str:
     done = subprocess.run(argv, input=text, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
-        raise Failed(f"{Path(argv[0]).name} {' '.join(argv[1:3])} failed (see above)")
+        raise CommandError(f"{Path(argv[0]).name} {' '.join(argv[1:3])} failed (see above)")
     return done.stdout
 
 
@@ -93,20 +94,15 @@ def down() -> None:
     _run([_tool("kind"), "delete", "cluster", "--name", NAME, "--kubeconfig", str(kubeconfig())])
 
 
-def status() -> dict[str, object]:
-    found = _problems()
-    return {
-        "kind": "kind",
-        "healthy": not found,
-        "problems": found,
-        "kubeconfig": str(kubeconfig()),
-        "kubectl": _tool("kubectl"),
-        "audit_log": str(_state() / "logs" / "audit.log"),
-    }
+def status() -> Status:
+    audit_log = _state() / "logs" / "audit.log"
+    return Status("kind", _problems(), str(kubeconfig()), _tool("kubectl"), str(audit_log))
 
 
-def load_image(tag: str, file: Path) -> None:
-    """The archive is loaded once: the node is asked first, because kind's own check covers images, not archives."""
+def load_image(tag: str, file: Path) -> bool:
+    """Whether there was anything to do. The node is asked first: kind's own check covers images, not archives."""
     known = ["docker", "exec", _NODE, "crictl", "inspecti", "-q", tag]
-    if subprocess.run(known, capture_output=True, check=False).returncode != 0:
-        _run([_tool("kind"), "load", "image-archive", str(file), "--name", NAME])
+    if subprocess.run(known, capture_output=True, check=False).returncode == 0:
+        return False
+    _run([_tool("kind"), "load", "image-archive", str(file), "--name", NAME])
+    return True

@@ -1,4 +1,4 @@
-"""Where the embedded cluster lives and the names and addresses it uses. Every other module of the package reads them here.
+"""Where the embedded cluster lives, and the names and addresses it uses, for every other module of the package.
 
 The places are fixed, not relative to a clone, so that a second clone on the machine finds the cluster of the first.
 """

@@ -51,9 +51,7 @@ def make_leaf(folder: Path, leaf: Leaf) -> None:
 
 def make_signing_key(folder: Path) -> None:
     """The pair that signs and checks service-account tokens."""
-    _openssl(
-        "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-out", str(folder / "sa.key")
-    )
+    _openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-out", str(folder / "sa.key"))
     _openssl("pkey", "-in", str(folder / "sa.key"), "-pubout", "-out", str(folder / "sa.pub"))
 
 
