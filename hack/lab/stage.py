@@ -87,17 +87,17 @@ class Stage:
 
     def look(self) -> Seen:
         """Reads both taps. Costs a transfer of a few megabytes."""
-        went, came = (list(tap.read(self._tapped(pod))) for pod in (SENDER, RECEIVER))
+        raw_sent, raw_received = self._tapped(SENDER), self._tapped(RECEIVER)  # in this order: what came was sent
+        went, came = list(tap.read(raw_sent)), list(tap.read(raw_received))
         sent = measure.flow(went, ffmpeg.VIDEO_PAYLOAD_TYPE)
         start = sent.frames[0].timestamp
         clip = self._stream.clip
-        raw = self._tapped(RECEIVER)
         return Seen(
             sent=sent,
             received=measure.flow(came, ffmpeg.VIDEO_PAYLOAD_TYPE, near=start),
             audio=measure.untouched(went, came, ffmpeg.AUDIO_PAYLOAD_TYPE),
             timeline=measure.Timeline(start, clip.ticks_per_frame, clip.frames),
-            reports=tap.count_other(raw, VIDEO_PORT + 1) + tap.count_other(raw, AUDIO_PORT + 1),
+            reports=sum(tap.count_other(raw_received, port + 1) for port in (VIDEO_PORT, AUDIO_PORT)),
         )
 
     def snapshot(self, seconds: float, folder: Path) -> Path:
