@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).resolve().parents[2]
+_WIDTH = 118
 _VERSIONS = ("av", "grpcio", "imageio-ffmpeg", "kopf")
 
 
@@ -71,26 +72,33 @@ def read(path: Path) -> Report:
     return Report(document["conditions"], [Row(**row) for row in document["rows"]])
 
 
-def table(report: Report, width: int = 118) -> str:
-    """Conditions in a line, then one line per row; notes are wrapped under their row."""
-    seen = report.conditions
-    versions = ", ".join(f"{name} {version}" for name, version in (seen.get("versions") or {}).items())
-    head = textwrap.wrap(
-        f"{seen.get('date')} | {seen.get('cores')} cores, {seen.get('cpu')} | {seen.get('content')} | {versions}", width
+def table(report: Report) -> str:
+    """Conditions, then one line per row."""
+    return "\n".join([*heading(report.conditions), *lines(report.rows)])
+
+
+def heading(seen: Mapping[str, Any]) -> list[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in seen["versions"].items())
+    return textwrap.wrap(
+        f"{seen['date']} | {seen['cores']} cores, {seen['cpu']} | {seen['content']} | {versions}", _WIDTH
     )
-    cells = [[row.what, _shown(row), row.target, {True: "yes", False: "NO", None: ""}[row.met]] for row in report.rows]
-    titles = ["what", "measured", "target", "met"]
-    widths = [max(len(line[i]) for line in [titles, *cells]) for i in range(len(titles))]
 
-    def line(values: Sequence[str]) -> str:
-        what, value, target, met = (value.ljust(width) for value, width in zip(values, widths, strict=True))
-        return f"  {what}  {values[1].rjust(widths[1]) if values is not titles else value}  {target}  {met}".rstrip()
 
-    out = [*head, line(titles), "  " + "-" * (sum(widths) + 2 * (len(widths) - 1))]
-    for row, values in zip(report.rows, cells, strict=True):
-        out.append(line(values))
-        out += textwrap.wrap(row.note, width - 6, initial_indent="      ", subsequent_indent="      ")
-    return "\n".join(out)
+def lines(rows: Sequence[Row]) -> list[str]:
+    """Aligned columns; notes are wrapped under their row."""
+    titles = ("what", "measured", "target", "met")
+    cells = [(row.what, _shown(row), row.target, {True: "yes", False: "NO", None: ""}[row.met]) for row in rows]
+    widths = [max(len(line[i]) for line in (titles, *cells)) for i in range(len(titles))]
+
+    def line(what: str, value: str, target: str, met: str) -> str:
+        columns = (what.ljust(widths[0]), value.rjust(widths[1]), target.ljust(widths[2]), met)
+        return "  " + "  ".join(columns).rstrip()
+
+    out = [line(*titles), "  " + "-" * (sum(widths) + 2 * (len(widths) - 1))]
+    for row, values in zip(rows, cells, strict=True):
+        out.append(line(*values))
+        out += textwrap.wrap(row.note, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return out
 
 
 def _shown(row: Row) -> str:
