@@ -1,0 +1,1 @@
+"""One module per kind of peer: how a transport is negotiated and its streams are opened."""

@@ -1,0 +1,203 @@
+"""This pod's entry in `status.pods[]` of its bridge, written when it has something new to say and never as a heartbeat.
+
+`app` shows a Snapshot once a second; the pure Reporter decides whether an entry is due: counts in buckets, the saving
+in steps, problems with hysteresis, at most one write in ten seconds, except for what others wait for (phase, applied
+configuration, no more sessions), which is written at once. `adapters.kubernetes_api` does the writing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol
+
+log = logging.getLogger(__name__)
+
+Phase = Literal["Starting", "Serving", "Draining"]
+
+WRITE_INTERVAL_S: Final = 10.0
+PROBLEM_ON_S: Final = 10.0
+PROBLEM_OFF_S: Final = 30.0
+SAVED_STEP: Final = 5
+SAVED_STICKS: Final = 4.0
+"""The shown step stays until the value is so far from it: half a step and some, against flapping at a border."""
+MESSAGE_LENGTH: Final = 256
+LOOK_S: Final = 1.0
+RETRY_MAX_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`saved`: share of bytes, None where nothing is measured. `problems`: name -> what is wrong and what to do."""
+
+    phase: Phase
+    generation: int
+    rooms: int
+    sessions: int
+    saved: float | None
+    problems: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    phase: Phase
+    config_generation: int
+    rooms: int
+    sessions: int
+    saved_percent: int
+    problems: tuple[str, ...] = ()
+    message: str = ""
+
+
+BUCKETS: Final[tuple[int, ...]] = (0, *(factor * 10**power for power in range(5) for factor in (1, 2, 5)))
+
+
+def bucket(count: int) -> int:
+    """The largest of 0 1 2 5 10 20 50 100 .. that is not above `count`."""
+    return max(step for step in BUCKETS if step <= max(0, count))
+
+
+@dataclass(slots=True)
+class _Problem:
+    message: str
+    since: float
+    last_seen: float
+    shown: bool = False
+
+
+@dataclass(slots=True)
+class Reporter:
+    _written: Entry | None = None
+    _written_at: float = 0.0
+    _retry_at: float = 0.0
+    _retries: int = 0
+    _problems: dict[str, _Problem] = field(default_factory=dict)
+    _saved: int = 0
+
+    def due(self, snapshot: Snapshot, now: float) -> Entry | None:
+        """The entry to write now, if any."""
+        entry = self._entry(snapshot, now)
+        last = self._written
+        if entry == last or now < self._retry_at:
+            return None
+        at_once = (
+            last is None
+            or entry.phase != last.phase
+            or entry.config_generation != last.config_generation
+            or (entry.sessions == 0 and last.sessions != 0)
+            or ("ConfigInvalid" in entry.problems) != ("ConfigInvalid" in last.problems)
+        )
+        return entry if at_once or now >= self._written_at + WRITE_INTERVAL_S else None
+
+    def written(self, entry: Entry, now: float) -> None:
+        self._written, self._written_at, self._retry_at, self._retries = entry, now, 0.0, 0
+
+    def failed(self, now: float) -> None:
+        self._retry_at = now + min(RETRY_MAX_S, 2.0**self._retries)
+        self._retries += 1
+
+    def _entry(self, snapshot: Snapshot, now: float) -> Entry:
+        problems = self._settle(snapshot.problems, now)
+        value = (snapshot.saved or 0.0) * 100
+        if snapshot.saved is None or abs(value - self._saved) >= SAVED_STICKS:
+            self._saved = min(100, max(0, round(value / SAVED_STEP) * SAVED_STEP))
+        names = tuple(sorted(problems))
+        message = "; ".join(problems[name] for name in names)
+        return Entry(
+            phase=snapshot.phase,
+            config_generation=snapshot.generation,
+            rooms=bucket(snapshot.rooms),
+            sessions=bucket(snapshot.sessions),
+            saved_percent=self._saved,
+            problems=names,
+            message=message if len(message) <= MESSAGE_LENGTH else message[: MESSAGE_LENGTH - 1] + "…",
+        )
+
+    def _settle(self, problems: Mapping[str, str], now: float) -> dict[str, str]:
+        """A rejected configuration is no measurement and needs no second look."""
+        for name, message in problems.items():
+            problem = self._problems.setdefault(name, _Problem(message, now, now))
+            problem.last_seen = now
+            if not problem.shown:
+                problem.message = message
+                problem.shown = name == "ConfigInvalid" or now - problem.since >= PROBLEM_ON_S
+        for name, problem in list(self._problems.items()):
+            gone_for = now - problem.last_seen
+            if name not in problems and (not problem.shown or name == "ConfigInvalid" or gone_for >= PROBLEM_OFF_S):
+                del self._problems[name]
+        return {name: problem.message for name, problem in self._problems.items() if problem.shown}
+
+
+class StatusWriter(Protocol):
+    async def apply_pod_entry(self, entry: Mapping[str, Any] | None) -> None:
+        """None removes it. Raises OSError where the API cannot be reached or refuses."""
+
+
+class StatusReporter:
+    """Runs the Reporter: looks every second, and at once when `poke`d."""
+
+    def __init__(
+        self,
+        writer: StatusWriter,
+        look: Callable[[], Snapshot],
+        fixed: Mapping[str, Any],
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        """`fixed`: what never changes of the entry (name, uid, node, version, since)."""
+        self._writer = writer
+        self._look = look
+        self._fixed = fixed
+        self._clock = clock
+        self._reporter = Reporter()
+        self._poked = asyncio.Event()
+        self._bad = False
+
+    def poke(self) -> None:
+        self._poked.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.report()
+            try:
+                await asyncio.wait_for(self._poked.wait(), LOOK_S)
+            except TimeoutError:
+                continue
+            finally:
+                self._poked.clear()
+
+    async def report(self) -> None:
+        entry = self._reporter.due(self._look(), self._clock())
+        if entry is None:
+            return
+        try:
+            await self._writer.apply_pod_entry({**self._fixed, **_json(entry)})
+        except OSError as error:
+            self._reporter.failed(self._clock())
+            if not self._bad:
+                log.warning("status entry cannot be written", extra={"error": str(error)})
+            self._bad = True
+            return
+        if self._bad:
+            log.info("status entry is written again")
+        self._bad = False
+        self._reporter.written(entry, self._clock())
+
+    async def remove(self) -> None:
+        try:
+            await self._writer.apply_pod_entry(None)
+        except OSError as error:
+            log.warning("status entry could not be removed; the operator will", extra={"error": str(error)})
+
+
+def _json(entry: Entry) -> dict[str, Any]:
+    return {
+        "phase": entry.phase,
+        "configGeneration": entry.config_generation,
+        "rooms": entry.rooms,
+        "sessions": entry.sessions,
+        "savedPercent": entry.saved_percent,
+        "problems": list(entry.problems),
+        "message": entry.message,
+    }
