@@ -14,6 +14,6 @@ cluster-tools: # API server, etcd and kubectl for tests that need no node
 	@hack/apt.sh cluster
 	@hack/tools.sh build kubernetes kubectl
 
-images: ## Build the container images and, if a cluster runs, put them on its node
+images: $(if $(VENV),$(VENV)/.installed) ## Build the container images and, if a cluster runs, put them on its node
 	@python3 -m hack.images
 	@! python3 -m hack.cluster status >/dev/null 2>&1 || python3 -m hack.cluster load-images

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hack.cluster import embedded, kind
 from hack.images.builders import cache
-from hack.images.content import archive_name
+from hack.images.content import IMAGES, archive_name, of_archives
 from hack.progress import CommandError, say
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +58,10 @@ def _load_images() -> None:
     tags: dict[str, str] = json.loads(listed.read_text())
     cluster = kind if _uses_kind() else embedded
     loaded = [tag for tag in tags.values() if cluster.load_image(tag, cache() / "images" / archive_name(tag))]
+    # The node keeps what the cache keeps, so that neither grows for ever.
+    archives = {file.name for file in (cache() / "images").glob("*.tar")}
+    repositories = {image.repository for image in IMAGES}
+    cluster.drop_images(repositories, [*tags.values(), *of_archives(archives)])
     say(f"images on the node: {len(tags)}, of which now loaded: {len(loaded)}")
 
 

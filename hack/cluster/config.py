@@ -84,6 +84,8 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
     default_runtime_name = "runc"
     [{cri}.containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
+      [{cri}.containerd.runtimes.runc.options]
+        Root = "{at.RUN}/runc"
   [{cri}.cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "{at.CNI}"
@@ -124,6 +126,7 @@ def _kubelet(host: Host) -> str:
             "tlsCertFile": str(at.PKI / "kubelet.crt"),
             "tlsPrivateKeyFile": str(at.PKI / "kubelet.key"),
             "readOnlyPort": 0,
+            "healthzPort": at.KUBELET_HEALTH_PORT,
             "cgroupDriver": "cgroupfs",
             "containerRuntimeEndpoint": f"unix://{at.CONTAINERD_SOCKET}",
             "failSwapOn": False,
@@ -229,6 +232,7 @@ def services(tools: Tools) -> tuple[Service, ...]:
                 *(f"--kubeconfig={at.RUN}/controller-manager.conf", "--bind-address=127.0.0.1", "--profiling=false"),
                 *(f"--service-account-private-key-file={at.PKI}/sa.key", f"--root-ca-file={at.PKI}/ca.crt"),
                 *("--use-service-account-credentials", "--leader-elect=false", "--allocate-node-cidrs=false"),
+                f"--flex-volume-plugin-dir={at.DATA}/volume-plugins",
             ),
         ),
         Service(

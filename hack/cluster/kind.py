@@ -6,7 +6,7 @@ Written against kind's documentation; the machine it was written on has no Docke
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from hack.cluster.config import audit_policy
@@ -106,3 +106,11 @@ def load_image(tag: str, file: Path) -> bool:
         return False
     _run([_tool("kind"), "load", "image-archive", str(file), "--name", NAME])
     return True
+
+
+def drop_images(repositories: Collection[str], keep: Collection[str]) -> None:
+    """Removes the other tags of these repositories from the node."""
+    listed = json.loads(_run(["docker", "exec", _NODE, "crictl", "images", "-o", "json"]))
+    tags = [tag for image in listed["images"] for tag in image.get("repoTags", [])]
+    if old := [tag for tag in tags if tag.rpartition(":")[0] in repositories and tag not in keep]:
+        _run(["docker", "exec", _NODE, "crictl", "rmi", *old])

@@ -34,6 +34,7 @@ CNI_NETWORK = "auralink-pods"
 API_PORT = 6443
 ETCD_PORT = 12379
 ETCD_PEER_PORT = 12380
+KUBELET_HEALTH_PORT = 10248
 
 PAUSE_IMAGE = "localhost/pause:1"
 COREDNS_IMAGE = "localhost/coredns:1.15.0"

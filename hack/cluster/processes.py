@@ -95,16 +95,20 @@ def stop(identities: Sequence[Identity], grace_s: float) -> None:
             time.sleep(0.05)
 
 
-def with_argument(value: str, proc: Path = Path("/proc")) -> list[Identity]:
-    """Processes that have `value` as a whole command-line argument (containerd's shims carry their daemon's socket)."""
+def working_in(folders: Sequence[Path], programs: Sequence[str], proc: Path = Path("/proc")) -> list[Identity]:
+    """Processes of these programs that were told to use something below these folders.
+
+    Finds what no record names: containerd's shims, and servers whose records somebody deleted.
+    """
     found = []
     for folder in proc.iterdir():
         if not folder.name.isdigit():
             continue
         try:
-            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+            program, *arguments = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if value.encode() in arguments and (identity := identify(int(folder.name), proc)) is not None:
+        told = any(f"{place}/" in argument for place in folders for argument in arguments)
+        if told and Path(program).name in programs and (identity := identify(int(folder.name), proc)) is not None:
             found.append(identity)
     return found

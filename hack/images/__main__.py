@@ -47,11 +47,10 @@ def _build(images: list[content.Image]) -> None:
             else:
                 say(f"building image {tag}")
                 builder = builder or _builder()
-                if image.wheel:
-                    builder.make_wheel()
+                wheels = builder.make_wheel() if image.wheel else None
                 unfinished = archive.with_suffix(".unfinished")
                 unfinished.unlink(missing_ok=True)
-                with builders.staged(image) as context:
+                with builders.staged(image.inputs, wheels) as context:
                     builder.build(image, tag, context, unfinished)
                 unfinished.replace(archive)
             tags[image.name] = tag

@@ -6,7 +6,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -31,8 +31,8 @@ def cache() -> Path:
 
 
 class Builder(Protocol):
-    def make_wheel(self) -> None:
-        """Puts the native wheel of the present sources into build/wheels, alone of its kind."""
+    def make_wheel(self) -> Path:
+        """The folder that holds the native wheel of the present sources, alone of its kind."""
 
     def build(self, image: content.Image, tag: str, context: Path, archive: Path) -> None:
         """Builds from the staged context and writes the image as a docker-archive."""
@@ -53,14 +53,13 @@ def _run(argv: Sequence[str | Path], environment: Mapping[str, str] | None = Non
 
 
 @contextlib.contextmanager
-def staged(image: content.Image) -> Iterator[Path]:
-    """A copy of exactly the image's inputs, laid out as in the repository."""
+def staged(inputs: Iterable[str], wheels: Path | None) -> Iterator[Path]:
+    """A build context: a copy of exactly these inputs, laid out as in the repository, and the wheel in build/wheels."""
     with tempfile.TemporaryDirectory(prefix="auralink-context-") as name:
         context = Path(name)
-        paths = content.listed(ROOT, image.inputs)
-        if image.wheel:
-            paths += [str(wheel.relative_to(ROOT)) for wheel in (ROOT / "build/wheels").glob("auralink_native-*.whl")]
-        for path in paths:
+        if wheels is not None:
+            shutil.copytree(wheels, context / "build/wheels")
+        for path in content.listed(ROOT, inputs):
             target = context / path
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / path, target)
@@ -70,13 +69,14 @@ def staged(image: content.Image) -> Iterator[Path]:
 class Docker:
     """Not run on the machine this was written on, which has no engine."""
 
-    def make_wheel(self) -> None:
-        wheels = ROOT / "build/wheels"
+    def make_wheel(self) -> Path:
+        # Not build/wheels: there lies the wheel for this host's own interpreter, which may be another system's.
+        wheels = ROOT / "build/wheels-linux"
         shutil.rmtree(wheels, ignore_errors=True)
-        _run(
-            ["docker", "build", "--file", ROOT / "dataplane/native/Dockerfile", "--output", wheels, ROOT / "dataplane"],
-            {"DOCKER_BUILDKIT": "1"},
-        )
+        with staged(("dataplane/native", "constraints.txt"), None) as context:
+            dockerfile = context / "dataplane/native/Dockerfile"
+            _run(["docker", "build", "--file", dockerfile, "--output", wheels, context], {"DOCKER_BUILDKIT": "1"})
+        return wheels
 
     def build(self, image: content.Image, tag: str, context: Path, archive: Path) -> None:
         _run(["docker", "build", "--tag", tag, "--file", context / image.dockerfile, context], {"DOCKER_BUILDKIT": "1"})
@@ -98,8 +98,9 @@ class Buildah:
     def _buildah(self, command: str, *arguments: str | Path, log: Path | None = None) -> None:
         _run([*self._argv, command, *arguments], {"BUILDAH_ISOLATION": "chroot"}, log)
 
-    def make_wheel(self) -> None:
+    def make_wheel(self) -> Path:
         _run([_HACK / "native-wheel.sh"])
+        return ROOT / "build/wheels"
 
     def build(self, image: content.Image, tag: str, context: Path, archive: Path) -> None:
         base = self._base()

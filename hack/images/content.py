@@ -65,6 +65,12 @@ def archive_name(full_tag: str) -> str:
     return full_tag.rpartition("/")[2].replace(":", "-") + ".tar"
 
 
+def of_archives(file_names: Iterable[str]) -> list[str]:
+    """The full tags whose archives these are; the inverse of `archive_name`."""
+    parts = [file.removesuffix(".tar").rpartition("-") for file in file_names]
+    return [f"localhost/{repository}:{tag}" for repository, _, tag in parts]
+
+
 def outdated(archives: Iterable[tuple[str, float]], image: Image, keep: int) -> list[str]:
     """Of (file name, time of last use) those that are older than the `keep` last used ones of this image."""
     prefix = image.repository.rpartition("/")[2] + "-"
