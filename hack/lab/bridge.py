@@ -174,7 +174,7 @@ class Bridge:
             acked = int(config.get("ackedGeneration") or 0)
             return acked if acked > after and acked == config.get("desiredGeneration") else None
 
-        return wait_for("the acknowledgement of the new configuration", look, timeout_s, 0.05, self.describe)
+        return wait_for("the acknowledgement of the new configuration", look, timeout_s, 0.02, self.describe)
 
     def remains(self) -> list[str]:
         """Objects of its namespace that carry its label."""
