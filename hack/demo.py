@@ -127,7 +127,7 @@ def apply(scene: Scene) -> list[Row]:
 def stream_until_measured(scene: Scene, loops: int) -> tuple[Seen, tuple[int, int]]:
     """Sends until `loops` whole passes of the clip went through compressed; their first and last timestamp."""
     scene.stage.send(scene.bridge.rtp_service)
-    scene.bridge.wait_mode("COMPRESS", timeout_s=20)
+    scene.bridge.wait_mode("compress", timeout_s=20)
     return measured(scene, loops)
 
 
@@ -251,7 +251,7 @@ def outage(scene: Scene) -> list[Row]:
     back_ns = time.time_ns()
     scene.ai_core.scale(1)
     scene.ai_core.wait_ready(1)
-    scene.bridge.wait_mode("COMPRESS", timeout_s=60)
+    scene.bridge.wait_mode("compress", timeout_s=60)
     say("compression is back; waiting for the status to say so")
     scene.bridge.wait_condition("Degraded", true=False, timeout_s=90)
     seen = scene.stage.look()

@@ -147,10 +147,14 @@ class Bridge:
     def streams(self) -> list[Obj]:
         """What its first pod says of each video stream."""
         streams: list[Obj] = self.own_words()["aic_compression"]["streams"]
-        return [stream for stream in streams if stream.get("codec") != "Opus"]
+        return [stream for stream in streams if stream["media"] == "video"]
+
+    def drops(self) -> dict[str, int]:
+        """Packets that its first pod threw away, by reason."""
+        return {str(reason): int(count) for reason, count in self.own_words()["packets"]["drops"].items()}
 
     def wait_mode(self, mode: str, timeout_s: float) -> None:
-        """Until every video stream is in this mode: BYPASS, SHADOW, COMPRESS or HOLD."""
+        """Until every video stream is in this mode: bypass, shadow, compress or hold."""
 
         def look() -> bool:
             modes = [str(stream["mode"]) for stream in self.streams()]

@@ -63,7 +63,7 @@ def live(cluster: kube.Kube, release: AICore) -> Iterator[Live]:
     cluster.apply(QUICKSTART, NAMESPACE)
     bridge.wait_ready()
     stage.send(bridge.rtp_service)
-    bridge.wait_mode("COMPRESS", timeout_s=20)
+    bridge.wait_mode("compress", timeout_s=20)
     yield Live(bridge, release, stage, stream)
     stage.remove()
     cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")

@@ -16,7 +16,7 @@ def test_the_picture_goes_native_at_a_key_and_comes_back_at_a_key(live: Live, tm
     finally:
         live.ai_core.scale(1)
         live.ai_core.wait_ready(1)
-    live.bridge.wait_mode("COMPRESS", timeout_s=60)
+    live.bridge.wait_mode("compress", timeout_s=60)
     seen, _ = live.watch(3)
 
     after = [frame for frame in seen.received.frames if frame.last_arrived_ns >= went_ns]

@@ -1,0 +1,39 @@
+from hack.lab.stage import SENDER, VIDEO_PORT
+from tests.e2e.conftest import NAMESPACE
+from tests.e2e.live import Live
+
+# Runs beside the sender: bytes of all kinds to the port that live video comes in by, from a socket of its own.
+FLOOD = """
+import os, socket, struct, sys
+out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+out.connect((sys.argv[1], int(sys.argv[2])))
+header = struct.pack(">BBHII", 0x80, 96, 1, 2, 3)
+for n in range(200):
+    for datagram in (
+        b"", b"\\x80", header[:11], os.urandom(40 + n), bytes(1400), b"\\x00\\x01" + os.urandom(18),
+        struct.pack(">BBHII", 0x80, 55, n, n, 4) + os.urandom(100),
+        struct.pack(">BBHII", 0x80, 96, n * 997 % 65536, n, 5) + os.urandom(200),
+        struct.pack(">BBHII", 0x9f, 96, n, n, 6) + os.urandom(8),
+        struct.pack(">BBH", 0x80, 200, 0xffff) + os.urandom(24),
+    ):
+        try:
+            out.send(datagram)
+        except OSError:
+            pass
+"""
+
+
+def test_a_flood_of_garbage_changes_nothing_but_the_counters(live: Live) -> None:
+    lives = live.bridge.lives()
+    before = live.bridge.drops()
+
+    inside = ["exec", "-n", NAMESPACE, SENDER, "-c", "tap", "--", "python3", "-c", FLOOD]
+    live.bridge.kube.kubectl(*inside, live.bridge.rtp_service, str(VIDEO_PORT))
+    seen, crossed = live.watch(4)
+
+    after = live.bridge.drops()
+    grown = {reason for reason, count in after.items() if count > before.get(reason, 0)}
+    assert sum(after.values()) - sum(before.values()) > 1000
+    assert len(grown) >= 2, f"dropped for one reason only: {grown}"
+    assert (crossed.missing, crossed.incomplete, len(seen.received.ssrcs)) == (0, 0, 1)
+    assert live.bridge.lives() == lives
