@@ -95,14 +95,14 @@ def main() -> int:
         tls = read_tls(settings.tls_dir) if settings.tls_dir else None
     except SettingsError as error:
         for problem in error.problems:
-            logging.error("bad setting: %s", problem)
+            logging.exception("bad setting: %s", problem)
         return EX_CONFIG
     try:
         asyncio.run(run(settings, tls))
     except asyncio.CancelledError:
         return 1
     except (OSError, RuntimeError, TimeoutError) as error:
-        logging.error("cannot serve: %s", error)
+        logging.error("cannot serve: %s", error)  # noqa: TRY400 - the message says it all
         return 1
     return 0
 

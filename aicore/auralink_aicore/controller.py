@@ -25,12 +25,19 @@ DEBT_LIMIT = 0.15
 HIGHEST_TARGET = 0.95
 RATIO_S = 1.0
 
+# Whether compressing is worth it.
 JUDGED_AFTER_S = 5.0
 ADVICE_EVERY_S = 10.0
-LEAST_BITS_PER_PIXEL = 0.04
+LEAST_BITS_PER_PIXEL = 0.04  # the sender is starved already; what is left to take shows
 RETURN_MARGIN = 0.05
 RETURN_AFTER_S = 5.0
 RETURN_EVERY_S = 60.0
+
+# Whether there is time for it.
+OVER_S, UNDER_S = 1.0, 10.0
+UNDER_SHARE = 0.6
+GIVE_UP_AFTER_S = 3.0
+REST_S = 60.0
 
 # quality_level 10, 9 .. 1 as points of VMAF that may be lost.
 _LOSS_OF_LEVEL: Final = {10: 0.5, 9: 1.0, 8: 2.0, 7: 3.0, 6: 4.0, 5: 5.0, 4: 6.5, 3: 8.0, 2: 10.0, 1: 12.0}
@@ -168,13 +175,15 @@ class Controller:
             return 0
         return min(max(round(1000 * (1 - sum(s.our_bytes for s in recent) / source)), 0), 1000)
 
-    def saved(self, over_s: float, now: float) -> float | None:
-        """Share saved over the last `over_s` seconds; None until that much was seen."""
-        if not self._samples or self._samples[0].at_s > now - 0.95 * over_s:
+    def predicted_saving(self, now: float) -> float | None:
+        """Share that the ceiling would save, from the last seconds at what q was; None before so much was seen."""
+        if not self._samples or self._samples[0].at_s > now - 0.95 * JUDGED_AFTER_S:
             return None
-        recent = [s for s in self._samples if s.at_s > now - over_s]
-        source = sum(s.source_bytes for s in recent)
-        return 1 - sum(s.our_bytes for s in recent) / source if source else None
+        source = sum(s.source_bytes for s in self._samples)
+        if not source:
+            return None
+        left = sum(s.our_bytes for s in self._samples) / source
+        return 1 - left * math.exp((self._q - self._ceiling) / self._curve.k)
 
     def apply(self, policy: Policy) -> None:
         """Aim anew: q moves by what the model says at once, and old bytes no longer count as debt."""
@@ -216,6 +225,146 @@ class Controller:
             return target
         source_bps = 8 * sum(s.source_bytes for s in list(self._samples)[1:]) / span
         return min(max(target, 1 - limit / source_bps), HIGHEST_TARGET) if source_bps else target
+
+
+class Worth:
+    """Whether a stream is worth compressing: go or no-go.
+
+    Without a learned model nothing is known before trying. So a stream starts, and is judged by its first seconds;
+    what its pictures cost at the ceiling is remembered while it goes native, so that it comes back when the sender
+    spends clearly more than that.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._source: deque[tuple[float, int]] = deque(maxlen=2000)  # (when, bytes); 5 s, bounded as above
+        self._bits_per_pixel = 0.0
+        self._ceiling_bps: float | None = None
+        self._advised_s = -math.inf
+        self._promising_since_s: float | None = None
+        self._returned_s = -math.inf
+
+    def apply(self, policy: Policy) -> None:
+        """In force from the next frame on."""
+        self._policy = policy
+
+    def saw(self, at_s: float, source_bytes: int, pixels: int) -> None:
+        """Take note of one frame of the sender's, whatever becomes of it."""
+        source = self._source
+        source.append((at_s, source_bytes))
+        while source[0][0] <= at_s - JUDGED_AFTER_S:
+            source.popleft()
+        self._bits_per_pixel = 8 * sum(size for _, size in source) / (len(source) * pixels) if pixels else 0.0
+
+    def no_go(self, predicted: float | None) -> bool:
+        """Whether to go native, while compressing; nothing is said before it was measured (None)."""
+        if predicted is None:
+            return False
+        self._ceiling_bps = (1 - predicted) * self._source_bps()
+        if self._policy.always:
+            return False
+        return predicted < self._policy.min_savings or self._bits_per_pixel < LEAST_BITS_PER_PIXEL
+
+    def advise_no_go(self, now: float, predicted: float | None) -> bool:
+        """`no_go`, said once in a while."""
+        if predicted is None or now < self._advised_s + ADVICE_EVERY_S:
+            return False
+        self._advised_s = now
+        return self.no_go(predicted)
+
+    def advise_go(self, now: float) -> bool:
+        """Whether to compress, while only watching."""
+        if not self._source:
+            return False
+        promising = self._policy.always or self._promising()
+        if not promising:
+            self._promising_since_s = None
+            return False
+        if self._promising_since_s is None:
+            self._promising_since_s = now
+        never_tried = self._policy.always or self._ceiling_bps is None
+        if not never_tried:
+            long_enough = now >= self._promising_since_s + RETURN_AFTER_S
+            if not long_enough or now < self._returned_s + RETURN_EVERY_S:
+                return False
+        self._returned_s = now
+        return True
+
+    def _promising(self) -> bool:
+        if self._bits_per_pixel < LEAST_BITS_PER_PIXEL:
+            return False
+        source_bps = self._source_bps()
+        if self._ceiling_bps is None or not source_bps:
+            return True
+        return 1 - self._ceiling_bps / source_bps >= self._policy.min_savings + RETURN_MARGIN
+
+    def _source_bps(self) -> float:
+        """Over the whole window; 0 before there is one."""
+        if len(self._source) < 2:
+            return 0.0
+        span = self._source[-1][0] - self._source[0][0]
+        return 8 * sum(size for _, size in list(self._source)[1:]) / span if span > 0 else 0.0
+
+
+class Governor:
+    """Whether a stream keeps its latency budget: first a cheaper encoder, then the advice to leave it native.
+
+    Looks at queue and encoder time of inter frames, so it also answers to a crowded worker.
+    """
+
+    def __init__(self, levels: int) -> None:
+        self._levels = levels  # how many cheaper settings there are
+        self.level = 0
+        self._took: deque[tuple[float, float]] = deque(maxlen=500)  # (when, ms) of the last second
+        self._since_s: float | None = None  # the present level began, and with it a new measure
+        self._over_since_s: float | None = None
+        self._under_since_s: float | None = None
+        self._rest_until_s = -math.inf
+
+    def resting(self, now: float) -> bool:
+        """Whether the advice is NATIVE."""
+        return now < self._rest_until_s
+
+    def observe(self, now: float, took_ms: float, budget_ms: float) -> None:
+        """Take note of one inter frame; `level` may change."""
+        if self._since_s is None:
+            self._since_s = now
+        took = self._took
+        took.append((now, took_ms))
+        while took[0][0] <= now - OVER_S:
+            took.popleft()
+        if now < self._since_s + OVER_S:
+            return
+        slow = sorted(ms for _, ms in took)[int(0.95 * (len(took) - 1))]
+        if slow > budget_ms:
+            self._under_since_s = None
+            self._over(now)
+        else:
+            self._over_since_s = None
+            self._under(now, roomy=slow < UNDER_SHARE * budget_ms)
+
+    def _over(self, now: float) -> None:
+        if self.level < self._levels:
+            self._move(1)
+            return
+        if self._over_since_s is None:
+            self._over_since_s = now
+        if now >= self._over_since_s + GIVE_UP_AFTER_S:
+            self._rest_until_s = now + REST_S
+            self._over_since_s = None
+
+    def _under(self, now: float, *, roomy: bool) -> None:
+        if not roomy or not self.level:
+            self._under_since_s = None
+        elif self._under_since_s is None:
+            self._under_since_s = now
+        elif now >= self._under_since_s + UNDER_S:
+            self._move(-1)
+
+    def _move(self, step: int) -> None:
+        self.level += step
+        self._took.clear()
+        self._since_s = self._over_since_s = self._under_since_s = None
 
 
 def _interpolate(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:

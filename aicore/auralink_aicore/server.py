@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
+from auralink_pb.aicore.v1 import aicore_pb2 as pb
+from auralink_pb.aicore.v1 import aicore_pb2_grpc as pb_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -26,8 +28,6 @@ from auralink_aicore.transcoder import MODEL, Disposition, Frame, Mode, Session
 from auralink_aicore.worker.admission import Admission, Load
 from auralink_aicore.worker.pool import Pool, Seat
 from auralink_aicore.worker.wire import Timed
-from auralink_pb.aicore.v1 import aicore_pb2 as pb
-from auralink_pb.aicore.v1 import aicore_pb2_grpc as pb_grpc
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
 _Context: TypeAlias = "grpc.aio.ServicerContext[pb.ClientMessage, pb.ServerMessage]"
 
 
-class BadRequest(ValueError):
+class BadRequestError(ValueError):
     """The client broke the protocol; its call ends with this."""
 
     def __init__(self, text: str, code: grpc.StatusCode = grpc.StatusCode.INVALID_ARGUMENT) -> None:
@@ -83,7 +83,7 @@ class _Call:
         self.load = load
         self.seat: Seat | None = None
         self.heard_s = time.monotonic()
-        self._outgoing: asyncio.Queue[pb.ServerMessage | BadRequest | _End] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[pb.ServerMessage | BadRequestError | _End] = asyncio.Queue()
         self._unanswered: dict[int, int] = {}  # frame id -> bytes
         self._owed = 0  # frames and promotions without a written result
         self._ending = False
@@ -122,11 +122,11 @@ class _Call:
 
     # From the server.
 
-    def notice(self, kind: pb.Notice.Kind, detail: str) -> None:
+    def notice(self, kind: pb.Notice.Kind.ValueType, detail: str) -> None:
         """Tell the client something about its session."""
         self._outgoing.put_nowait(pb.ServerMessage(notice=pb.Notice(kind=kind, detail=detail)))
 
-    def fail(self, error: BadRequest) -> None:
+    def fail(self, error: BadRequestError) -> None:
         """End the call with an error."""
         self._outgoing.put_nowait(error)
 
@@ -138,7 +138,7 @@ class _Call:
             async for message in messages:
                 if not self._take(message):
                     break
-        except BadRequest as error:
+        except BadRequestError as error:
             self.fail(error)
             return
         self._ending = True
@@ -164,35 +164,37 @@ class _Call:
             elif control == "policy":
                 self.seat.policy(parse_policy(message.control.policy))
             else:
-                raise BadRequest("a control without content")
+                raise BadRequestError("a control without content")
         else:
-            raise BadRequest("expected a frame or a control")
+            raise BadRequestError("expected a frame or a control")
         return True
 
     def _frame(self, frame: pb.Frame) -> None:
         assert self.seat is not None  # noqa: S101 - as above
         if frame.mode not in (pb.MODE_COMPRESS, pb.MODE_SHADOW):
-            raise BadRequest("a frame needs a mode, COMPRESS or SHADOW")
+            raise BadRequestError("a frame needs a mode, COMPRESS or SHADOW")
         self._owe()
         self._unanswered[frame.frame_id] = len(frame.payload)
         self.load.shadow = frame.mode == pb.MODE_SHADOW
         deadline_s = self.heard_s + frame.deadline_ms / 1000 if frame.deadline_ms else math.inf
-        self.seat.frame(Frame(frame.frame_id, frame.payload, frame.key, Mode(frame.mode), deadline_s), self.heard_s)
+        self.seat.frame(Frame(frame.frame_id, frame.payload, frame.key, Mode(frame.mode), self.heard_s, deadline_s))
 
     def _owe(self) -> None:
         self._owed += 1
         if self._owed > MAX_IN_FLIGHT:
-            raise BadRequest(f"more than {MAX_IN_FLIGHT} frames without an answer", grpc.StatusCode.RESOURCE_EXHAUSTED)
+            raise BadRequestError(
+                f"more than {MAX_IN_FLIGHT} frames without an answer", grpc.StatusCode.RESOURCE_EXHAUSTED
+            )
 
     # To the client.
 
     async def write(self, context: _Context) -> None:
-        """Write what comes back, until it ends. Raises BadRequest to end the call with an error."""
+        """Write what comes back, until it ends. Raises BadRequestError to end the call with an error."""
         while True:
             message = await self._outgoing.get()
             if isinstance(message, _End):
                 return
-            if isinstance(message, BadRequest):
+            if isinstance(message, BadRequestError):
                 raise message
             await context.write(message)
             if message.HasField("result"):
@@ -213,7 +215,7 @@ class AiCore(pb_grpc.AICoreServicer):
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._health = health.aio.HealthServicer()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         metrics.load.set_function(self._admission.load)
         metrics.host_factor.set_function(lambda: self._admission.host_factor)
         metrics.sessions.set_function(lambda: len(self._calls))
@@ -234,19 +236,19 @@ class AiCore(pb_grpc.AICoreServicer):
 
     # Calls.
 
-    async def Compress(self, request_iterator: Any, context: _Context) -> None:  # noqa: N802 - gRPC's name
+    async def Compress(  # type: ignore[override]  # noqa: N802 - gRPC's name; the stub knows only generators
+        self, request_iterator: Any, context: _Context
+    ) -> None:
         """One session from open to end."""
         try:
             first = await anext(request_iterator, None)
             if first is None:
                 return
-            if first.WhichOneof("message") != "open":
-                raise BadRequest("the first message must be open")
-            call, opened = self._open(first.open)
+            call, opened = self._open(first)
             await context.write(pb.ServerMessage(opened=opened))
             if call is not None:
                 await self._serve(call, request_iterator, context)
-        except BadRequest as error:
+        except BadRequestError as error:
             await context.abort(error.code, str(error))
 
     async def GetCapabilities(self, request: Any, context: Any) -> pb.Capabilities:  # noqa: N802, ARG002 - gRPC's
@@ -290,8 +292,11 @@ class AiCore(pb_grpc.AICoreServicer):
             "model": MODEL,
         }
 
-    def _open(self, request: pb.SessionOpen) -> tuple[_Call | None, pb.SessionOpened]:
-        """Admit a session or say why not. Raises BadRequest."""
+    def _open(self, first: pb.ClientMessage) -> tuple[_Call | None, pb.SessionOpened]:
+        """Admit a session or say why not. Raises BadRequestError."""
+        if first.WhichOneof("message") != "open":
+            raise BadRequestError("the first message must be open")
+        request = first.open
         session = parse_open(request)
         if isinstance(session, str):
             return None, self._refuse(pb.SessionOpened.STATUS_UNSUPPORTED, session)
@@ -310,7 +315,7 @@ class AiCore(pb_grpc.AICoreServicer):
         opened = pb.SessionOpened(status=pb.SessionOpened.STATUS_OK, max_in_flight=MAX_IN_FLIGHT, model=MODEL)
         return call, opened
 
-    def _refuse(self, status: pb.SessionOpened.Status, reason: str) -> pb.SessionOpened:
+    def _refuse(self, status: pb.SessionOpened.Status.ValueType, reason: str) -> pb.SessionOpened:
         name = pb.SessionOpened.Status.Name(status).removeprefix("STATUS_").lower()
         self.metrics.refused.labels(name).inc()
         return pb.SessionOpened(status=status, reason=reason, model=MODEL)
@@ -340,7 +345,7 @@ class AiCore(pb_grpc.AICoreServicer):
             now = time.monotonic()
             for call in self._calls:
                 if now - call.heard_s > SILENT_S:
-                    call.fail(BadRequest(f"nothing heard for {SILENT_S:.0f} s", grpc.StatusCode.DEADLINE_EXCEEDED))
+                    call.fail(BadRequestError(f"nothing heard for {SILENT_S:.0f} s", grpc.StatusCode.DEADLINE_EXCEEDED))
 
     # Lifecycle.
 
@@ -396,9 +401,9 @@ class AiCore(pb_grpc.AICoreServicer):
 
 
 def parse_open(request: pb.SessionOpen) -> Session | str:
-    """The session asked for, or why this kind of stream is not served. Raises BadRequest."""
+    """The session asked for, or why this kind of stream is not served. Raises BadRequestError."""
     if request.codec == pb.CODEC_UNSPECIFIED:
-        raise BadRequest("open needs a codec")
+        raise BadRequestError("open needs a codec")
     name = pb.Codec.Name(request.codec).removeprefix("CODEC_") if request.codec in pb.Codec.values() else request.codec
     if request.codec not in {int(codec) for codec in SERVED}:
         return f"codec {name} is not served by this AI Core"
@@ -414,7 +419,7 @@ def parse_open(request: pb.SessionOpen) -> Session | str:
 
 
 def parse_policy(policy: pb.Policy) -> Policy:
-    """Unset fields are the defaults. Raises BadRequest."""
+    """Unset fields are the defaults. Raises BadRequestError."""
     optional = (
         "target_savings",
         "min_savings",
@@ -423,13 +428,13 @@ def parse_policy(policy: pb.Policy) -> Policy:
         "latency_budget_ms",
         "max_bitrate_bps",
     )
-    given: dict[str, Any] = {name: getattr(policy, name) for name in optional if policy.HasField(name)}
+    given: dict[str, Any] = {name: getattr(policy, name) for name in optional if policy.HasField(name)}  # type: ignore[arg-type]
     if policy.model not in ("", MODEL):
-        raise BadRequest(f"model {policy.model!r} is not here, {MODEL!r} is")
+        raise BadRequestError(f"model {policy.model!r} is not here, {MODEL!r} is")
     try:
         return Policy(always=policy.always, **given)
     except ValueError as error:
-        raise BadRequest(str(error)) from error
+        raise BadRequestError(str(error)) from error
 
 
 def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:

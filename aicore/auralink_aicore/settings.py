@@ -39,7 +39,7 @@ class Settings:
 def from_env(env: Mapping[str, str], usable_cores: int) -> Settings:
     """Raises SettingsError with all problems at once."""
     problems: list[str] = []
-    listen = env.get("AICORE_LISTEN") or "0.0.0.0:50051"  # noqa: S104 - it serves the cluster
+    listen = env.get("AICORE_LISTEN") or "0.0.0.0:50051"
     host, _, port = listen.rpartition(":")
     if not host or not _is_number(port, 0, 65535):
         problems.append(f"AICORE_LISTEN is {listen!r}, expected host:port with a port from 0 to 65535")

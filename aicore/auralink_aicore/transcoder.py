@@ -18,19 +18,21 @@ import av.error
 from av.video.frame import PictureType, VideoFrame
 
 from auralink_aicore.codecs import MAX_PIXELS, MIN_SIDE, SERVED, Codec
-from auralink_aicore.codecs.h264 import AccessUnit, Encoder, EncoderFailed, Limits, OutputFormat
-from auralink_aicore.codecs.h264_syntax import BadBitstream
-from auralink_aicore.controller import H264_CURVE, Controller, Policy, Sample
+from auralink_aicore.codecs.h264 import AccessUnit, Encoder, EncoderError, Limits, OutputFormat
+from auralink_aicore.codecs.h264_syntax import BitstreamError
+from auralink_aicore.controller import H264_CURVE, Controller, Governor, Policy, Sample, Worth
 
 # The model is the table of constants in `controller`; a learned one will bring its own name.
 MODEL = "auralink-table-1.0.0"
 
 BAD_KEYS_ALLOWED = 2  # the third in a row is a sender we do not understand
 SIZE_CHANGE_EVERY_S = 1.0
+B_FRAMES_SHOW_IN = 30  # pictures, where the parameter set allows them
 
 FLAG_KEY = 0x02
 FLAG_FLOOR_BINDS = 0x08
 FLAG_SCREEN = 0x10
+FLAG_DEGRADED = 0x20
 FLAG_SKIPPED_BEFORE = 0x40
 
 QUALITY_NATIVE = 1000
@@ -78,7 +80,8 @@ class Frame:
     payload: bytes
     key: bool
     mode: Mode
-    deadline_s: float  # on the same clock as `now`; infinite for none
+    arrived_s: float  # both times are of the transcoder's clock
+    deadline_s: float  # infinite for none
 
 
 @dataclass(slots=True)
@@ -116,6 +119,9 @@ class Transcoder:
         self._decoder = self._stream.open_decoder()
         self._encoder: Encoder | None = None
         self._controller = Controller(H264_CURVE, session.policy, screen=session.screen)
+        self._policy = session.policy
+        self._worth = Worth(session.policy)
+        self._governor = Governor(levels=1)
         self._model_hash = model_hash(MODEL)
         self._last_id: int | None = None
         self._synced = False  # the decoder has every reference it needs
@@ -127,6 +133,7 @@ class Transcoder:
         self._skipped_before = False
         self._failed = ""
         self._b_frames = False
+        self._pictures = 0
         self._resized_at_s: float | None = None
         self._picture: VideoFrame | None = None
         self._picture_id = 0
@@ -149,7 +156,9 @@ class Transcoder:
 
     def apply(self, policy: Policy) -> None:
         """In force from the next frame on."""
+        self._policy = policy
         self._controller.apply(policy)
+        self._worth.apply(policy)
 
     def promote(self) -> Result:
         """The last decoded picture as a key, under its own id: this session takes over from another."""
@@ -159,19 +168,33 @@ class Transcoder:
         self._want_key = self._ours = True
         try:
             return self._encode(self._picture, self._picture_id, source_bytes=0, source_key=True)
-        except EncoderFailed as error:
+        except EncoderError as error:
             return self._fail(self._picture_id, str(error))
 
     def receive(self, frame: Frame) -> Result:
         """Answer one frame."""
         result = self._answer(frame)
-        if self._b_frames:
-            result.advice, result.reason = Advice.NATIVE, result.reason or "the stream has B-frames"
         if frame.mode is Mode.SHADOW and result.disposition is not Disposition.FAILED:
             result.disposition = Disposition.UNCHANGED
         if result.disposition is not Disposition.SKIPPED:
             self._ours = result.disposition is Disposition.COMPRESSED
+        if result.advice is Advice.KEEP:
+            result.advice, reason = self._advise(frame)
+            result.reason = result.reason or reason
         return result
+
+    def _advise(self, frame: Frame) -> tuple[Advice, str]:
+        now = self._clock()
+        if self._b_frames:
+            return Advice.NATIVE, "the stream has B-frames"
+        if self._governor.resting(now) and not self._policy.always:
+            return Advice.NATIVE, "no time to compress within the budget"
+        if frame.mode is Mode.SHADOW:
+            known = self._synced and not (self._stream.may_reorder and self._pictures < B_FRAMES_SHOW_IN)
+            return (Advice.COMPRESS, "") if known and self._worth.advise_go(now) else (Advice.KEEP, "")
+        if self._ours and self._worth.advise_no_go(now, self._controller.predicted_saving(now)):
+            return Advice.NATIVE, "too little to save"
+        return Advice.KEEP, ""
 
     def _answer(self, frame: Frame) -> Result:
         if self._failed:
@@ -184,7 +207,7 @@ class Transcoder:
         self._last_id = frame.frame_id
         try:
             unit = self._stream.read(frame.payload)
-        except BadBitstream as error:
+        except BitstreamError as error:
             return self._lost_sync(frame, key=frame.key, reason=str(error))
         if unit.refused or (unit.key and self._out_of_bounds(*self._stream.size)):
             return self._refuse(frame, unit, unit.refused or "the picture size is not served")
@@ -209,7 +232,12 @@ class Transcoder:
             picture = None
         if picture is not None:
             self._picture, self._picture_id = picture, frame.frame_id
+            self._pictures += 1
+            self._worth.saw(self._clock(), len(frame.payload), self.pixels)
+        if frame.mode is Mode.COMPRESS and unit.key and self._ours:
+            self._native = self._worth.no_go(self._controller.predicted_saving(self._clock()))
         if frame.mode is Mode.SHADOW or self._native:
+            self._want_key = True
             return Result(frame.frame_id, Disposition.UNCHANGED, key=unit.key)
         if picture is None:
             return self._skip(frame, "no picture came out")
@@ -217,9 +245,19 @@ class Transcoder:
         if late and not (unit.key or self._want_key or self._skipped_last):
             return self._skip(frame, "past its deadline")
         try:
-            return self._encode(picture, frame.frame_id, source_bytes=len(frame.payload), source_key=unit.key)
-        except EncoderFailed as error:
+            result = self._encode(picture, frame.frame_id, source_bytes=len(frame.payload), source_key=unit.key)
+            if not result.key:
+                self._govern(frame)
+        except EncoderError as error:
             return self._fail(frame.frame_id, str(error))
+        return result
+
+    def _govern(self, frame: Frame) -> None:
+        """Keep the latency budget. Raises EncoderError."""
+        now, level = self._clock(), self._governor.level
+        self._governor.observe(now, 1000 * (now - frame.arrived_s), self._policy.latency_budget_ms)
+        if self._governor.level != level and self._encoder is not None:
+            self._encoder.set_trellis(self._governor.level == 0)
 
     def _decode(self, unit: AccessUnit) -> VideoFrame | None:
         if unit.key and not self._synced:
@@ -241,6 +279,7 @@ class Transcoder:
         flags = FLAG_KEY if coded.key else 0
         flags |= FLAG_FLOOR_BINDS if binds else 0
         flags |= FLAG_SCREEN if self._session.screen else 0
+        flags |= FLAG_DEGRADED if self._governor.level else 0
         flags |= FLAG_SKIPPED_BEFORE if self._skipped_before else 0
         self._want_key = self._skipped_last = self._skipped_before = False
         return Result(
@@ -255,15 +294,17 @@ class Transcoder:
         )
 
     def _reopen(self, output: OutputFormat) -> None:
-        """A new encoder for a new kind of picture. Raises EncoderFailed, also when that happens too often."""
+        """A new encoder for a new kind of picture. Raises EncoderError, also when that happens too often."""
         now = self._clock()
         if self._encoder is not None:
             if self._resized_at_s is not None and now - self._resized_at_s < SIZE_CHANGE_EVERY_S:
-                raise EncoderFailed("the picture changes its format more than once a second")
+                raise EncoderError("the picture changes its format more than once a second")
             self._resized_at_s = now
             self._encoder.close()
             self._encoder = None
         self._encoder = Encoder(output)
+        if self._governor.level:
+            self._encoder.set_trellis(False)
         self._want_key = True
 
     def _lost_sync(self, frame: Frame, *, key: bool, reason: str) -> Result:

@@ -5,7 +5,7 @@ is `shim._x264`.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import av
 from av.codec.context import Flags
@@ -87,7 +87,7 @@ class Coded:
     psnr_db: float
 
 
-class EncoderFailed(RuntimeError):
+class EncoderError(RuntimeError):
     """libx264 refused a setting or returned nothing; ours to mend."""
 
 
@@ -96,8 +96,8 @@ class Encoder:
 
     def __init__(self, output: OutputFormat) -> None:
         self.output = output
-        self._lib: Any = _x264.lib
-        self._ffi: Any = _x264.ffi
+        self._lib = _x264.lib
+        self._ffi = _x264.ffi
         small = output.width * output.height <= SMALL_PIXELS
         settings = [*SETTINGS, ("level", str(output.level))]
         if small:
@@ -119,20 +119,32 @@ class Encoder:
             200,
         )
         if not self._handle:
-            raise EncoderFailed(self._ffi.string(error).decode())
+            raise EncoderError(self._ffi.string(error).decode())
         self._frame = self._ffi.new("al_x264_frame *")
         self._mean_qp: float | None = None
 
     def encode(self, picture: VideoFrame, q: int, *, key: bool) -> Coded:
-        """Encode one picture at CRF q. Raises EncoderFailed."""
+        """Encode one picture at CRF q. Raises EncoderError."""
         key_qp = -1
         if key and self._mean_qp is not None:
             key_qp = min(round(self._mean_qp) + KEY_QP_STEP, MAX_QP)
-        pointers: list[Any] = []
-        for plane in picture.planes:
-            pointers += [self._ffi.from_buffer("uint8_t[]", plane), plane.line_size]
-        if self._lib.al_x264_encode(self._handle, *pointers, q, key, key_qp, self._frame):
-            raise EncoderFailed("libx264 returned no picture")
+        y, u, v = picture.planes
+        pixels = self._ffi.from_buffer
+        failed = self._lib.al_x264_encode(
+            self._handle,
+            pixels("uint8_t[]", y),
+            y.line_size,
+            pixels("uint8_t[]", u),
+            u.line_size,
+            pixels("uint8_t[]", v),
+            v.line_size,
+            q,
+            key,
+            key_qp,
+            self._frame,
+        )
+        if failed:
+            raise EncoderError("libx264 returned no picture")
         out = self._frame
         if not out.key:
             self._mean_qp = out.qp if self._mean_qp is None else 0.8 * self._mean_qp + 0.2 * out.qp
@@ -141,7 +153,7 @@ class Encoder:
     def set_trellis(self, on: bool) -> None:
         """The governor's one step: without trellis a picture takes a sixth less time and 1.1 VMAF more."""
         if self._lib.al_x264_set_speed(self._handle, int(on)):
-            raise EncoderFailed("libx264 refused the speed")
+            raise EncoderError("libx264 refused the speed")
 
     def close(self) -> None:
         """Free libx264's memory."""
@@ -166,7 +178,7 @@ class H264:
         return decoder
 
     def read(self, payload: bytes) -> AccessUnit:
-        """Read one access unit. Raises BadBitstream when it is no H.264 access unit."""
+        """Read one access unit. Raises BitstreamError when it is no H.264 access unit."""
         parts: list[bytes] = []
         done = 0
         for start, end in syntax.nal_units(payload):
@@ -174,7 +186,7 @@ class H264:
             if kind == syntax.NAL_SPS:
                 nal = payload[start:end]
                 self._sps = sps = syntax.parse_sps(nal)
-                if sps.reorder_frames != 0 and sps.profile != 66:
+                if self.may_reorder:
                     parts += [payload[done:start], syntax.without_reordering(nal, sps)]
                     done = end
             elif kind in (syntax.NAL_IDR, syntax.NAL_SLICE):
@@ -185,12 +197,17 @@ class H264:
                     for_decoder=b"".join(parts) if len(parts) > 1 else payload,
                     refused=self._refusal(),
                 )
-        raise syntax.BadBitstream("no slice in the access unit")
+        raise syntax.BitstreamError("no slice in the access unit")
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) by the latest parameter set; (0, 0) before one."""
         return (self._sps.width, self._sps.height) if self._sps else (0, 0)
+
+    @property
+    def may_reorder(self) -> bool:
+        """Whether B pictures may come, by the latest parameter set."""
+        return self._sps is not None and self._sps.profile != 66 and self._sps.reorder_frames != 0
 
     def output_for(self, picture: VideoFrame) -> OutputFormat:
         """What our encoder has to be opened with to send this picture: never more than sender and receivers allow."""

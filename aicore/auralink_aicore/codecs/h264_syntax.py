@@ -18,7 +18,7 @@ _EXTENDED_SAR = 255
 _SLICE_B = 1
 
 
-class BadBitstream(ValueError):
+class BitstreamError(ValueError):
     """The bytes are not what the standard says; the sender's fault."""
 
 
@@ -46,7 +46,7 @@ class Sps:
 
 
 class _Bits:
-    """Reads bits, most significant first; BadBitstream past the end."""
+    """Reads bits, most significant first; BitstreamError past the end."""
 
     def __init__(self, data: bytes) -> None:
         self._value = int.from_bytes(data)
@@ -56,7 +56,7 @@ class _Bits:
     def u(self, count: int) -> int:
         self.at += count
         if self.at > self._size:
-            raise BadBitstream("the bitstream ends early")
+            raise BitstreamError("the bitstream ends early")
         return (self._value >> (self._size - self.at)) & ((1 << count) - 1)
 
     def ue(self) -> int:
@@ -64,7 +64,7 @@ class _Bits:
         while not self.u(1):
             zeros += 1
             if zeros > 32:
-                raise BadBitstream("not an Exp-Golomb code")
+                raise BitstreamError("not an Exp-Golomb code")
         return (1 << zeros) - 1 + self.u(zeros)
 
     def se(self) -> int:
@@ -94,7 +94,7 @@ def first_slice_is_b(nal: bytes) -> bool:
 
 
 def parse_sps(nal: bytes) -> Sps:
-    """Parse a sequence parameter set NAL unit, header byte included. Raises BadBitstream."""
+    """Parse a sequence parameter set NAL unit, header byte included. Raises BitstreamError."""
     bits = _Bits(_unescape(nal[1:]))
     profile, constraints, level = bits.u(8), bits.u(8), bits.u(8)
     bits.ue()  # seq_parameter_set_id
@@ -184,7 +184,7 @@ def _picture_order(bits: _Bits) -> None:
         bits.se()
         count = bits.ue()
         if count > 255:
-            raise BadBitstream("too many reference frames in the picture order cycle")
+            raise BitstreamError("too many reference frames in the picture order cycle")
         for _ in range(count):
             bits.se()
 
@@ -225,7 +225,7 @@ def _vui(bits: _Bits) -> tuple[int, int | None]:
 def _hrd(bits: _Bits) -> None:
     count = bits.ue() + 1
     if count > 32:
-        raise BadBitstream("too many buffer models")
+        raise BitstreamError("too many buffer models")
     bits.u(8)
     for _ in range(count):
         bits.ue()

@@ -1,7 +1,6 @@
-from _cffi_backend import FFI
 from typing import Any
 
-ffi: FFI
+ffi: Any
 
 class _Lib:
     def al_x264_open(

@@ -12,7 +12,7 @@ REFERENCE_PIXELS = 1280 * 720
 FRAME_MS = 0.5
 REFERENCE_PIXELS_MS = 5.0
 # What calibration's picture costs where a 720p frame costs 5.5 ms.
-CALIBRATION_MS = 3.5
+CALIBRATION_MS = 2.3
 
 SHADOW_SHARE = 0.3  # decoding only
 FULL_AT = 0.7  # of a core; above it queueing shows in the 95th percentile

@@ -32,7 +32,7 @@ def _scene() -> Iterator[av.VideoFrame]:
     coarse = random.integers(40, 216, (HEIGHT // 16 + 12, WIDTH // 16 + 12), dtype=np.uint8)
     large = np.kron(coarse, np.ones((16, 16), np.uint8)).astype(np.uint16)
     for axis in (0, 1):
-        large = sum(np.roll(large, shift, axis) for shift in range(0, 16, 4)) // 4
+        large = np.sum([np.roll(large, shift, axis) for shift in range(0, 16, 4)], axis=0) // 4
     noise = random.integers(0, 5, (HEIGHT, WIDTH), dtype=np.uint8)
     for number in range(PICTURES):
         x, y = 2 * number, number

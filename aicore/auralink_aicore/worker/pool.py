@@ -51,10 +51,10 @@ class Seat:
     number: int
     listener: Listener
 
-    def frame(self, frame: Frame, arrived_s: float) -> None:
+    def frame(self, frame: Frame) -> None:
         """Hand over a frame; its result comes to the listener."""
         self.worker.owe()
-        self.worker.send(Kind.FRAME, self.number, wire.pack_frame(frame, arrived_s))
+        self.worker.send(Kind.FRAME, self.number, wire.pack_frame(frame))
 
     def promote(self) -> None:
         """Ask for the last picture as a key; one result more comes."""

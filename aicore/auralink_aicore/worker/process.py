@@ -30,7 +30,6 @@ class _Item:
     due_s: float
     body: bytes = b""
     frame: Frame | None = None
-    arrived_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -88,9 +87,8 @@ class Worker:
             lane.transcoder.close()
             del self._lanes[number]
         elif kind is Kind.FRAME:
-            frame, arrived_s = wire.unpack_frame(body)
-            due_s = min(frame.deadline_s, arrived_s + NO_DEADLINE_S)
-            lane.items.append(_Item(kind, due_s, frame=frame, arrived_s=arrived_s))
+            frame = wire.unpack_frame(body)
+            lane.items.append(_Item(kind, min(frame.deadline_s, frame.arrived_s + NO_DEADLINE_S), frame=frame))
         else:
             lane.items.append(_Item(kind, time.monotonic(), body))
 
@@ -111,7 +109,7 @@ class Worker:
         timed = wire.Timed(
             result,
             encoder_us=round(1e6 * (time.monotonic() - started)),
-            queue_us=max(round(1e6 * (started - item.arrived_s)), 0) if item.frame else 0,
+            queue_us=max(round(1e6 * (started - item.frame.arrived_s)), 0) if item.frame else 0,
             pixels=transcoder.pixels,
         )
         self._link.sendall(wire.pack(Kind.RESULT, number, wire.pack_result(timed)))

@@ -99,17 +99,17 @@ def unpack_policy(body: bytes) -> Policy:
     return Policy(**json.loads(body))
 
 
-def pack_frame(frame: Frame, arrived_s: float) -> bytes:
+def pack_frame(frame: Frame) -> bytes:
     """Body of FRAME; both times are of the machine's monotonic clock."""
     shadow = frame.mode is Mode.SHADOW
-    return _FRAME.pack(frame.frame_id, frame.key, shadow, arrived_s, frame.deadline_s) + frame.payload
+    return _FRAME.pack(frame.frame_id, frame.key, shadow, frame.arrived_s, frame.deadline_s) + frame.payload
 
 
-def unpack_frame(body: bytes) -> tuple[Frame, float]:
-    """Body of FRAME: the frame and when it arrived."""
+def unpack_frame(body: bytes) -> Frame:
+    """Body of FRAME."""
     frame_id, key, shadow, arrived_s, deadline_s = _FRAME.unpack_from(body)
     mode = Mode.SHADOW if shadow else Mode.COMPRESS
-    return Frame(frame_id, body[_FRAME.size :], key, mode, deadline_s), arrived_s
+    return Frame(frame_id, body[_FRAME.size :], key, mode, arrived_s, deadline_s)
 
 
 def pack_result(timed: Timed) -> bytes:
