@@ -29,10 +29,13 @@ if [ ! -d "$dir" ]; then
 	started=$SECONDS
 	echo "native: building the wheel" >&2
 	tmp=$(mktemp -d "$cache/.build.XXXXXX")
-	trap 'rm -rf "$tmp"' EXIT
-	"$maturin" build --quiet --release --locked --manifest-path "$crate/Cargo.toml" --out "$tmp" >&2 9>&-
+	log=$tmp.log
+	trap 'rm -rf "$tmp" "$log"' EXIT
+	"$maturin" build --quiet --release --locked --manifest-path "$crate/Cargo.toml" --out "$tmp" >"$log" 2>&1 9>&- || {
+		cat "$log" >&2
+		exit 1
+	}
 	mv -T "$tmp" "$dir"
-	trap - EXIT
 	chmod 755 "$dir"
 	echo "native: wheel built in $((SECONDS - started)) s" >&2
 	find "$cache" -maxdepth 1 -mindepth 1 -type d -name '[0-9a-f]*' -printf '%T@ %p\n' | sort -rn | tail -n +6 | cut -d' ' -f2- |
@@ -40,7 +43,6 @@ if [ ! -d "$dir" ]; then
 fi
 touch "$dir"
 for wheel in "$dir"/auralink_native-*.whl; do
-	cmp -s "$wheel" "build/wheels/${wheel##*/}" && continue
-	rm -f build/wheels/auralink_native-*.whl
-	cp "$wheel" build/wheels/
+	find build/wheels -name 'auralink_native-*.whl' ! -name "${wheel##*/}" -delete
+	cmp -s "$wheel" "build/wheels/${wheel##*/}" || cp "$wheel" build/wheels/
 done

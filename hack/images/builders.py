@@ -49,7 +49,7 @@ def _run(argv: Sequence[str | Path], environment: Mapping[str, str] | None = Non
     if done.returncode != 0:
         if log is not None:
             say("\n    ".join(["the end of " + str(log), *log.read_text(errors="replace").splitlines()[-25:]]))
-        raise CommandError(f"{' '.join(map(str, argv[:2]))} failed with exit code {done.returncode}")
+        raise CommandError(f"{Path(argv[0]).name} failed with exit code {done.returncode}")
 
 
 @contextlib.contextmanager

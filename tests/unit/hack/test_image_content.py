@@ -1,0 +1,82 @@
+"""An image's tag changes with what is in the image and with nothing else."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hack.images.builders import own_authority
+from hack.images.content import IMAGES, Image, archive_name, digest, listed, of_archives, outdated, tag
+
+IMAGE = Image("operator", "operator/Dockerfile", ("operator", "constraints.txt"))
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / ".gitignore").write_text("*.pyc\n")
+    (tmp_path / "constraints.txt").write_text("kopf==1\n")
+    (tmp_path / "operator").mkdir()
+    (tmp_path / "operator/Dockerfile").write_text("FROM scratch\n")
+    (tmp_path / "operator/main.py").write_text("pass\n")
+    (tmp_path / "README.md").write_text("hello\n")
+    subprocess.run(["git", "-C", tmp_path, "add", "operator/main.py"], check=True)
+    return tmp_path
+
+
+def test_tracked_and_new_files_count_ignored_and_foreign_ones_do_not(repository: Path) -> None:
+    (repository / "operator/main.pyc").write_bytes(b"\0")
+    assert listed(repository, IMAGE.inputs) == ["constraints.txt", "operator/Dockerfile", "operator/main.py"]
+
+
+def test_deleted_file_that_git_still_knows_is_left_out(repository: Path) -> None:
+    (repository / "operator/main.py").unlink()
+    assert listed(repository, IMAGE.inputs) == ["constraints.txt", "operator/Dockerfile"]
+
+
+def test_tag_is_the_same_after_a_fresh_checkout_and_an_unrelated_edit(repository: Path) -> None:
+    before = tag(repository, IMAGE, "amd64")
+    os.utime(repository / "operator/main.py", (1, 1))
+    (repository / "README.md").write_text("bye\n")
+    assert tag(repository, IMAGE, "amd64") == before
+
+
+def test_tag_changes_with_content_name_mode_and_architecture(repository: Path) -> None:
+    seen = {tag(repository, IMAGE, "amd64"), tag(repository, IMAGE, "arm64")}
+    (repository / "operator/main.py").write_text("print()\n")
+    seen.add(tag(repository, IMAGE, "amd64"))
+    (repository / "operator/main.py").chmod(0o755)
+    seen.add(tag(repository, IMAGE, "amd64"))
+    (repository / "operator/main.py").rename(repository / "operator/other.py")
+    seen.add(tag(repository, IMAGE, "amd64"))
+    assert len(seen) == 5
+
+
+def test_digest_does_not_depend_on_the_order_of_the_listing(repository: Path) -> None:
+    paths = listed(repository, IMAGE.inputs)
+    assert digest(repository, paths, "x") == digest(repository, reversed(paths), "x")
+
+
+def test_archive_name_and_tag_lead_to_each_other() -> None:
+    full = "localhost/auralink-data-plane:0123456789ab"
+    assert archive_name(full) == "auralink-data-plane-0123456789ab.tar"
+    assert of_archives([archive_name(full)]) == [full]
+
+
+def test_oldest_archives_of_an_image_go_and_those_of_its_namesakes_stay() -> None:
+    archives = [(f"auralink-operator-{number:012x}.tar", float(number)) for number in range(5)]
+    archives.append((f"auralink-operator-tools-{0:012x}.tar", 0.0))
+    assert outdated(archives, IMAGE, keep=3) == [f"auralink-operator-{number:012x}.tar" for number in (1, 0)]
+
+
+def test_every_image_holds_its_own_dockerfile() -> None:
+    assert all(image.dockerfile.startswith(image.inputs) for image in IMAGES)
+
+
+def test_hosts_own_certificates_are_used_only_where_they_exist(tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.crt"
+    bundle.touch()
+    assert own_authority({}) is None
+    assert own_authority({"PIP_CERT": str(tmp_path / "absent")}) is None
+    assert own_authority({"PIP_CERT": str(tmp_path / "absent"), "SSL_CERT_FILE": str(bundle)}) == str(bundle)
