@@ -1,0 +1,270 @@
+"""Twin of the packet core: modes, holding, order of emission, and a receiver that notices garbage.
+
+Frames come in by `feed`, not from sockets; what went out is in `outs`. It counts what a decoder would choke on.
+"""
+
+import contextlib
+import os
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from auralink_dataplane.media.frames import (
+    Event,
+    Frame,
+    FrameSent,
+    KeyWanted,
+    Mode,
+    ModeApplied,
+    StreamEnded,
+    StreamFailed,
+    StreamStarted,
+)
+
+IN_FLIGHT = 16
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One frame that left."""
+
+    frame_id: int
+    ours: bool
+    key: bool
+    size: int
+    extension: bytes | None
+
+
+@dataclass
+class _Slot:
+    frame_id: int
+    key: bool
+    size: int
+    answered: bool
+    ours: bool = False
+    dropped: bool = False
+    out_key: bool = False
+    out_size: int = 0
+    extension: bytes | None = None
+    was_submitted: bool = False
+
+
+@dataclass
+class Source:
+    leg: int
+    media: str
+    codec: str
+    ssrc: int
+    mode: Mode | None = None
+    pending: tuple[Mode, int | None] | None = None
+    held: bool = False
+    degraded: bool = False
+    extension: bool = True
+    next_id: int = 0
+    frames: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    kept: list[tuple[bool, int, float, bytes]] = field(default_factory=list)
+    slots: "OrderedDict[int, _Slot]" = field(default_factory=OrderedDict)
+    last_ours: bool | None = None
+    sent: list[Sent] = field(default_factory=list)
+    garbage: list[Sent] = field(default_factory=list)
+    illegal_switch: int = 0
+    key_requests: int = 0
+    links: dict[int, int] = field(default_factory=dict)
+
+
+class FakePackets:
+    def __init__(self) -> None:
+        self._eventfd = os.eventfd(0, os.EFD_NONBLOCK)
+        self.events: deque[Frame | Event] = deque()
+        self.legs: dict[int, tuple[str, dict[str, Any]]] = {}
+        self.closed_legs: list[int] = []
+        self.remotes: list[tuple[int, str, str]] = []
+        self.sources: dict[int, Source] = {}
+        self.refuse_port: int | None = None
+        self.closed = False
+        self._next = 0
+        self.now = 0.0
+
+    # --- the test's side ------------------------------------------------------------------------------------
+
+    def start_stream(self, leg: int, *, media: str = "video", codec: str = "H264") -> int:
+        stream = self._new_id()
+        self.sources[stream] = Source(leg, media, codec, ssrc=1000 + stream)
+        self._tell(StreamStarted(leg, stream, 1000 + stream, codec, media))
+        return stream
+
+    def end_stream(self, stream: int, reason: str = "bye") -> None:
+        self.sources[stream].kept.clear()
+        self._tell(StreamEnded(stream, reason))
+
+    def feed(self, stream: int, *, key: bool, size: int = 1000, data: bytes | None = None, now: float = 0.0) -> None:
+        """A native frame is complete."""
+        source = self.sources[stream]
+        self.now = now
+        source.frames += 1
+        source.bytes_in += size
+        payload = data if data is not None else bytes(size)
+        if source.mode is None and source.pending is None:
+            if (source.kept or key) and len(source.kept) < IN_FLIGHT:
+                source.kept.append((key, size, now, payload))
+            return
+        self._arrive(stream, source, key, size, now, payload)
+
+    def want_key(self, stream: int) -> None:
+        self._tell(KeyWanted(stream))
+
+    # --- PacketEngine ---------------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        return self._eventfd
+
+    def poll(self) -> list[Frame | Event]:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._eventfd)
+        found = list(self.events)
+        self.events.clear()
+        return found
+
+    def open_leg(self, room: str, config: dict[str, Any]) -> int:
+        ports = [medium.get("listen_port") for medium in config["media"].values()]
+        if self.refuse_port is not None and self.refuse_port in ports:
+            raise OSError(98, f"port {self.refuse_port} is taken")
+        leg = self._new_id()
+        self.legs[leg] = (room, config)
+        return leg
+
+    def close_leg(self, leg: int) -> None:
+        self.closed_legs.append(leg)
+        self.legs.pop(leg, None)
+        for stream, source in self.sources.items():
+            if source.leg == leg:
+                self._tell(StreamEnded(stream, "leg closed"))
+
+    def set_remote(self, leg: int, medium: str, remote: str) -> None:
+        self.remotes.append((leg, medium, remote))
+
+    def local_ports(self, leg: int) -> Mapping[str, int]:
+        media = self.legs[leg][1]["media"]
+        return {name: medium.get("listen_port") or 40000 + leg for name, medium in media.items()}
+
+    def link(self, stream: int, leg: int) -> int:
+        out = self._new_id()
+        self.sources[stream].links[leg] = out
+        return out
+
+    def set_mode(self, stream: int, mode: Mode, *, extension: bool, degraded: bool, at_frame: int | None) -> None:
+        source = self.sources[stream]
+        source.extension, source.degraded = extension, degraded
+        source.pending = (mode, at_frame if at_frame is not None and at_frame >= source.next_id else None)
+        kept, source.kept = source.kept, []
+        for key, size, now, payload in kept:
+            self._arrive(stream, source, key, size, now, payload)
+
+    def hold(self, stream: int) -> None:
+        source = self.sources[stream]
+        source.slots.clear()
+        source.held = True
+
+    def submit(self, stream: int, frame_id: int, data: bytes | None, ext16: bytes | None, key: bool) -> bool:
+        source = self.sources[stream]
+        slot = source.slots.get(frame_id)
+        if slot is None or slot.answered:
+            return False
+        ours = data is not None
+        slot.answered, slot.was_submitted, slot.ours = True, True, ours
+        slot.out_key = key if ours else slot.key
+        slot.out_size = len(data) if data is not None else slot.size
+        slot.extension = ext16
+        legal = self._legal(source, slot)
+        if not legal:
+            source.illegal_switch += 1
+            slot.dropped = True
+        self._flush(stream, source)
+        return legal
+
+    def drop(self, stream: int, frame_id: int) -> None:
+        source = self.sources[stream]
+        slot = source.slots.get(frame_id)
+        if slot and not slot.answered:
+            slot.answered = slot.dropped = True
+            self._flush(stream, source)
+
+    def request_key(self, stream: int) -> None:
+        self.sources[stream].key_requests += 1
+
+    def stats(self) -> Mapping[str, Any]:
+        return {
+            "drops": {"not_rtp": 3},
+            "legs": {},
+            "streams": {
+                stream: {"packets": one.frames, "payload_bytes": one.bytes_in, "frames": one.frames, "lost_packets": 0}
+                for stream, one in self.sources.items()
+            },
+            "outs": {
+                out: {"packets": len(one.sent), "payload_bytes": one.bytes_out, "frames": len(one.sent)}
+                for one in self.sources.values()
+                for out in one.links.values()
+            },
+        }
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._eventfd)
+        self.closed = True
+
+    # --- inside ---------------------------------------------------------------------------------------------
+
+    def _new_id(self) -> int:
+        self._next += 1
+        return self._next
+
+    def _tell(self, event: Frame | Event) -> None:
+        self.events.append(event)
+        os.eventfd_write(self._eventfd, 1)
+
+    def _arrive(self, stream: int, source: Source, key: bool, size: int, now: float, payload: bytes) -> None:
+        frame_id = source.next_id
+        source.next_id += 1
+        if source.pending:
+            mode, at_frame = source.pending
+            due = key or (not source.held and at_frame is not None and frame_id >= at_frame)
+            if due:
+                source.mode, source.pending, source.held = mode, None, False
+                self._tell(ModeApplied(stream, mode, frame_id))
+        if source.held or source.mode is None:
+            return
+        compress = source.mode is Mode.COMPRESS
+        source.slots[frame_id] = _Slot(frame_id, key, size, answered=not compress, out_key=key, out_size=size)
+        if source.mode is not Mode.BYPASS:
+            self._tell(
+                Frame(stream, frame_id, source.mode, source.codec, frame_id * 3000, key, 0, 0, now, now, size, payload)
+            )
+        if sum(not slot.answered for slot in source.slots.values()) > IN_FLIGHT:
+            self.hold(stream)
+            self._tell(StreamFailed(stream, "queue full"))
+        self._flush(stream, source)
+
+    def _legal(self, source: Source, slot: _Slot) -> bool:
+        before = [one.ours for one in source.slots.values() if one.frame_id < slot.frame_id and not one.dropped]
+        last = before[-1] if before else source.last_ours
+        return slot.out_key or last == slot.ours
+
+    def _flush(self, stream: int, source: Source) -> None:
+        while source.slots:
+            slot = next(iter(source.slots.values()))
+            if not slot.answered:
+                return
+            del source.slots[slot.frame_id]
+            if slot.dropped:
+                continue
+            sent = Sent(slot.frame_id, slot.ours, slot.out_key, slot.out_size, slot.extension)
+            if not sent.key and source.last_ours != sent.ours:
+                source.garbage.append(sent)
+            source.last_ours = sent.ours
+            source.sent.append(sent)
+            source.bytes_out += sent.size
+            if slot.was_submitted:
+                self._tell(FrameSent(stream, slot.frame_id, self.now, packets=1))
