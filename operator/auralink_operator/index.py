@@ -1,0 +1,288 @@
+"""What the watches know: slim copies of objects, and the two corrections that make them safe to decide on.
+
+`handlers` fills the index (kopf calls `entries` per object), `reconcile` reads it through `observe`. A watch cache has
+two flaws. It lags behind our own writes: `Expectations` holds a key back until the index shows them. And after a relist
+kopf keeps what vanished meanwhile: `Ghosts` hides such objects until they are seen again.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from json import JSONDecodeError, loads
+from typing import Any, NamedTuple
+
+Obj = dict[str, Any]
+
+BRIDGE, POLICY, POD = "AuraLinkBridge", "RoomPolicy", "Pod"
+LABEL_BRIDGE = "auralink.io/bridge"
+ANNOTATION_BRIDGE_UID = "auralink.io/bridge-uid"
+ANNOTATION_POLICIES = "auralink.io/policies"
+# Kind -> (API group and version, plural) of everything that is watched or written.
+RESOURCES: Mapping[str, tuple[str, str]] = {
+    BRIDGE: ("auralink.io/v1alpha1", "auralinkbridges"),
+    POLICY: ("auralink.io/v1alpha1", "roompolicies"),
+    POD: ("v1", "pods"),
+    "ServiceAccount": ("v1", "serviceaccounts"),
+    "Role": ("rbac.authorization.k8s.io/v1", "roles"),
+    "RoleBinding": ("rbac.authorization.k8s.io/v1", "rolebindings"),
+    "ConfigMap": ("v1", "configmaps"),
+    "Service": ("v1", "services"),
+    "EndpointSlice": ("discovery.k8s.io/v1", "endpointslices"),
+    "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
+    "Deployment": ("apps/v1", "deployments"),
+    "Event": ("events.k8s.io/v1", "events"),
+}
+
+_NOISE = ("kubectl.kubernetes.io/last-applied-configuration",)
+
+
+class Key(NamedTuple):
+    """Names an object: what the queue holds, and what children are found by."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+def key_of(obj: Mapping[str, Any]) -> Key:
+    meta = obj["metadata"]
+    return Key(obj["kind"], meta.get("namespace", ""), meta["name"])
+
+
+def version_of(obj: Mapping[str, Any]) -> int:
+    """Resource versions order as integers since Kubernetes 1.35 says so, and did on every etcd-backed server before."""
+    return int(obj["metadata"].get("resourceVersion") or 0)
+
+
+def slim(obj: Mapping[str, Any]) -> Obj:
+    """The object without what no decision needs: who wrote which field is most of its weight."""
+    meta = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
+    if annotations := meta.get("annotations"):
+        meta["annotations"] = {name: value for name, value in annotations.items() if name not in _NOISE}
+    kept = {name: value for name, value in obj.items() if name != "metadata"}
+    return {**kept, "metadata": meta}
+
+
+def entries(obj: Mapping[str, Any]) -> dict[tuple[str, ...], Obj]:
+    """Index entries of one object: by its name, by its bridge (children, pods), by its namespace (the two kinds)."""
+    key, small = key_of(obj), slim(obj)
+    found: dict[tuple[str, ...], Obj] = {tuple(key): small}
+    if key.kind in (BRIDGE, POLICY):
+        found["namespace", key.kind, key.namespace] = small
+    elif bridge := (obj["metadata"].get("labels") or {}).get(LABEL_BRIDGE):
+        found["bridge", key.namespace, bridge] = small
+    return found
+
+
+class Ghosts:
+    """Uids that are gone although the index still has them. Bounded: a forgotten ghost costs one look-up again."""
+
+    def __init__(self, limit: int = 10_000) -> None:
+        self._uids: dict[str, None] = {}
+        self._limit = limit
+
+    def add(self, uid: str) -> None:
+        self._uids[uid] = None
+        while len(self._uids) > self._limit:
+            del self._uids[next(iter(self._uids))]
+
+    def seen(self, uid: str) -> None:
+        self._uids.pop(uid, None)
+
+    def __contains__(self, uid: object) -> bool:
+        return uid in self._uids
+
+    def __len__(self) -> int:
+        return len(self._uids)
+
+
+class Indices:
+    """Read access to the live index: `store` maps the keys of `entries` to the objects that have them."""
+
+    def __init__(self, store: Mapping[Any, Iterable[Obj]], ghosts: Ghosts) -> None:
+        self._store = store
+        self._ghosts = ghosts
+
+    def _all(self, *key: str) -> Iterator[Obj]:
+        if key in self._store:
+            for obj in self._store[key]:
+                if obj["metadata"].get("uid") not in self._ghosts:
+                    yield obj
+
+    def get(self, key: Key) -> Obj | None:
+        """The newest object of that name: between two watch events an old and a new one may both be there."""
+        return max(self._all(*key), key=version_of, default=None)
+
+    def of_bridge(self, namespace: str, bridge: str) -> list[Obj]:
+        return list(self._all("bridge", namespace, bridge))
+
+    def of_namespace(self, kind: str, namespace: str) -> list[Obj]:
+        return list(self._all("namespace", kind, namespace))
+
+    def of_kind(self, kind: str) -> dict[str, Obj]:
+        """Every object of a kind by uid. Walks the whole index: for the resync only."""
+        found: dict[str, Obj] = {}
+        for key in list(self._store):
+            if len(key) == 3 and key[0] == kind:
+                found.update({obj["metadata"]["uid"]: obj for obj in self._all(*key)})
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One bridge and all around it, as the index has it."""
+
+    bridge: Obj
+    children: Mapping[Key, Obj]
+    pods: tuple[Obj, ...]
+    policies: tuple[Obj, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedPolicy:
+    policy: Obj
+    bridges: tuple[Obj, ...]
+    config_maps: Mapping[str, Obj]  # by bridge
+
+
+def _owned_by(obj: Obj, uid: str) -> bool:
+    return any(owner.get("uid") == uid for owner in obj["metadata"].get("ownerReferences") or ())
+
+
+def observe(indices: Indices, key: Key) -> Observed | None:
+    """A bridge with the children that are really its own: an earlier bridge of the same name had another uid."""
+    bridge = indices.get(key)
+    if bridge is None:
+        return None
+    uid = bridge["metadata"]["uid"]
+    children: dict[Key, Obj] = {}
+    pods: list[Obj] = []
+    for obj in indices.of_bridge(key.namespace, key.name):
+        if obj["kind"] == POD:
+            if (obj["metadata"].get("annotations") or {}).get(ANNOTATION_BRIDGE_UID) == uid:
+                pods.append(obj)
+        elif _owned_by(obj, uid):
+            children[key_of(obj)] = obj
+    pods.sort(key=lambda pod: str(pod["metadata"]["name"]))
+    return Observed(bridge, children, tuple(pods), tuple(indices.of_namespace(POLICY, key.namespace)))
+
+
+def observe_policy(indices: Indices, key: Key) -> ObservedPolicy | None:
+    """A policy with every bridge it selects and their ConfigMaps."""
+    policy = indices.get(key)
+    if policy is None:
+        return None
+    bridges = [bridge for bridge in indices.of_namespace(BRIDGE, key.namespace) if selects(policy, bridge)]
+    bridges.sort(key=lambda bridge: str(bridge["metadata"]["name"]))
+    config_maps: dict[str, Obj] = {}
+    for bridge in bridges:
+        name, uid = bridge["metadata"]["name"], bridge["metadata"]["uid"]
+        for obj in indices.of_bridge(key.namespace, name):
+            if obj["kind"] == "ConfigMap" and _owned_by(obj, uid):
+                config_maps[name] = obj
+    return ObservedPolicy(policy, tuple(bridges), config_maps)
+
+
+def selects(policy: Obj, bridge: Obj) -> bool:
+    """Whether a policy's bridgeSelector fits: no selector fits every bridge of the namespace."""
+    wanted = ((policy.get("spec") or {}).get("bridgeSelector") or {}).get("matchLabels") or {}
+    labels = bridge["metadata"].get("labels") or {}
+    return all(labels.get(name) == value for name, value in wanted.items())
+
+
+def carried_policies(config_map: Obj | None) -> dict[str, int]:
+    """Names and generations of the policies that a bridge's ConfigMap carries; {} for a missing or foreign note."""
+    note = ((config_map or {}).get("metadata", {}).get("annotations") or {}).get(ANNOTATION_POLICIES)
+    try:
+        parsed = loads(note) if note else {}
+    except JSONDecodeError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def affected(indices: Indices, obj: Mapping[str, Any]) -> set[Key]:
+    """The keys whose reconcile may come out differently because of this object's event."""
+    key = key_of(obj)
+    namespace = key.namespace
+    if key.kind == POLICY:
+        found = {key}
+        for bridge in indices.of_namespace(BRIDGE, namespace):
+            name = bridge["metadata"]["name"]
+            applied = (bridge.get("status") or {}).get("appliedPolicies") or ()
+            if selects(dict(obj), bridge) or any(policy.get("name") == key.name for policy in applied):
+                found.add(Key(BRIDGE, namespace, name))
+        return found
+    if key.kind == BRIDGE:
+        found = {key}
+        for policy in indices.of_namespace(POLICY, namespace):
+            matched = (policy.get("status") or {}).get("matchedBridges") or ()
+            if selects(policy, dict(obj)) or any(bridge.get("name") == key.name for bridge in matched):
+                found.add(Key(POLICY, namespace, policy["metadata"]["name"]))
+        return found
+    bridge_name = (obj["metadata"].get("labels") or {}).get(LABEL_BRIDGE)
+    if not bridge_name:
+        return set()
+    found = {Key(BRIDGE, namespace, bridge_name)}
+    if key.kind == "ConfigMap":
+        found |= {Key(POLICY, namespace, name) for name in carried_policies(dict(obj))}
+    return found
+
+
+@dataclass(slots=True)
+class _Expected:
+    deadline: float
+    versions: dict[Key, int] = field(default_factory=dict)
+    gone: dict[Key, str] = field(default_factory=dict)
+
+
+class Expectations:
+    """What the index must show of our own writes before a key is looked at again."""
+
+    def __init__(self, patience_s: float = 5.0) -> None:
+        self._patience_s = patience_s
+        self._expected: dict[Key, _Expected] = {}
+
+    def _of(self, key: Key, now: float) -> _Expected:
+        expected = self._expected.setdefault(key, _Expected(now + self._patience_s))
+        expected.deadline = now + self._patience_s
+        return expected
+
+    def wrote(self, key: Key, obj: Obj, now: float) -> None:
+        expected = self._of(key, now)
+        expected.versions[key_of(obj)] = version_of(obj)
+        expected.gone.pop(key_of(obj), None)
+
+    def deleted(self, key: Key, child: Key, uid: str, now: float) -> None:
+        expected = self._of(key, now)
+        expected.gone[child] = uid
+        expected.versions.pop(child, None)
+
+    def saw_deleted(self, key: Key, obj: Mapping[str, Any]) -> None:
+        """The deletion of what we wrote also shows that the write has been seen."""
+        expected = self._expected.get(key)
+        if expected and expected.versions.get(key_of(obj), version_of(obj) + 1) <= version_of(obj):
+            del expected.versions[key_of(obj)]
+
+    def pending(self, key: Key, indices: Indices) -> list[Key]:
+        """Objects of which the index does not show our last write yet; forgets those that it does."""
+        expected = self._expected.get(key)
+        if expected is None:
+            return []
+        for child, version in list(expected.versions.items()):
+            have = indices.get(child)
+            if have is not None and version_of(have) >= version:
+                del expected.versions[child]
+        for child, uid in list(expected.gone.items()):
+            have = indices.get(child)
+            if have is None or have["metadata"].get("uid") != uid or "deletionTimestamp" in have["metadata"]:
+                del expected.gone[child]
+        left = [*expected.versions, *expected.gone]
+        if not left:
+            del self._expected[key]
+        return left
+
+    def remaining_s(self, key: Key, now: float) -> float:
+        expected = self._expected.get(key)
+        return max(0.0, expected.deadline - now) if expected else 0.0
+
+    def forget(self, key: Key) -> None:
+        self._expected.pop(key, None)

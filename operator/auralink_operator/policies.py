@@ -1,0 +1,96 @@
+"""Which RoomPolicies a bridge gets, in which order, and what a room comes to with them. Pure; called by `reconcile`.
+
+The operator settles the order; pods merge per room. `merge` is here all the same: a policy's status says what it lost,
+and `tests/unit/vectors/policy_merge.json` holds both sides to the same answer.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+from zlib import crc32
+
+from auralink_operator.models import MAX_POLICIES, Bridge, Compiled, CompiledPolicy, Room, RoomPolicy
+
+_MAX_OVERRIDDEN = 16
+
+
+def selects_bridge(policy: RoomPolicy, bridge: Bridge) -> bool:
+    if policy.meta.namespace != bridge.meta.namespace:
+        return False
+    wanted = policy.spec.bridge_selector.match_labels if policy.spec.bridge_selector else {}
+    return all(bridge.meta.labels.get(name) == value for name, value in wanted.items())
+
+
+def selects_room(rooms: Mapping[str, Any], name: str, labels: Mapping[str, str]) -> bool:
+    """Name and labels: one glob must fit, and every wanted label must be there."""
+    wanted = rooms.get("labels") or {}
+    named = any(fnmatchcase(name, glob) for glob in rooms.get("names") or ("*",))
+    return named and all(labels.get(key) == value for key, value in wanted.items())
+
+
+def counts_for(compression: Mapping[str, Any], room: str) -> bool:
+    """Whether a room is in the share that a policy's roomsPercent lets through: the same rooms on every pod."""
+    share = compression.get("roomsPercent")
+    return share is None or crc32(room.encode()) % 100 < share
+
+
+def _winners(policies: Iterable[CompiledPolicy], room: str, labels: Mapping[str, str]) -> dict[str, CompiledPolicy]:
+    winners: dict[str, CompiledPolicy] = {}
+    for policy in policies:
+        if selects_room(policy.rooms, room, labels) and counts_for(policy.compression, room):
+            for leaf in policy.compression:
+                if leaf != "roomsPercent":
+                    winners.setdefault(leaf, policy)
+    return winners
+
+
+def merge(
+    bridge: Mapping[str, Any], policies: Iterable[CompiledPolicy], room: str, labels: Mapping[str, str]
+) -> dict[str, Any]:
+    """A room's compression: per leaf the first policy that sets it, the bridge last; then min is clamped to target."""
+    merged = dict(bridge)
+    for leaf, policy in _winners(policies, room, labels).items():
+        merged[leaf] = policy.compression[leaf]
+    merged["minSavingsPercent"] = min(merged["minSavingsPercent"], merged["targetSavingsPercent"])
+    return merged
+
+
+def compile_policies(bridge: Bridge, policies: Sequence[RoomPolicy]) -> Compiled:
+    """The bridge's policies, highest priority first, then the older, then by name; past the limit the last drop out."""
+    chosen = sorted(
+        (policy for policy in policies if selects_bridge(policy, bridge)),
+        key=lambda policy: (-policy.spec.priority, policy.meta.created, policy.meta.name),
+    )
+    compiled = [
+        CompiledPolicy(
+            name=policy.meta.name,
+            priority=policy.spec.priority,
+            generation=policy.meta.generation,
+            rooms=policy.spec.rooms.written_out(),
+            compression=policy.spec.compression.written_out() if policy.spec.compression else {},
+        )
+        for policy in chosen[:MAX_POLICIES]
+    ]
+    lost = _lost(bridge.spec.rooms, compiled)
+    return Compiled(
+        policies=tuple(
+            CompiledPolicy(p.name, p.priority, p.generation, p.rooms, p.compression, lost.get(p.name, ()))
+            for p in compiled
+        ),
+        dropped=tuple(policy.meta.name for policy in chosen[MAX_POLICIES:]),
+    )
+
+
+def _lost(rooms: Iterable[Room], policies: Sequence[CompiledPolicy]) -> dict[str, tuple[str, ...]]:
+    """Per policy the fields it sets that an earlier one wins in at least one room of the bridge: 'field: winner'."""
+    lost: dict[str, dict[str, None]] = {}
+    for room in rooms:
+        winners = _winners(policies, room.name, room.labels)
+        for policy in policies:
+            if not selects_room(policy.rooms, room.name, room.labels) or not counts_for(policy.compression, room.name):
+                continue
+            for leaf in policy.compression:
+                winner = winners.get(leaf)
+                if winner is not None and winner.name != policy.name:
+                    lost.setdefault(policy.name, {})[f"compression.{leaf}: {winner.name}"] = None
+    return {name: tuple(sorted(fields))[:_MAX_OVERRIDDEN] for name, fields in lost.items()}

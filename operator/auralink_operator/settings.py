@@ -1,0 +1,116 @@
+"""What an administrator can set, parsed once by `__main__` from flags and environment into one frozen value."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_ADDRESS = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?):[0-9]{1,5}$")
+_NAMESPACE = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+_LEVELS = ("Debug", "Info", "Warning", "Error")
+
+
+class SettingsError(ValueError):
+    """Every wrong setting at once, one per line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    data_plane_image: str
+    ai_core_address: str
+    namespaces: tuple[str, ...] = ()
+    health_port: int = 8081
+    log_level: str = "Info"
+    workers: int = 16
+    qps: float = 400.0
+    burst: int = 800
+    resync_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting: its flag (`--data-plane-image`), variable (`AURALINK_DATA_PLANE_IMAGE`), default and parser."""
+
+    field: str
+    help: str
+    parse: Callable[[str], Any]
+    default: str | None
+    many: bool = False
+
+    @property
+    def flag(self) -> str:
+        return "--" + (self.field.removesuffix("s") if self.many else self.field).replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return "AURALINK_" + self.field.upper()
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return value.strip()
+
+
+def _address(value: str) -> str:
+    if not _ADDRESS.match(value):
+        raise ValueError("must be host:port")
+    return value
+
+
+def _namespaces(value: str) -> tuple[str, ...]:
+    names = tuple(sorted({name.strip() for name in value.split(",") if name.strip()}))
+    for name in names:
+        if not _NAMESPACE.match(name):
+            raise ValueError(f"{name!r} is no namespace name")
+    return names
+
+
+def _level(value: str) -> str:
+    if value not in _LEVELS:
+        raise ValueError(f"must be one of {', '.join(_LEVELS)}")
+    return value
+
+
+def _between(low: float, high: float, of: type[int] | type[float]) -> Callable[[str], int | float]:
+    def parse(value: str) -> int | float:
+        try:
+            number = of(value)
+        except ValueError:
+            raise ValueError(f"must be a number from {low:g} to {high:g}") from None
+        if not low <= number <= high:
+            raise ValueError(f"must be from {low:g} to {high:g}")
+        return number
+
+    return parse
+
+
+OPTIONS = (
+    Option("data_plane_image", "image of data-plane pods whose bridge sets none", _text, None),
+    Option("ai_core_address", "host:port of the AI Core for bridges that set none", _address, None),
+    Option("namespaces", "namespace to watch (repeatable; none: all of the cluster)", _namespaces, "", many=True),
+    Option("health_port", "port of /healthz /readyz /metrics", _between(1, 65535, int), "8081"),
+    Option("log_level", "Debug, Info, Warning or Error", _level, "Info"),
+    Option("workers", "reconciles at the same time", _between(1, 256, int), "16"),
+    Option("qps", "requests per second to the API server, sustained", _between(1, 10000, float), "400"),
+    Option("burst", "requests to the API server at once", _between(1, 20000, int), "800"),
+    Option("resync_s", "seconds between two comparisons of index and API server", _between(5, 86400, float), "600"),
+)
+
+
+def from_env(values: Mapping[str, str]) -> Settings:
+    """Settings of a mapping by `Option.variable`; raises SettingsError that names everything wrong in it."""
+    parsed: dict[str, Any] = {}
+    errors: list[str] = []
+    for option in OPTIONS:
+        raw = values.get(option.variable, option.default)
+        if raw is None:
+            errors.append(f"{option.flag} (or {option.variable}) is required: {option.help}")
+            continue
+        try:
+            parsed[option.field] = option.parse(raw)
+        except ValueError as error:
+            errors.append(f"{option.flag} (or {option.variable}) = {raw!r}: {error}")
+    if errors:
+        raise SettingsError("\n".join(errors))
+    return Settings(**parsed)
