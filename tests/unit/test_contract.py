@@ -1,0 +1,152 @@
+"""What operator and data plane agree on, without importing each other: one renders it, the other parses it."""
+
+import json
+from typing import Any
+
+import pytest
+from auralink_dataplane.settings import BridgeConfig, Settings, from_cluster, parse_documents
+from auralink_operator import manifests
+from auralink_operator.index import Obj, Observed
+from auralink_operator.models import PodView, parse_bridge, parse_policy
+from auralink_operator.policies import compile_policies
+from auralink_operator.settings import Settings as OperatorSettings
+
+OPERATOR = OperatorSettings(data_plane_image="registry.test/data-plane:1", ai_core_address="ai-core.system:50051")
+
+
+def bridge(spec: dict[str, Any]) -> Obj:
+    meta = {"name": "eu-west", "namespace": "calls", "uid": "u-1", "generation": 1}
+    return {"metadata": meta, "spec": spec}
+
+
+def policy(name: str, spec: dict[str, Any]) -> Obj:
+    return {"metadata": {"name": name, "namespace": "calls", "uid": name, "generation": 4}, "spec": spec}
+
+
+def medium(payload: int, codec: str, **rest: Any) -> Obj:
+    return {"payloads": [{"type": payload, "codec": codec}], **rest}
+
+
+FULL: Obj = {
+    "region": "eu",
+    "environment": "production",
+    "logLevel": "Debug",
+    "rooms": [
+        {
+            "name": "demo",
+            "labels": {"tier": "gold"},
+            "legs": [
+                {
+                    "name": "studio",
+                    "direction": "Receive",
+                    "rtp": {"video": medium(96, "H264", listenPort=5004), "audio": medium(97, "Opus", listenPort=5006)},
+                },
+                {
+                    "name": "audience",
+                    "direction": "Send",
+                    "rtp": {
+                        "video": medium(96, "H264", remote="receiver:5004"),
+                        "rtcpMux": True,
+                        "feedback": "AVPF",
+                        "extensionId": 7,
+                    },
+                },
+            ],
+        }
+    ],
+    "aiCore": {"tlsSecretName": "core-tls", "timeoutMs": 80, "breaker": {"failures": 3, "openSeconds": 5}},
+    "compression": {"mode": "Always", "targetSavingsPercent": 30, "qualityLevel": 5},
+    "api": {"tokenRef": {"name": "token", "key": "bearer"}},
+    "drain": {"timeoutSeconds": 120, "propagationSeconds": 3},
+}
+
+SAVE_MORE: Obj = {
+    "rooms": {"names": ["d*"], "labels": {"tier": "gold"}},
+    "priority": 10,
+    "compression": {"targetSavingsPercent": 50, "roomsPercent": 25},
+}
+
+
+def rendered(spec: Obj, *policies: Obj) -> dict[str, Obj]:
+    parsed = parse_bridge(bridge(spec))
+    pod = PodView("pod-1", "p-1", "10.0.0.7", "node", ready=True, deleting=False, entry={"phase": "Serving"})
+    compiled = compile_policies(parsed, [parse_policy(item) for item in policies])
+    observed = Observed(bridge(spec), {}, (), ())
+    return {item["kind"]: item for item in manifests.desired(parsed, compiled, observed, [pod], OPERATOR)}
+
+
+def configured(spec: Obj, *policies: Obj) -> tuple[BridgeConfig, dict[str, str]]:
+    return parse_documents(rendered(spec, *policies)["ConfigMap"]["data"])
+
+
+def started(spec: Obj) -> Settings:
+    """Settings of a pod that Kubernetes started from the rendered Deployment."""
+    container = rendered(spec)["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    fields = {
+        "metadata.name": "pod-1",
+        "metadata.uid": "p-1",
+        "metadata.namespace": "calls",
+        "status.podIP": "10.0.0.7",
+        "spec.nodeName": "node",
+    }
+    env = {
+        item["name"]: item.get("value") or fields[item["valueFrom"]["fieldRef"]["fieldPath"]]
+        for item in container["env"]
+    }
+    return from_cluster(env)
+
+
+def test_a_pod_understands_the_environment_it_is_started_with() -> None:
+    settings = started(FULL)
+    assert (settings.pod.bridge_id, settings.pod.name, settings.pod.uid) == ("calls/eu-west", "pod-1", "p-1")
+    assert (settings.pod.node, settings.pod.ip) == ("node", "10.0.0.7")
+    assert settings.config_map == rendered(FULL)["ConfigMap"]["metadata"]["name"]
+    assert (settings.http_port, settings.metrics_port) == (8080, 9090)
+    assert (settings.drain_propagation_s, settings.drain_timeout_s) == (3, 120)
+
+
+@pytest.mark.parametrize("spec", [{}, FULL], ids=["all defaults", "everything set"])
+def test_a_pod_understands_the_configuration_of_any_valid_bridge(spec: Obj) -> None:
+    config, owners = configured(spec)
+    assert config.generation == 1
+    assert owners == {room["name"]: "pod-1" for room in spec.get("rooms", [])}
+
+
+def test_nothing_of_the_spec_is_lost_on_the_way() -> None:
+    config, _ = configured(FULL)
+    spec = config.bridge
+    room = spec.rooms[0]
+    audience = room.legs[1]
+    assert (spec.region, spec.environment, spec.log_level) == ("eu", "production", "Debug")
+    assert (room.name, dict(room.labels)) == ("demo", {"tier": "gold"})
+    assert [leg.direction for leg in room.legs] == ["Receive", "Send"]
+    assert (audience.rtp.rtcp_mux, audience.rtp.feedback, audience.rtp.extension_id) == (True, "AVPF", 7)
+    assert audience.rtp.media["video"].remote == "receiver:5004"
+    assert spec.ai_core.tls_secret_name == "core-tls"  # noqa: S105 - a name
+    assert (spec.ai_core.timeout_ms, spec.ai_core.breaker.failures, spec.ai_core.breaker.open_seconds) == (80, 3, 5)
+    assert (spec.compression.target_savings_percent, spec.compression.quality_level) == (30, 5)
+    assert spec.api.token_ref is not None
+    assert (spec.api.token_ref.name, spec.api.token_ref.key) == ("token", "bearer")
+
+
+def test_a_bridge_without_addresses_uses_the_operators_ai_core() -> None:
+    assert configured({})[0].bridge.ai_core.addresses == ("ai-core.system:50051",)
+
+
+def test_policies_arrive_in_merge_order_with_only_what_they_set() -> None:
+    low = policy("low", {"compression": {"mode": "Disabled"}})
+    config, _ = configured(FULL, low, policy("save-more", SAVE_MORE))
+    assert [item.name for item in config.policies] == ["save-more", "low"]
+    sent = json.loads(rendered(FULL, low)["ConfigMap"]["data"]["config.json"])["policies"]
+    assert sent[0]["compression"] == {"mode": "Disabled"}
+
+
+def test_secrets_are_where_the_pod_looks_for_them() -> None:
+    pod = rendered(FULL)["Deployment"]["spec"]["template"]["spec"]
+    mount = next(m["mountPath"] for m in pod["containers"][0]["volumeMounts"] if m["name"] == "secrets")
+    sources = next(v for v in pod["volumes"] if v["name"] == "secrets")["projected"]["sources"]
+    paths = {f"{mount}/{item['path']}" for source in sources for item in source["secret"]["items"]}
+    root = started(FULL).secrets_dir
+    assert {f"{root}/core-tls/ca.crt", f"{root}/core-tls/tls.crt", f"{root}/core-tls/tls.key"} <= paths
+    assert f"{root}/token/bearer" in paths
+    assert all(source["secret"]["optional"] for source in sources)
