@@ -28,9 +28,9 @@ class HttpServer:
         self._health = health
         self._server: asyncio.Server | None = None
 
-    async def start(self, port: int) -> int:
-        """Listen on all addresses; returns the port. Raises OSError when it is taken."""
-        self._server = await asyncio.start_server(self._serve, None, port, limit=REQUEST_LIMIT_BYTES)
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port. Raises OSError when it is taken."""
+        self._server = await asyncio.start_server(self._serve, host, port, limit=REQUEST_LIMIT_BYTES)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:

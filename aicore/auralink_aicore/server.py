@@ -359,7 +359,8 @@ class AiCore(pb_grpc.AICoreServicer):
         reflection.enable_server_reflection(names, server)
         port = server.add_insecure_port(listen) if tls is None else server.add_secure_port(listen, _credentials(tls))
         try:
-            http_port = await http.start(http_port)
+            host = listen.rpartition(":")[0].strip("[]")
+            http_port = await http.start(host, http_port)
             await self._pool.start()
             await server.start()
             await self._set_health(health_pb2.HealthCheckResponse.SERVING)

@@ -9,10 +9,12 @@ usage: python -m auralink_aicore
 
 The reference AI Core: recompresses encoded video frames over gRPC. Told by environment variables:
 
-  AICORE_LISTEN      host:port of the gRPC server          (0.0.0.0:50051)
-  AICORE_HTTP_PORT   port of /health and /metrics          (9090)
-  AICORE_WORKERS     codec processes, 1 to 64              (one per usable core; from four cores up one less)
+  AICORE_LISTEN      host:port of the gRPC server (0.0.0.0:50051)
+  AICORE_HTTP_PORT   port of /health and /metrics on the same host (9090)
+  AICORE_WORKERS     codec processes, 1 to 64 (one per usable core; from four cores up one less)
   AICORE_TLS_DIR     folder with tls.crt and tls.key; with ca.crt too, clients need a certificate (unset: plaintext)
+
+A port of 0 takes a free one; the log line "serving" says which.
 """
 
 MAX_WORKERS = 64
