@@ -1,0 +1,419 @@
+//! H.264 over RTP (RFC 6184), packetization mode 1.
+//!
+//! ```text
+//! single NAL unit (5.6)   | F|NRI|type 1..23 | ...
+//! STAP-A (5.7.1)          | F|NRI|24 | size | NAL | size | NAL | ...
+//! FU-A (5.8)              | F|NRI|28 | S|E|R|type | fragment ...
+//! ```
+//! A key is an IDR picture whose parameter sets are in the frame or were seen before; the cached ones go in front of
+//! those that lack them, so that a receiver may start at any key.
+
+use super::h264_syntax::{
+    NAL_AUD, NAL_IDR, NAL_PPS, NAL_SPS, annex_b_units, discardable, is_slice, nal_type, pps_ids, slice_pps, sps,
+};
+use super::{FrameInfo, Limits, PacketInfo, Payload, VideoCodec};
+use crate::core::Drop;
+use crate::core::reorder::Packet;
+use bytes::{BufMut, Bytes, BytesMut};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+const STAP_A: u8 = 24;
+const FU_A: u8 = 28;
+const FU_START: u8 = 0x80;
+const FU_END: u8 = 0x40;
+const START_CODE: [u8; 4] = [0, 0, 0, 1];
+
+/// A parameter set longer than this is not cached; real ones have tens of bytes.
+const MAX_SET_BYTES: usize = 512;
+/// Cached picture parameter sets, of 256 possible ones.
+const MAX_PPS: usize = 64;
+
+#[derive(Default)]
+pub struct H264 {
+    received: ParameterSets,
+    /// Of the frames that the AI Core made: another encoder, other sets.
+    submitted: ParameterSets,
+}
+
+#[derive(Default)]
+struct ParameterSets {
+    sps: BTreeMap<u8, Bytes>,
+    pps: BTreeMap<u8, (u8, Bytes)>,
+    /// Of the newest SPS.
+    size: (u32, u32),
+}
+
+/// Part of a NAL unit, as packets hold it.
+enum Piece<'a> {
+    Whole(&'a [u8]),
+    /// The NAL header and the first fragment behind it.
+    First(u8, &'a [u8]),
+    Next(&'a [u8]),
+}
+
+impl VideoCodec for H264 {
+    fn inspect(&self, payload: &[u8]) -> Result<PacketInfo, Drop> {
+        let mut info = PacketInfo::default();
+        let mut first = true;
+        each_piece(payload, &mut |piece, _| {
+            let (header, begins) = match piece {
+                Piece::Whole(nal) => (nal[0], true),
+                Piece::First(header, _) => (header, true),
+                Piece::Next(_) => (fu_header(payload), false),
+            };
+            let nal = nal_type(header);
+            if first {
+                info.starts_frame = begins && matches!(nal, NAL_AUD | NAL_SPS);
+                first = false;
+            }
+            if is_slice(nal) {
+                info.key |= nal == NAL_IDR;
+                info.discardable = Some(discardable(header) && info.discardable.unwrap_or(true));
+            }
+        })?;
+        Ok(info)
+    }
+
+    fn complete(&mut self, packets: &[Packet]) -> Result<FrameInfo, Drop> {
+        let mut info = FrameInfo { discardable: true, ..FrameInfo::default() };
+        let mut fragment = None; // an SPS or PPS in pieces
+        let (mut open, mut slices, mut idr_pps) = (false, 0, None);
+        let mut present = ParameterSets::default();
+        for (index, packet) in packets.iter().enumerate() {
+            let mut broken = false;
+            each_piece(&packet.payload, &mut |piece, end| {
+                let (header, payload) = match piece {
+                    Piece::Whole(nal) => {
+                        broken |= open;
+                        (nal[0], &nal[1..])
+                    }
+                    Piece::First(header, payload) => {
+                        broken |= open;
+                        open = !end;
+                        (header, payload)
+                    }
+                    Piece::Next(bytes) => {
+                        broken |= !open;
+                        open = !end;
+                        if let Some(set) = fragment.as_mut() {
+                            extend_bounded(set, bytes);
+                        }
+                        if end && let Some(set) = fragment.take() {
+                            present.note(&Bytes::from(set));
+                        }
+                        return;
+                    }
+                };
+                match nal_type(header) {
+                    NAL_SPS | NAL_PPS if open => {
+                        fragment = Some([&[header], payload].concat());
+                    }
+                    NAL_SPS | NAL_PPS => {
+                        let mut set = vec![header];
+                        extend_bounded(&mut set, payload);
+                        present.note(&Bytes::from(set));
+                    }
+                    NAL_AUD if index == 0 && matches!(piece, Piece::Whole(_)) && packet.payload.len() <= 2 => {
+                        info.sets_at = 1;
+                    }
+                    nal if is_slice(nal) => {
+                        slices += 1;
+                        info.discardable &= discardable(header);
+                        if nal == NAL_IDR && idr_pps.is_none() {
+                            idr_pps = Some(slice_pps(payload));
+                        }
+                    }
+                    _ => {}
+                }
+            })?;
+            if broken {
+                return Err(Drop::MalformedPayload);
+            }
+        }
+        if open {
+            return Err(Drop::MalformedPayload);
+        }
+        info.discardable &= slices > 0;
+        info.key = idr_pps.is_some();
+        let complete = |pps| present.of(pps).is_some();
+        let needs = idr_pps.map(|pps| pps.filter(|pps| !complete(*pps)));
+        self.received.merge(present);
+        match needs {
+            Some(Some(pps)) => info.missing_sets = self.received.of(pps).ok_or(Drop::NoParameterSets)?.into(),
+            Some(None) if idr_pps == Some(None) => return Err(Drop::MalformedPayload),
+            _ => {}
+        }
+        (info.width, info.height) = self.received.size;
+        Ok(info)
+    }
+
+    fn to_frame(&self, packets: &[Packet], info: &FrameInfo) -> Vec<u8> {
+        let bytes: usize = packets.iter().map(|p| p.payload.len() + START_CODE.len()).sum();
+        let mut out = Vec::with_capacity(bytes + 64);
+        for (index, packet) in packets.iter().enumerate() {
+            if index == info.sets_at {
+                for set in &info.missing_sets {
+                    out.extend_from_slice(&START_CODE);
+                    out.extend_from_slice(set);
+                }
+            }
+            // `complete` accepted every packet, so there is no error to handle.
+            let _ = each_piece(&packet.payload, &mut |piece, _| match piece {
+                Piece::Whole(nal) => {
+                    out.extend_from_slice(&START_CODE);
+                    out.extend_from_slice(nal);
+                }
+                Piece::First(header, bytes) => {
+                    out.extend_from_slice(&START_CODE);
+                    out.push(header);
+                    out.extend_from_slice(bytes);
+                }
+                Piece::Next(bytes) => out.extend_from_slice(bytes),
+            });
+        }
+        out
+    }
+
+    fn restamp(&self, packets: &[Packet], info: &FrameInfo, limits: Limits) -> Vec<Payload> {
+        let mut out = Vec::with_capacity(packets.len() + 2);
+        for (index, packet) in packets.iter().enumerate() {
+            if index == info.sets_at && !info.missing_sets.is_empty() {
+                let limit = if out.is_empty() { limits.first } else { limits.rest };
+                aggregate(&info.missing_sets, limit, limits.rest, &mut out);
+            }
+            let limit = if out.is_empty() { limits.first } else { limits.rest };
+            if packet.payload.len() <= limit {
+                out.push(Payload::whole(packet.payload.clone()));
+            } else {
+                cut_packet(&packet.payload, limit, limits.rest, &mut out);
+            }
+        }
+        out
+    }
+
+    fn packetize(&mut self, frame: Bytes, key: bool, limits: Limits) -> Result<Vec<Payload>, Drop> {
+        let mut units: Vec<Bytes> = annex_b_units(&frame).into_iter().map(|unit| frame.slice(unit)).collect();
+        if !units.iter().any(|unit| is_slice(nal_type(unit[0]))) {
+            return Err(Drop::BadSubmit);
+        }
+        self.add_missing_sets(&mut units, key)?;
+        let mut out = Vec::with_capacity(frame.len() / limits.rest + 4);
+        let mut small: Vec<Bytes> = Vec::new();
+        for unit in units {
+            // Slices never share a packet, so the marker packet is no STAP-A.
+            if is_slice(nal_type(unit[0])) {
+                flush(&mut small, limits, &mut out);
+                let limit = if out.is_empty() { limits.first } else { limits.rest };
+                push_unit(unit, limit, limits.rest, &mut out);
+            } else {
+                small.push(unit);
+            }
+        }
+        flush(&mut small, limits, &mut out);
+        Ok(out)
+    }
+}
+
+impl H264 {
+    /// The encoder may repeat its sets before every IDR or only send them once.
+    fn add_missing_sets(&mut self, units: &mut Vec<Bytes>, key: bool) -> Result<(), Drop> {
+        let mut present = ParameterSets::default();
+        for unit in units.iter() {
+            present.note(unit);
+        }
+        let idr = units.iter().find(|unit| nal_type(unit[0]) == NAL_IDR);
+        if key != idr.is_some() {
+            return Err(Drop::BadSubmit);
+        }
+        let pps = idr.map(|unit| slice_pps(&unit[1..]).ok_or(Drop::BadSubmit)).transpose()?;
+        let complete = pps.is_none_or(|pps| present.of(pps).is_some());
+        self.submitted.merge(present);
+        if let (Some(pps), false) = (pps, complete) {
+            let sets = self.submitted.of(pps).ok_or(Drop::NoParameterSets)?;
+            let at = usize::from(nal_type(units[0][0]) == NAL_AUD);
+            units.splice(at..at, sets);
+        }
+        Ok(())
+    }
+}
+
+impl ParameterSets {
+    fn note(&mut self, nal: &Bytes) {
+        if nal.len() > MAX_SET_BYTES {
+            return;
+        }
+        match nal_type(nal[0]) {
+            NAL_SPS => {
+                if let Some(parsed) = sps(&nal[1..]) {
+                    self.size = (parsed.width, parsed.height);
+                    self.sps.insert(parsed.id, own(nal));
+                }
+            }
+            NAL_PPS => {
+                if let Some((id, sps)) = pps_ids(&nal[1..])
+                    && (self.pps.len() < MAX_PPS || self.pps.contains_key(&id))
+                {
+                    self.pps.insert(id, (sps, own(nal)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn of(&self, pps: u8) -> Option<[Bytes; 2]> {
+        let (sps, pps) = self.pps.get(&pps)?;
+        Some([self.sps.get(sps)?.clone(), pps.clone()])
+    }
+
+    fn merge(&mut self, newer: ParameterSets) {
+        if !newer.sps.is_empty() {
+            self.size = newer.size;
+        }
+        self.sps.extend(newer.sps);
+        for (id, set) in newer.pps {
+            if self.pps.len() < MAX_PPS || self.pps.contains_key(&id) {
+                self.pps.insert(id, set);
+            }
+        }
+    }
+}
+
+/// A copy, so that a cached set does not keep its whole frame in memory.
+fn own(nal: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(nal)
+}
+
+fn extend_bounded(set: &mut Vec<u8>, bytes: &[u8]) {
+    let room = (MAX_SET_BYTES + 1).saturating_sub(set.len());
+    set.extend_from_slice(&bytes[..bytes.len().min(room)]);
+}
+
+/// The NAL header that a FU-A's two bytes stand for.
+fn fu_header(payload: &[u8]) -> u8 {
+    payload[0] & 0xe0 | payload[1] & 0x1f
+}
+
+/// Calls `each(piece, ends a NAL unit)` for what a payload holds; an error if it is not well formed.
+fn each_piece<'a>(payload: &'a [u8], each: &mut dyn FnMut(Piece<'a>, bool)) -> Result<(), Drop> {
+    let header = *payload.first().ok_or(Drop::MalformedPayload)?;
+    if header & 0x80 != 0 {
+        return Err(Drop::MalformedPayload); // forbidden_zero_bit
+    }
+    match nal_type(header) {
+        1..=23 => each(Piece::Whole(payload), true),
+        STAP_A => {
+            for unit in stap_units(payload)? {
+                each(Piece::Whole(&payload[unit]), true);
+            }
+        }
+        FU_A => {
+            let fu = *payload.get(1).ok_or(Drop::MalformedPayload)?;
+            let (start, end) = (fu & FU_START != 0, fu & FU_END != 0);
+            if payload.len() < 3 || start && end || !(1..=23).contains(&nal_type(fu)) {
+                return Err(Drop::MalformedPayload);
+            }
+            let bytes = &payload[2..];
+            each(if start { Piece::First(fu_header(payload), bytes) } else { Piece::Next(bytes) }, end);
+        }
+        0 | 30 | 31 => return Err(Drop::MalformedPayload),
+        _ => return Err(Drop::UnsupportedPayload),
+    }
+    Ok(())
+}
+
+/// Where a STAP-A's units lie; checked as a whole before any is used.
+fn stap_units(payload: &[u8]) -> Result<Vec<Range<usize>>, Drop> {
+    let mut units = Vec::new();
+    let mut at = 1;
+    while at < payload.len() {
+        let size = payload.get(at..at + 2).ok_or(Drop::MalformedPayload)?;
+        let (begin, size) = (at + 2, usize::from(u16::from_be_bytes([size[0], size[1]])));
+        let unit = payload.get(begin..begin + size).ok_or(Drop::MalformedPayload)?;
+        if unit.first().is_none_or(|header| header & 0x80 != 0 || !(1..=23).contains(&nal_type(*header))) {
+            return Err(Drop::MalformedPayload);
+        }
+        units.push(begin..begin + size);
+        at = begin + size;
+    }
+    if units.is_empty() { Err(Drop::MalformedPayload) } else { Ok(units) }
+}
+
+/// Cuts a received packet that is too long for us; its NAL units stay as they are.
+fn cut_packet(payload: &Bytes, first: usize, rest: usize, out: &mut Vec<Payload>) {
+    match nal_type(payload[0]) {
+        STAP_A => {
+            for (index, unit) in stap_units(payload).unwrap_or_default().into_iter().enumerate() {
+                push_unit(payload.slice(unit), if index == 0 { first } else { rest }, rest, out);
+            }
+        }
+        FU_A => {
+            let marks = payload[1] & (FU_START | FU_END);
+            push_fragments(fu_header(payload), &payload.slice(2..), marks, first.min(rest), out);
+        }
+        _ => push_unit(payload.clone(), first, rest, out),
+    }
+}
+
+fn push_unit(unit: Bytes, first: usize, rest: usize, out: &mut Vec<Payload>) {
+    if unit.len() <= first {
+        out.push(Payload::whole(unit));
+    } else {
+        push_fragments(unit[0], &unit.slice(1..), FU_START | FU_END, first.min(rest), out);
+    }
+}
+
+/// Fragments of nearly equal size: equal ones leave in one segmented send.
+fn push_fragments(header: u8, body: &Bytes, marks: u8, limit: usize, out: &mut Vec<Payload>) {
+    // With both marks in one fragment it would be no fragment (RFC 6184 5.8).
+    let least = if marks == FU_START | FU_END { 2 } else { 1 };
+    let count = body.len().div_ceil(limit - 2).max(least);
+    let size = body.len().div_ceil(count);
+    let mut at = 0;
+    while at < body.len() {
+        let end = (at + size).min(body.len());
+        let start_mark = if at == 0 { marks & FU_START } else { 0 };
+        let end_mark = if end == body.len() { marks & FU_END } else { 0 };
+        let head = [header & 0xe0 | FU_A, start_mark | end_mark | nal_type(header)];
+        out.push(Payload::with_head(head, body.slice(at..end)));
+        at = end;
+    }
+}
+
+fn flush(small: &mut Vec<Bytes>, limits: Limits, out: &mut Vec<Payload>) {
+    let limit = if out.is_empty() { limits.first } else { limits.rest };
+    aggregate(small, limit, limits.rest, out);
+    small.clear();
+}
+
+/// Units in as few packets as they fit: STAP-A where two or more share one.
+fn aggregate(units: &[Bytes], first: usize, rest: usize, out: &mut Vec<Payload>) {
+    let (mut limit, mut at) = (first, 0);
+    while at < units.len() {
+        let mut bytes = 1;
+        let mut end = at;
+        while end < units.len() && bytes + 2 + units[end].len() <= limit {
+            bytes += 2 + units[end].len();
+            end += 1;
+        }
+        if end - at >= 2 {
+            out.push(Payload::whole(stap_a(&units[at..end], bytes)));
+            at = end;
+        } else {
+            push_unit(units[at].clone(), limit, rest, out);
+            at += 1;
+        }
+        limit = rest;
+    }
+}
+
+fn stap_a(units: &[Bytes], bytes: usize) -> Bytes {
+    let nri = units.iter().map(|unit| unit[0] & 0x60).max().unwrap_or(0);
+    let mut out = BytesMut::with_capacity(bytes);
+    out.put_u8(nri | STAP_A);
+    for unit in units {
+        out.put_u16(unit.len() as u16); // fits: the packet is below the MTU
+        out.put_slice(unit);
+    }
+    out.freeze()
+}

@@ -1,0 +1,254 @@
+//! As much of the H.264 bitstream (ITU-T H.264 7.3) as the payload format needs: which parameter sets a slice refers
+//! to, and the size of the picture. Input is untrusted; whatever cannot be read is None.
+
+pub const NAL_SLICE: u8 = 1;
+pub const NAL_IDR: u8 = 5;
+pub const NAL_SEI: u8 = 6;
+pub const NAL_SPS: u8 = 7;
+pub const NAL_PPS: u8 = 8;
+pub const NAL_AUD: u8 = 9;
+
+/// Enough of a NAL unit to read what is wanted of it.
+const READ_BYTES: usize = 256;
+
+pub fn nal_type(header: u8) -> u8 {
+    header & 0x1f
+}
+
+/// nal_ref_idc 0: nothing references this.
+pub fn discardable(header: u8) -> bool {
+    header & 0x60 == 0
+}
+
+pub fn is_slice(nal: u8) -> bool {
+    (NAL_SLICE..=NAL_IDR).contains(&nal)
+}
+
+/// Bits of a NAL unit's payload, emulation prevention removed (7.4.1).
+struct Bits {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Bits {
+    fn new(payload: &[u8]) -> Bits {
+        let mut bytes = Vec::with_capacity(payload.len().min(READ_BYTES));
+        let mut zeros = 0;
+        for &b in payload.iter().take(READ_BYTES) {
+            if zeros >= 2 && b == 3 {
+                zeros = 0;
+                continue;
+            }
+            zeros = if b == 0 { zeros + 1 } else { 0 };
+            bytes.push(b);
+        }
+        Bits { bytes, at: 0 }
+    }
+
+    fn bit(&mut self) -> Option<u32> {
+        let byte = *self.bytes.get(self.at / 8)?;
+        let bit = byte >> (7 - self.at % 8) & 1;
+        self.at += 1;
+        Some(u32::from(bit))
+    }
+
+    fn bits(&mut self, n: u32) -> Option<u32> {
+        (0..n).try_fold(0u32, |value, _| Some(value << 1 | self.bit()?))
+    }
+
+    /// ue(v), 9.1.
+    fn ue(&mut self) -> Option<u32> {
+        let mut zeros = 0;
+        while self.bit()? == 0 {
+            zeros += 1;
+            if zeros > 31 {
+                return None;
+            }
+        }
+        Some((1u32 << zeros) - 1 + self.bits(zeros)?)
+    }
+
+    /// se(v).
+    fn se(&mut self) -> Option<i32> {
+        let k = i64::from(self.ue()?);
+        i32::try_from(if k % 2 == 1 { (k + 1) / 2 } else { -k / 2 }).ok()
+    }
+}
+
+/// pic_parameter_set_id of a slice; `payload` is what follows the NAL header, its beginning is enough.
+pub fn slice_pps(payload: &[u8]) -> Option<u8> {
+    let mut bits = Bits::new(&payload[..payload.len().min(24)]);
+    bits.ue()?; // first_mb_in_slice
+    bits.ue()?; // slice_type
+    u8::try_from(bits.ue()?).ok()
+}
+
+/// (pic_parameter_set_id, seq_parameter_set_id).
+pub fn pps_ids(payload: &[u8]) -> Option<(u8, u8)> {
+    let mut bits = Bits::new(&payload[..payload.len().min(24)]);
+    let pps = u8::try_from(bits.ue()?).ok()?;
+    let sps = u8::try_from(bits.ue()?).ok().filter(|id| *id < 32)?;
+    Some((pps, sps))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sps {
+    pub id: u8,
+    pub width: u32,
+    pub height: u32,
+}
+
+/// 7.3.2.1.1.
+pub fn sps(payload: &[u8]) -> Option<Sps> {
+    let mut bits = Bits::new(payload);
+    let profile = bits.bits(8)?;
+    bits.bits(16)?; // constraint flags, level
+    let id = u8::try_from(bits.ue()?).ok().filter(|id| *id < 32)?;
+    let mut chroma = 1;
+    let mut separate_planes = false;
+    if matches!(profile, 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135) {
+        chroma = bits.ue()?;
+        separate_planes = chroma == 3 && bits.bit()? == 1;
+        bits.ue()?; // bit depths
+        bits.ue()?;
+        bits.bit()?;
+        if bits.bit()? == 1 {
+            for list in 0..if chroma == 3 { 12 } else { 8 } {
+                if bits.bit()? == 1 {
+                    skip_scaling_list(&mut bits, if list < 6 { 16 } else { 64 })?;
+                }
+            }
+        }
+    }
+    bits.ue()?; // log2_max_frame_num
+    match bits.ue()? {
+        0 => drop(bits.ue()?),
+        1 => {
+            bits.bit()?;
+            bits.se()?;
+            bits.se()?;
+            for _ in 0..bits.ue()?.min(255) {
+                bits.se()?;
+            }
+        }
+        _ => {}
+    }
+    bits.ue()?; // max_num_ref_frames
+    bits.bit()?;
+    let width_mbs = bits.ue()?.checked_add(1)?;
+    let height_units = bits.ue()?.checked_add(1)?;
+    let frame_mbs_only = bits.bit()?;
+    if frame_mbs_only == 0 {
+        bits.bit()?;
+    }
+    bits.bit()?;
+    let mut crop = [0; 4];
+    if bits.bit()? == 1 {
+        for side in &mut crop {
+            *side = bits.ue()?;
+        }
+    }
+    let (sub_w, sub_h) = match chroma {
+        _ if separate_planes => (1, 1),
+        1 => (2, 2),
+        2 => (2, 1),
+        _ => (1, 1),
+    };
+    let field = 2 - frame_mbs_only;
+    let width = width_mbs.checked_mul(16)?.checked_sub(sub_w * crop[0].checked_add(crop[1])?.min(1 << 16))?;
+    let height =
+        height_units.checked_mul(16 * field)?.checked_sub(sub_h * field * crop[2].checked_add(crop[3])?.min(1 << 16))?;
+    Some(Sps { id, width, height })
+}
+
+fn skip_scaling_list(bits: &mut Bits, size: usize) -> Option<()> {
+    let (mut last, mut next) = (8i32, 8i32);
+    for _ in 0..size {
+        if next != 0 {
+            next = last.wrapping_add(bits.se()?).rem_euclid(256);
+        }
+        if next != 0 {
+            last = next;
+        }
+    }
+    Some(())
+}
+
+/// The NAL units of an Annex B byte stream (annex B.1), as ranges without start codes and trailing zeros.
+pub fn annex_b_units(data: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut units = Vec::new();
+    let mut begin = None;
+    let mut at = 0;
+    while at + 3 <= data.len() {
+        match data[at + 2] {
+            1 if data[at] == 0 && data[at + 1] == 0 => {
+                push_unit(&mut units, data, begin, at);
+                begin = Some(at + 3);
+                at += 3;
+            }
+            0 => at += 1,
+            1 => at += 1,
+            _ => at += 3,
+        }
+    }
+    push_unit(&mut units, data, begin, data.len());
+    units
+}
+
+fn push_unit(units: &mut Vec<std::ops::Range<usize>>, data: &[u8], begin: Option<usize>, end: usize) {
+    let Some(begin) = begin else { return };
+    let mut end = end;
+    while end > begin && data[end - 1] == 0 {
+        end -= 1;
+    }
+    if end > begin {
+        units.push(begin..end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// x264, 1280x720, High, level 3.1.
+    pub const SPS_720P: [u8; 24] = [
+        0x67, 0x64, 0x00, 0x1f, 0xac, 0xd9, 0x40, 0x50, 0x05, 0xbb, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00,
+        0x00, 0x03, 0x03, 0xc0, 0xf1, 0x83,
+    ];
+
+    #[test]
+    fn the_size_of_a_picture_is_read() {
+        assert_eq!(sps(&SPS_720P[1..]), Some(Sps { id: 0, width: 1280, height: 720 }));
+    }
+
+    #[test]
+    fn units_are_found_behind_start_codes_of_both_lengths() {
+        let data = [0, 0, 0, 1, 9, 0xf0, 0, 0, 1, 0x67, 1, 0, 0, 0, 1, 0x68, 0, 0];
+        let units: Vec<&[u8]> = annex_b_units(&data).into_iter().map(|r| &data[r]).collect();
+        assert_eq!(units, [&[9u8, 0xf0][..], &[0x67, 1], &[0x68]]);
+    }
+
+    proptest! {
+        #[test]
+        fn reading_anything_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            sps(&bytes);
+            pps_ids(&bytes);
+            slice_pps(&bytes);
+            for unit in annex_b_units(&bytes) {
+                prop_assert!(!bytes[unit].is_empty());
+            }
+        }
+
+        #[test]
+        fn units_come_back_as_they_were_joined(units in proptest::collection::vec(proptest::collection::vec(2u8.., 1..20), 1..8)) {
+            let mut data = Vec::new();
+            for unit in &units {
+                data.extend([0, 0, 0, 1]);
+                data.extend(unit);
+            }
+            let found: Vec<Vec<u8>> = annex_b_units(&data).into_iter().map(|r| data[r].to_vec()).collect();
+            prop_assert_eq!(found, units);
+        }
+    }
+}

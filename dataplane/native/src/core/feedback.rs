@@ -1,0 +1,186 @@
+//! The shard's RTCP (media.md 5): each leg's reports end here and start here. NACKs are answered from our own copies, key
+//! requests reach the source or, for compressed streams, Python.
+
+use super::codec::Media;
+use super::ledger::Mode;
+use super::leg_plain::SenderReport;
+use super::output::{Event, Transmit};
+use super::reports::Ntp;
+use super::rtcp::{self, Block, Rtcp};
+use super::shard::Shard;
+use super::{Drop, LegId, OutId, StreamId};
+use std::net::SocketAddr;
+
+impl Shard {
+    pub(super) fn rtcp(&mut self, leg: LegId, media: Media, src: SocketAddr, data: &[u8]) {
+        let Some(medium) = self.legs.get(&leg).and_then(|leg| leg.medium(media)) else { return };
+        if !medium.source.owns_address(src) {
+            return self.fx.drops.count(Drop::ForeignSource);
+        }
+        let Ok(packets) = rtcp::parse(data) else { return self.fx.drops.count(Drop::Malformed) };
+        for packet in packets {
+            self.one_rtcp(leg, media, src, packet);
+        }
+    }
+
+    fn one_rtcp(&mut self, leg: LegId, media: Media, src: SocketAddr, packet: Rtcp) {
+        match packet {
+            Rtcp::SenderReport { ssrc, ntp, rtp, blocks, .. } => {
+                match self.source_stream(leg, media, ssrc) {
+                    Some(id) => {
+                        let now = self.now.mono;
+                        self.streams.entry(id).and_modify(|stream| stream.sender_report(Ntp(ntp), rtp, now));
+                        self.seen(leg, media, src);
+                    }
+                    None => self.fx.drops.count(Drop::UnknownSsrc),
+                }
+                self.blocks(leg, media, src, &blocks);
+            }
+            Rtcp::ReceiverReport { blocks, .. } => self.blocks(leg, media, src, &blocks),
+            Rtcp::Bye { ssrcs } => {
+                for ssrc in ssrcs {
+                    if let Some(stream) = self.source_stream(leg, media, ssrc) {
+                        self.end_stream(stream, "bye");
+                    }
+                }
+            }
+            Rtcp::Nack { media: ssrc, lost, .. } => {
+                let Some(out) = self.feedback_target(leg, ssrc) else { return };
+                let route = self.legs.get(&leg).and_then(|leg| leg.medium(media)).and_then(|m| m.rtp_route());
+                if let (Some(out), Some(route)) = (self.outs.get_mut(&out), route) {
+                    out.again(&lost, route, self.now.mono, &mut self.send);
+                }
+            }
+            Rtcp::Pli { media: ssrc, .. } => self.key_wanted(leg, ssrc, None),
+            Rtcp::Fir { sender, entries } => {
+                for (ssrc, number) in entries {
+                    self.key_wanted(leg, ssrc, Some((sender, number)));
+                }
+            }
+        }
+    }
+
+    fn blocks(&mut self, leg: LegId, media: Media, src: SocketAddr, blocks: &[Block]) {
+        for block in blocks {
+            let Some(id) = self.out_of(leg, block.ssrc) else { continue };
+            self.seen(leg, media, src);
+            let Some(out) = self.outs.get_mut(&id) else { continue };
+            if let Some(round_trip) = out.echo.round_trip(block, self.now.mono) {
+                out.round_trip = Some(round_trip);
+                for stream in self.streams.values_mut().filter(|stream| stream.leg == leg) {
+                    if let Some(video) = stream.video() {
+                        video.set_round_trip(round_trip);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A receiver wants a key. For a compressed stream the encoder makes one; else the source is asked.
+    fn key_wanted(&mut self, leg: LegId, ssrc: u32, fir: Option<(u32, u8)>) {
+        let Some(id) = self.feedback_target(leg, ssrc) else { return };
+        let now = self.now.mono;
+        let Some(out) = self.outs.get_mut(&id) else { return };
+        let (true, Some(stream)) = (out.key_requested(fir, now), out.stream) else { return };
+        let Some(source) = self.streams.get_mut(&stream) else { return };
+        match source.video_ref().map(|video| video.ledger.mode()) {
+            Some(Some(Mode::Compress)) => self.fx.event(Event::KeyRequested { out: id, stream }),
+            Some(_) => drop(source.request_key(now, &mut self.fx)),
+            None => {}
+        }
+    }
+
+    /// The out that feedback is about, on a leg where feedback is agreed.
+    fn feedback_target(&mut self, leg: LegId, ssrc: u32) -> Option<OutId> {
+        if !self.legs.get(&leg).is_some_and(|leg| leg.config.feedback) {
+            self.fx.drops.count(Drop::UnexpectedFeedback);
+            return None;
+        }
+        let out = self.out_of(leg, ssrc);
+        if out.is_none() {
+            self.fx.drops.count(Drop::UnknownSsrc);
+        }
+        out
+    }
+
+    fn out_of(&self, leg: LegId, ssrc: u32) -> Option<OutId> {
+        self.outs.values().find(|out| out.leg == leg && out.generator.ssrc == ssrc).map(|out| out.id)
+    }
+
+    fn source_stream(&self, leg: LegId, media: Media, ssrc: u32) -> Option<StreamId> {
+        let locked = self.legs.get(&leg)?.medium(media)?.source.locked()?;
+        (locked.ssrc == ssrc).then_some(locked.stream)
+    }
+
+    fn seen(&mut self, leg: LegId, media: Media, src: SocketAddr) {
+        if let Some(medium) = self.legs.get_mut(&leg).and_then(|leg| leg.medium_mut(media)) {
+            medium.rtcp_seen = Some(src);
+        }
+    }
+
+    pub(super) fn send_due_reports(&mut self) {
+        let now = self.now.mono;
+        let due: Vec<(LegId, Media)> = self
+            .legs
+            .values()
+            .flat_map(|leg| leg.media.iter().map(move |medium| (leg.id, medium)))
+            .filter(|(_, medium)| medium.next_report <= now)
+            .map(|(leg, medium)| (leg, medium.media))
+            .collect();
+        for (leg, media) in due {
+            self.send_reports(leg, media);
+        }
+    }
+
+    fn send_reports(&mut self, leg: LegId, media: Media) {
+        let now = self.now.mono;
+        let Some(medium) = self.legs.get_mut(&leg).and_then(|leg| leg.medium_mut(media)) else { return };
+        medium.next_report = now + medium.report_interval();
+        let unix = Ntp::from_unix(self.now.unix);
+        let mut senders = Vec::new();
+        for out in self.outs.values_mut().filter(|out| out.leg == leg && out.codec.media() == media) {
+            let clock = out.stream.and_then(|stream| self.streams.get(&stream)).and_then(|stream| stream.clock);
+            let Some((ntp, rtp)) = out.generator.report(clock.as_ref(), now, unix) else { continue };
+            out.echo.sent(ntp, now);
+            let (packets, octets) = (out.generator.packets as u32, out.generator.payload_bytes as u32);
+            senders.push(SenderReport { ssrc: out.generator.ssrc, ntp, rtp, packets, octets });
+        }
+        let source = medium.source.locked().and_then(|locked| self.streams.get_mut(&locked.stream));
+        let blocks: Vec<Block> = source.map(|stream| stream.reception.block(stream.ssrc, now)).into_iter().collect();
+        let Some(route) = medium.rtcp_route() else { return };
+        if !senders.is_empty() || !blocks.is_empty() {
+            let bytes = medium.reports(&senders, &blocks).finish();
+            self.send.push_back(Transmit { sock: route.0, dst: route.1, bytes: bytes.into(), last_of: None });
+        }
+    }
+
+    pub(super) fn send_nack(&mut self, stream: StreamId, lost: &[u16]) {
+        self.send_upstream(stream, |writer, own, ssrc| writer.nack(own, ssrc, lost));
+    }
+
+    pub(super) fn send_pli(&mut self, stream: StreamId) {
+        self.send_upstream(stream, |writer, own, ssrc| writer.pli(own, ssrc));
+    }
+
+    /// Feedback to a source, behind an empty report (compound only).
+    fn send_upstream(&mut self, stream: StreamId, write: impl FnOnce(&mut rtcp::Writer, u32, u32)) {
+        let Some(stream) = self.streams.get(&stream) else { return };
+        let Some(medium) = self.legs.get(&stream.leg).and_then(|leg| leg.medium(stream.media())) else { return };
+        let Some(route) = medium.rtcp_route() else { return };
+        let mut writer = medium.reports(&[], &[]);
+        write(&mut writer, medium.own_ssrc, stream.ssrc);
+        let bytes = writer.finish().into();
+        self.send.push_back(Transmit { sock: route.0, dst: route.1, bytes, last_of: None });
+    }
+
+    /// To the receivers of an out, if it ever sent.
+    pub(super) fn send_bye(&mut self, out: OutId) {
+        let Some(out) = self.outs.get(&out).filter(|out| out.generator.packets > 0) else { return };
+        let Some(medium) = self.legs.get(&out.leg).and_then(|leg| leg.medium(out.codec.media())) else { return };
+        let Some(route) = medium.rtcp_route() else { return };
+        let mut writer = medium.reports(&[], &[]);
+        writer.bye(&[out.generator.ssrc]);
+        let bytes = writer.finish().into();
+        self.send.push_back(Transmit { sock: route.0, dst: route.1, bytes, last_of: None });
+    }
+}

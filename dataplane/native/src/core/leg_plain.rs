@@ -1,0 +1,182 @@
+//! A plain-RTP leg: one medium per port pair, no negotiation (media.md 2.7). Other kinds of leg will stand beside it.
+
+use super::codec::{Codec, Media};
+use super::reports::Ntp;
+use super::rtcp::{Block, Writer};
+use super::source::Source;
+use super::{LegId, SockId, Time};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const VIDEO_REPORTS: Duration = Duration::from_secs(1);
+const AUDIO_REPORTS: Duration = Duration::from_secs(5);
+/// New streams of one medium that a leg starts in [`STARTS_PER`]; a peer that keeps changing its SSRC gets no more.
+const MAX_STARTS: u32 = 16;
+const STARTS_PER: Duration = Duration::from_secs(10);
+/// SSRCs in one report (31 chunks or blocks is the format's maximum).
+pub const MAX_REPORTED: usize = 31;
+/// Outs that a leg takes, so that nothing it remembers grows without end.
+pub const MAX_OUTS: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    Both,
+    Receive,
+    Send,
+}
+
+impl Direction {
+    pub fn receives(self) -> bool {
+        self != Direction::Send
+    }
+
+    pub fn sends(self) -> bool {
+        self != Direction::Receive
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PayloadType {
+    pub number: u8,
+    pub codec: Codec,
+    pub clock_rate: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct MediumConfig {
+    pub media: Media,
+    pub payloads: Vec<PayloadType>,
+    pub remote: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug)]
+pub struct LegConfig {
+    pub name: String,
+    pub room: String,
+    pub direction: Direction,
+    /// NACK, PLI and FIR are understood on the other side (RFC 4585).
+    pub feedback: bool,
+    pub rtcp_mux: bool,
+    pub extension_id: u8,
+    pub media: Vec<MediumConfig>,
+}
+
+/// Sockets of one medium; both the same with rtcp-mux.
+#[derive(Clone, Copy, Debug)]
+pub struct Sockets {
+    pub rtp: SockId,
+    pub rtcp: SockId,
+}
+
+#[derive(Debug)]
+pub struct Leg {
+    pub id: LegId,
+    pub config: LegConfig,
+    pub media: Vec<Medium>,
+}
+
+#[derive(Debug)]
+pub struct Medium {
+    pub media: Media,
+    pub payloads: Vec<PayloadType>,
+    pub source: Source,
+    pub sockets: Sockets,
+    /// Where the source's RTCP comes from; else its RTP port + 1.
+    pub rtcp_seen: Option<SocketAddr>,
+    /// For reports when we send nothing (RFC 3550 6.4.2).
+    pub own_ssrc: u32,
+    pub cname: String,
+    pub next_report: Time,
+    pub packets: u64,
+    pub aic_packets: u64,
+    mux: bool,
+    starts: u32,
+    starts_since: Time,
+}
+
+impl Leg {
+    pub fn medium(&self, media: Media) -> Option<&Medium> {
+        self.media.iter().find(|medium| medium.media == media)
+    }
+
+    pub fn medium_mut(&mut self, media: Media) -> Option<&mut Medium> {
+        self.media.iter_mut().find(|medium| medium.media == media)
+    }
+
+    /// What to send `codec` as.
+    pub fn payload_type(&self, codec: Codec) -> Option<PayloadType> {
+        self.medium(codec.media())?.payloads.iter().copied().find(|payload| payload.codec == codec)
+    }
+}
+
+impl Medium {
+    pub fn new(config: MediumConfig, mux: bool, sockets: Sockets, own_ssrc: u32, cname: String) -> Medium {
+        Medium {
+            media: config.media,
+            payloads: config.payloads,
+            source: Source::new(config.remote),
+            sockets,
+            rtcp_seen: None,
+            own_ssrc,
+            cname,
+            next_report: Time(0),
+            packets: 0,
+            aic_packets: 0,
+            mux,
+            starts: 0,
+            starts_since: Time(0),
+        }
+    }
+
+    pub fn rtp_route(&self) -> Option<(SockId, SocketAddr)> {
+        Some((self.sockets.rtp, self.source.destination()?))
+    }
+
+    pub fn rtcp_route(&self) -> Option<(SockId, SocketAddr)> {
+        let rtp = self.source.destination()?;
+        let beside = if self.mux { rtp } else { SocketAddr::new(rtp.ip(), rtp.port().checked_add(1)?) };
+        Some((self.sockets.rtcp, self.rtcp_seen.filter(|seen| seen.ip() == rtp.ip()).unwrap_or(beside)))
+    }
+
+    pub fn report_interval(&self) -> Duration {
+        match self.media {
+            Media::Video => VIDEO_REPORTS,
+            Media::Audio => AUDIO_REPORTS,
+        }
+    }
+
+    /// May another stream start?
+    pub fn may_start(&mut self, now: Time) -> bool {
+        if now - self.starts_since > STARTS_PER {
+            (self.starts, self.starts_since) = (0, now);
+        }
+        self.starts += 1;
+        self.starts <= MAX_STARTS
+    }
+
+    /// A compound: what we send, what we receive, who we are. Feedback goes behind it.
+    pub fn reports(&self, senders: &[SenderReport], blocks: &[Block]) -> Writer {
+        let mut writer = Writer::default();
+        let mut blocks = blocks;
+        for sender in senders.iter().take(MAX_REPORTED) {
+            writer.sender_report(sender.ssrc, sender.ntp.0, sender.rtp, sender.packets, sender.octets, blocks);
+            blocks = &[];
+        }
+        let mut names: Vec<u32> = senders.iter().take(MAX_REPORTED).map(|sender| sender.ssrc).collect();
+        if names.is_empty() {
+            writer.receiver_report(self.own_ssrc, blocks);
+            names.push(self.own_ssrc);
+        }
+        writer.names(&names, &self.cname);
+        writer
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct SenderReport {
+    pub ssrc: u32,
+    pub ntp: Ntp,
+    pub rtp: u32,
+    pub packets: u32,
+    pub octets: u32,
+}

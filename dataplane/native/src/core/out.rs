@@ -1,0 +1,218 @@
+//! One stream on its way to one leg: identity, pace, copies for NACKs, counts.
+
+use super::codec::{Codec, Payload};
+use super::generator::Generator;
+use super::ledger::Kind;
+use super::output::{AudioPacket, FrameTag, Transmit, Wire};
+use super::pace::Pacer;
+use super::reports::{Echo, SourceClock};
+use super::rtx::SentPackets;
+use super::{LegId, OutId, SockId, StreamId, Time};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Upper bounds of the latency buckets, milliseconds from complete to handed to the kernel; a last one has no bound.
+pub const LATENCY_BUCKETS_MS: [f64; 12] = [0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 33.0, 50.0, 100.0, 200.0, 500.0];
+/// Receivers' key requests are one per this span (media.md 4).
+const KEY_REQUESTS_APART: Duration = Duration::from_millis(500);
+/// Without a measured round trip a packet is not sent again sooner.
+const LEAST_ROUND_TRIP: Duration = Duration::from_millis(20);
+
+/// Where packets go: our socket, their address.
+pub type Route = (SockId, SocketAddr);
+
+#[derive(Debug)]
+pub struct Out {
+    pub id: OutId,
+    pub leg: LegId,
+    pub codec: Codec,
+    /// None: its source ended and a successor may take over.
+    pub stream: Option<StreamId>,
+    /// The leg its sources come from.
+    pub source_leg: LegId,
+    pub generator: Generator,
+    pub extension_id: u8,
+    pub counts: Counts,
+    pub round_trip: Option<Duration>,
+    pub echo: Echo,
+    /// When it lost its source.
+    pub orphaned: Option<Time>,
+    cache: Option<SentPackets>,
+    pacer: Pacer,
+    needs_key: bool,
+    audio_offset: Option<i64>,
+    key_requested: Option<Time>,
+    fir_seen: Option<(u32, u8)>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    pub frames: u64,
+    pub native_frames: u64,
+    pub compressed_frames: u64,
+    pub dropped_frames: u64,
+    pub illegal_switches: u64,
+    pub resent_packets: u64,
+    pub key_requests: u64,
+    pub latency: [u64; LATENCY_BUCKETS_MS.len() + 1],
+}
+
+/// What became of a frame at an out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    Packets { packets: u64, payload_bytes: u64 },
+    /// It starts at a key, and this is none.
+    NeedsKey,
+}
+
+impl Out {
+    pub fn new(
+        id: OutId, leg: LegId, source_leg: LegId, stream: StreamId, codec: Codec, generator: Generator,
+        extension_id: u8, resend: bool,
+    ) -> Out {
+        Out {
+            id,
+            leg,
+            codec,
+            stream: Some(stream),
+            source_leg,
+            generator,
+            extension_id,
+            counts: Counts::default(),
+            round_trip: None,
+            echo: Echo::default(),
+            orphaned: None,
+            cache: resend.then(SentPackets::default),
+            pacer: Pacer::default(),
+            needs_key: true,
+            audio_offset: None,
+            key_requested: None,
+            fir_seen: None,
+        }
+    }
+
+    /// The next source of this out.
+    pub fn adopt(&mut self, stream: StreamId) {
+        self.stream = Some(stream);
+        self.orphaned = None;
+        self.generator.new_source();
+        self.needs_key = true;
+        self.audio_offset = None;
+    }
+
+    pub fn video(&mut self, wire: &Wire, route: Route, clock: Option<&SourceClock>, now: Time, send: &mut VecDeque<Transmit>) -> Sent {
+        if self.needs_key && !wire.key {
+            self.counts.dropped_frames += 1;
+            return Sent::NeedsKey;
+        }
+        self.needs_key = false;
+        self.counts.frames += 1;
+        match wire.kind {
+            Kind::Native => self.counts.native_frames += 1,
+            Kind::Compressed => self.counts.compressed_frames += 1,
+        }
+        let timestamp = self.generator.timestamp(wire.timestamp, clock, now);
+        let (mut payload_bytes, end) = (0, wire.payloads.len() - 1);
+        let packets: Vec<Transmit> = wire
+            .payloads
+            .iter()
+            .enumerate()
+            .map(|(index, payload)| {
+                payload_bytes += payload.len() as u64;
+                let ext = wire.ext.as_ref().filter(|_| index == 0).map(|value| (self.extension_id, value));
+                let (sequence, bytes) = self.generator.stamp(timestamp, index == end, ext, payload);
+                if let Some(cache) = &mut self.cache {
+                    cache.push(sequence, bytes.clone(), now);
+                }
+                let tag =
+                    FrameTag { out: self.id, stream: wire.stream, frame_id: wire.frame_id, completed: wire.completed };
+                Transmit { sock: route.0, dst: route.1, bytes, last_of: (index == end).then_some(tag) }
+            })
+            .collect();
+        let count = packets.len() as u64;
+        self.pacer.push(packets.into_iter(), now, send);
+        Sent::Packets { packets: count, payload_bytes }
+    }
+
+    /// Relayed on arrival, at a constant distance from the source's number.
+    pub fn audio(&mut self, packet: &AudioPacket, route: Route, clock: Option<&SourceClock>, now: Time) -> Option<Transmit> {
+        let next = self.generator.next_sequence() as i64;
+        let offset = *self.audio_offset.get_or_insert(next - packet.sequence as i64);
+        // Reordered in front of the first packet we sent: there is no number left for it.
+        let sequence = u64::try_from(packet.sequence as i64 + offset).ok()?;
+        if self.counts.frames == 0 {
+            self.needs_key = false;
+        }
+        self.counts.frames += 1;
+        let timestamp = self.generator.timestamp(packet.timestamp, clock, now);
+        let payload = Payload::whole(packet.payload.clone());
+        let bytes = self.generator.stamp_at(sequence, timestamp, packet.marker, None, &payload);
+        Some(Transmit { sock: route.0, dst: route.1, bytes, last_of: None })
+    }
+
+    /// Another SSRC and numbering: ours collided with one of the peer's (RFC 3550 8.2).
+    pub fn rename(&mut self, ssrc: u32, random: u64) {
+        self.generator.rename(ssrc, random);
+        self.cache = self.cache.take().map(|_| SentPackets::default());
+        self.audio_offset = None;
+    }
+
+    /// A frame of its stream does not leave here.
+    pub fn left_out(&mut self, illegal: bool) {
+        self.counts.dropped_frames += 1;
+        self.counts.illegal_switches += u64::from(illegal);
+    }
+
+    /// Its address is unknown: the next frame it can send must be a key.
+    pub fn no_route(&mut self) {
+        self.counts.dropped_frames += 1;
+        self.needs_key = true;
+    }
+
+    pub fn due(&mut self, now: Time) -> Option<Transmit> {
+        self.pacer.pop(now)
+    }
+
+    pub fn deadline(&self) -> Option<Time> {
+        self.pacer.deadline()
+    }
+
+    /// Gives up what is not sent yet; frames whose end was among it.
+    pub fn clear(&mut self) -> Vec<FrameTag> {
+        self.pacer.clear().filter_map(|packet| packet.last_of).collect()
+    }
+
+    /// Answers a NACK from the copies.
+    pub fn again(&mut self, lost: &[u16], route: Route, now: Time, send: &mut VecDeque<Transmit>) {
+        let round_trip = self.round_trip.unwrap_or(LEAST_ROUND_TRIP).max(LEAST_ROUND_TRIP);
+        let Some(cache) = &mut self.cache else { return };
+        for sequence in lost {
+            if let Some(bytes) = cache.again(*sequence, now, round_trip) {
+                self.counts.resent_packets += 1;
+                send.push_back(Transmit { sock: route.0, dst: route.1, bytes, last_of: None });
+            }
+        }
+    }
+
+    /// A receiver wants a key; `fir` is the FIR's sender and number, for one FIR may come many times (RFC 5104 4.3.1).
+    /// True: pass it on.
+    pub fn key_requested(&mut self, fir: Option<(u32, u8)>, now: Time) -> bool {
+        if fir.is_some() && self.fir_seen == fir {
+            return false;
+        }
+        self.fir_seen = fir.or(self.fir_seen);
+        self.counts.key_requests += 1;
+        if self.key_requested.is_some_and(|last| now - last < KEY_REQUESTS_APART) {
+            return false;
+        }
+        self.key_requested = Some(now);
+        true
+    }
+
+    pub fn sent(&mut self, completed: Time, at: Time) {
+        let ms = (at - completed).as_secs_f64() * 1000.0;
+        let bucket = LATENCY_BUCKETS_MS.iter().position(|bound| ms <= *bound).unwrap_or(LATENCY_BUCKETS_MS.len());
+        self.counts.latency[bucket] += 1;
+    }
+}

@@ -1,0 +1,117 @@
+//! What comes out of a shard.
+
+use super::codec::{Codec, Payload};
+use super::ext::Value;
+use super::ledger::{Kind, Mode};
+use super::{Drops, LegId, OutId, SockId, StreamId, Time};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+#[derive(Debug)]
+pub enum Output {
+    Transmit(Transmit),
+    Frame(Frame),
+    Event(Event),
+    /// Nothing more now; call `handle(Timeout)` then, unless something else comes first.
+    Timeout(Time),
+}
+
+#[derive(Clone, Debug)]
+pub struct Transmit {
+    pub sock: SockId,
+    pub dst: SocketAddr,
+    pub bytes: Bytes,
+    /// This packet is the last of a frame: tell the shard when the kernel has it.
+    pub last_of: Option<FrameTag>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameTag {
+    pub out: OutId,
+    pub stream: StreamId,
+    pub frame_id: u64,
+    pub completed: Time,
+}
+
+/// A frame on its way to Python.
+#[derive(Debug)]
+pub struct Frame {
+    pub stream: StreamId,
+    pub frame_id: u64,
+    pub mode: Mode,
+    pub codec: Codec,
+    pub timestamp: i64,
+    pub key: bool,
+    pub discardable: bool,
+    pub width: u32,
+    pub height: u32,
+    pub first: Time,
+    pub last: Time,
+    pub completed: Time,
+    pub native_bytes: usize,
+    pub data: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    StreamStarted { leg: LegId, stream: StreamId, ssrc: u32, payload_type: u8, codec: Codec },
+    StreamEnded { stream: StreamId, reason: &'static str },
+    StreamFailed { stream: StreamId, reason: &'static str },
+    ModeApplied { stream: StreamId, mode: Mode, frame_id: u64 },
+    OutNeedsKey { out: OutId, stream: StreamId },
+    KeyRequested { out: OutId, stream: StreamId },
+    LegFailed { leg: LegId, reason: String },
+    FrameSent { stream: StreamId, frame_id: u64, at: Time, payload_bytes: u64, packets: u64 },
+}
+
+/// A frame ready to be stamped by every out of its stream.
+#[derive(Debug)]
+pub struct Wire {
+    pub stream: StreamId,
+    pub frame_id: u64,
+    pub timestamp: i64,
+    pub key: bool,
+    pub kind: Kind,
+    pub payloads: Vec<Payload>,
+    pub ext: Option<Value>,
+    pub completed: Time,
+    /// Python answered it and wants to know when it left.
+    pub submitted: bool,
+}
+
+/// An audio packet to relay.
+#[derive(Debug)]
+pub struct AudioPacket {
+    pub stream: StreamId,
+    /// Extended.
+    pub sequence: u64,
+    pub timestamp: i64,
+    pub marker: bool,
+    pub payload: Bytes,
+}
+
+/// What an upstream source is told.
+#[derive(Debug)]
+pub enum Feedback {
+    Nack(StreamId, Vec<u16>),
+    Key(StreamId),
+}
+
+/// What handling one input caused; the shard carries it out before it returns.
+#[derive(Debug, Default)]
+pub struct Effects {
+    pub drops: Drops,
+    pub outputs: VecDeque<Output>,
+    pub wires: Vec<Wire>,
+    /// Frames that were left out: their streams, and whether a switch off a key was the reason.
+    pub left_out: Vec<(StreamId, bool)>,
+    pub audio: Vec<AudioPacket>,
+    pub feedback: Vec<Feedback>,
+}
+
+impl Effects {
+    pub fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+}

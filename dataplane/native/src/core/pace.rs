@@ -1,0 +1,115 @@
+//! Spreads a frame's packets: 16 at once, the rest over half a frame interval (media.md 2.4), so that a large keyframe
+//! does not overrun the queues on its way.
+
+use super::Time;
+use super::output::Transmit;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+pub const BURST_PACKETS: usize = 16;
+const FIRST_INTERVAL: Duration = Duration::from_millis(33);
+const MIN_INTERVAL: Duration = Duration::from_millis(5);
+const MAX_INTERVAL: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub struct Pacer {
+    queue: VecDeque<(Time, Transmit)>,
+    /// Smoothed time between frames.
+    interval: Duration,
+    last_frame: Option<Time>,
+}
+
+impl Default for Pacer {
+    fn default() -> Self {
+        Pacer { queue: VecDeque::new(), interval: FIRST_INTERVAL, last_frame: None }
+    }
+}
+
+impl Pacer {
+    /// Takes a frame's packets; what may go at once goes to `send`.
+    pub fn push(&mut self, packets: impl ExactSizeIterator<Item = Transmit>, now: Time, send: &mut VecDeque<Transmit>) {
+        if let Some(last) = self.last_frame.replace(now) {
+            let interval = (now - last).clamp(MIN_INTERVAL, MAX_INTERVAL);
+            self.interval = (self.interval * 7 + interval) / 8;
+        }
+        // Never further behind than a frame, whatever the interval was taken for.
+        let behind = self.queue.back().map_or(now, |(due, _)| (*due).min(now + self.interval));
+        let at_once = BURST_PACKETS.saturating_sub(self.queue.len());
+        let spread = packets.len().saturating_sub(at_once).max(1) as u32;
+        let step = self.interval / 2 / spread;
+        let mut due = behind;
+        for (index, packet) in packets.enumerate() {
+            if index >= at_once {
+                due = due + step;
+            }
+            if due <= now && self.queue.is_empty() {
+                send.push_back(packet);
+            } else {
+                self.queue.push_back((due, packet));
+            }
+        }
+    }
+
+    pub fn pop(&mut self, now: Time) -> Option<Transmit> {
+        self.queue.pop_front_if(|(due, _)| *due <= now).map(|(_, packet)| packet)
+    }
+
+    pub fn deadline(&self) -> Option<Time> {
+        self.queue.front().map(|(due, _)| *due)
+    }
+
+    /// Gives up what is queued.
+    pub fn clear(&mut self) -> impl Iterator<Item = Transmit> + '_ {
+        self.queue.drain(..).map(|(_, packet)| packet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::SockId;
+    use bytes::Bytes;
+
+    fn packets(n: usize) -> std::vec::IntoIter<Transmit> {
+        let dst = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let packet = Transmit { sock: SockId(0), dst, bytes: Bytes::new(), last_of: None };
+        vec![packet; n].into_iter()
+    }
+
+    /// How many packets leave in each millisecond.
+    fn schedule(pacer: &mut Pacer, n: usize, at_ms: u64, for_ms: u64) -> Vec<usize> {
+        let mut now = VecDeque::new();
+        pacer.push(packets(n), Time::from_millis(at_ms), &mut now);
+        let mut counts = vec![now.len()];
+        for ms in 1..for_ms {
+            counts.push(std::iter::from_fn(|| pacer.pop(Time::from_millis(at_ms + ms))).count());
+        }
+        counts
+    }
+
+    #[test]
+    fn sixteen_packets_leave_at_once() {
+        let mut pacer = Pacer::default();
+        assert_eq!(schedule(&mut pacer, 16, 0, 1), [16]);
+        assert_eq!(pacer.deadline(), None);
+    }
+
+    #[test]
+    fn the_rest_takes_half_a_frame_interval() {
+        let mut pacer = Pacer::default();
+        let counts = schedule(&mut pacer, 116, 0, 33);
+        assert_eq!(counts[0], 16);
+        assert_eq!(counts.iter().sum::<usize>(), 116);
+        assert!(counts[1..].iter().all(|n| *n <= 8), "{counts:?}");
+        assert!(counts[18..].iter().all(|n| *n == 0), "{counts:?}");
+    }
+
+    #[test]
+    fn order_is_kept_and_the_delay_bounded_under_a_stream_of_large_frames() {
+        let mut pacer = Pacer::default();
+        for frame in 0..50 {
+            schedule(&mut pacer, 200, frame * 33, 33);
+        }
+        assert!(pacer.deadline().is_none_or(|due| due <= Time::from_millis(50 * 33 + 33)));
+    }
+}

@@ -1,0 +1,510 @@
+//! One source's stream, from its packets to frames in order: the receive path on one page. `shard` hands in packets and
+//! Python's answers and carries out the effects.
+
+use super::assemble::{Assembled, Assembler};
+use super::codec::audio::{Arrival, Received};
+use super::codec::{Codec, Limits, Media, VideoCodec};
+use super::ext::{self, Value};
+use super::keys::KeyRequests;
+use super::ledger::{Admitted, Answer, Departure, Kind, Ledger, Mode, NativeFrame, Policy};
+use super::nack::Nacks;
+use super::output::{AudioPacket, Effects, Event, Feedback, Frame, Output, Wire};
+use super::reorder::{Content, Inserted, Next, Packet, Reorder};
+use super::reports::{Reception, SourceClock};
+use super::rtp::{HEADER_BYTES, MTU_BYTES, RTX_BYTES, Rtp};
+use super::seq::{Extender, Sequence, Timestamps};
+use super::{Drop, LegId, OutId, StreamId, Time};
+use bytes::Bytes;
+use std::time::Duration;
+
+/// How long a gap is waited for: clamp(2 RTT + 70 ms) (media.md 2.2); the least where nobody retransmits.
+const MIN_HOLD: Duration = Duration::from_millis(80);
+const MAX_HOLD: Duration = Duration::from_millis(250);
+const HOLD_ABOVE_ROUND_TRIPS: Duration = Duration::from_millis(70);
+
+/// A submitted frame longer than this is refused.
+const MAX_SUBMIT_BYTES: usize = 2 << 20;
+
+pub struct Stream {
+    pub id: StreamId,
+    pub leg: LegId,
+    pub codec: Codec,
+    pub ssrc: u32,
+    pub clock_rate: u32,
+    pub outs: Vec<OutId>,
+    pub reception: Reception,
+    /// By the source's newest sender report.
+    pub clock: Option<SourceClock>,
+    pub packets: u64,
+    pub payload_bytes: u64,
+    sequence: Extender,
+    timestamps: Timestamps,
+    kind: Medium,
+}
+
+enum Medium {
+    Video(Box<Video>),
+    Audio(Received),
+}
+
+pub struct Video {
+    stream: StreamId,
+    codec_name: Codec,
+    codec: Box<dyn VideoCodec>,
+    reorder: Reorder,
+    /// None: the source takes no feedback.
+    nacks: Option<Nacks>,
+    hold: Duration,
+    assembler: Assembler,
+    assembled: Vec<Assembled>,
+    /// The numbers in front of the next packet are given up.
+    after_gap: bool,
+    awaiting_key: bool,
+    pub keys: KeyRequests,
+    pub ledger: Ledger,
+    next_frame: u64,
+    pub frames: u64,
+    pub key_frames: u64,
+    pub abandoned: u64,
+    pub illegal_switches: u64,
+}
+
+impl Stream {
+    pub fn new(id: StreamId, leg: LegId, codec: Codec, ssrc: u32, clock_rate: u32, feedback: bool) -> Stream {
+        let kind = match codec.video() {
+            Some(video) => Medium::Video(Box::new(Video::new(id, codec, video, feedback))),
+            None => Medium::Audio(Received::default()),
+        };
+        Stream {
+            id,
+            leg,
+            codec,
+            ssrc,
+            clock_rate,
+            outs: Vec::new(),
+            reception: Reception::default(),
+            clock: None,
+            packets: 0,
+            payload_bytes: 0,
+            sequence: Extender::default(),
+            timestamps: Timestamps::default(),
+            kind,
+        }
+    }
+
+    pub fn media(&self) -> Media {
+        self.codec.media()
+    }
+
+    pub fn video(&mut self) -> Option<&mut Video> {
+        match &mut self.kind {
+            Medium::Video(video) => Some(video),
+            Medium::Audio(_) => None,
+        }
+    }
+
+    pub fn video_ref(&self) -> Option<&Video> {
+        match &self.kind {
+            Medium::Video(video) => Some(video),
+            Medium::Audio(_) => None,
+        }
+    }
+
+    /// A packet of this source: sequence -> duplicate or late -> reorder -> assemble -> mode.
+    pub fn receive(&mut self, rtp: &Rtp<'_>, now: Time, fx: &mut Effects) {
+        self.packets += 1;
+        self.payload_bytes += rtp.payload.len() as u64;
+        let sequence = match self.sequence.extend(rtp.sequence) {
+            Sequence::At(sequence) => sequence,
+            Sequence::Jump => return fx.drops.count(Drop::SequenceJump),
+            Sequence::Restart(sequence) => {
+                self.reception.restart();
+                if let Medium::Video(video) = &mut self.kind {
+                    video.restart(sequence);
+                }
+                sequence
+            }
+        };
+        let inserted = match &mut self.kind {
+            Medium::Video(video) => video.receive(sequence, rtp, now, &mut self.timestamps, fx),
+            Medium::Audio(received) => match received.note(sequence) {
+                Arrival::New => {
+                    let (stream, timestamp) = (self.id, self.timestamps.unwrap(rtp.timestamp));
+                    let payload = Bytes::copy_from_slice(rtp.payload);
+                    // Padding-only packets leave a gap, as a lost one would: a decoder conceals either.
+                    if !payload.is_empty() {
+                        fx.audio.push(AudioPacket { stream, sequence, timestamp, marker: rtp.marker, payload });
+                    }
+                    Inserted::New
+                }
+                Arrival::Duplicate => Inserted::Duplicate,
+                Arrival::Late => Inserted::Late,
+            },
+        };
+        match inserted {
+            Inserted::New => self.reception.packet(sequence, rtp.timestamp, now, self.clock_rate),
+            Inserted::Duplicate => fx.drops.count(Drop::Duplicate),
+            Inserted::Late => fx.drops.count(Drop::Late),
+        }
+    }
+
+    pub fn sender_report(&mut self, ntp: super::reports::Ntp, rtp: u32, now: Time) {
+        self.reception.sender_report(ntp, now);
+        self.clock = Some(SourceClock { ntp, rtp: self.timestamps.near(rtp), arrived: now });
+    }
+
+    pub fn timeout(&mut self, now: Time, fx: &mut Effects) {
+        if let Medium::Video(video) = &mut self.kind {
+            video.release(now, &mut self.timestamps, fx);
+            video.feedback(now, fx);
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Time> {
+        let video = self.video_ref()?;
+        let nacks = video.nacks.as_ref().and_then(Nacks::deadline);
+        [video.reorder.deadline(video.hold), nacks, video.keys.deadline()].into_iter().flatten().min()
+    }
+
+    /// A key is wanted of the source. False: it takes no requests.
+    pub fn request_key(&mut self, now: Time, fx: &mut Effects) -> bool {
+        let Some(video) = self.video() else { return false };
+        video.request_key(fx);
+        video.feedback(now, fx);
+        video.nacks.is_some()
+    }
+}
+
+impl Video {
+    fn new(stream: StreamId, codec_name: Codec, codec: Box<dyn VideoCodec>, feedback: bool) -> Video {
+        Video {
+            stream,
+            codec_name,
+            codec,
+            reorder: Reorder::default(),
+            nacks: feedback.then(Nacks::default),
+            hold: if feedback { MAX_HOLD } else { MIN_HOLD },
+            assembler: Assembler::default(),
+            assembled: Vec::new(),
+            after_gap: false,
+            awaiting_key: true,
+            keys: KeyRequests::default(),
+            ledger: Ledger::new(stream),
+            next_frame: 0,
+            frames: 0,
+            key_frames: 0,
+            abandoned: 0,
+            illegal_switches: 0,
+        }
+    }
+
+    pub fn set_round_trip(&mut self, round_trip: Duration) {
+        if self.nacks.is_some() {
+            self.hold = (round_trip * 2 + HOLD_ABOVE_ROUND_TRIPS).clamp(MIN_HOLD, MAX_HOLD);
+        }
+    }
+
+    pub fn nacks_sent(&self) -> u64 {
+        self.nacks.as_ref().map_or(0, |nacks| nacks.sent)
+    }
+
+    pub fn markerless_frames(&self) -> u64 {
+        self.assembler.markerless_frames
+    }
+
+    fn receive(
+        &mut self, sequence: u64, rtp: &Rtp<'_>, now: Time, timestamps: &mut Timestamps, fx: &mut Effects,
+    ) -> Inserted {
+        let content = match self.codec.inspect(rtp.payload) {
+            _ if rtp.payload.is_empty() => Content::Padding,
+            Ok(info) => Content::Media(info),
+            Err(why) => {
+                fx.drops.count(why);
+                Content::Bad
+            }
+        };
+        let mut packet = Packet {
+            sequence,
+            timestamp: rtp.timestamp,
+            marker: rtp.marker,
+            arrived: now,
+            payload: Bytes::copy_from_slice(rtp.payload),
+            content,
+        };
+        let inserted = loop {
+            match self.reorder.insert(packet) {
+                Ok(inserted) => break inserted,
+                Err(beyond) => {
+                    packet = beyond;
+                    let before = self.reorder.next();
+                    self.release(now, timestamps, fx);
+                    if self.reorder.next() == before {
+                        self.restart(sequence);
+                    }
+                }
+            }
+        };
+        if let (Some(nacks), Inserted::New) = (&mut self.nacks, inserted) {
+            nacks.received(sequence, now);
+            if matches!(content, Content::Media(info) if info.key && info.starts_frame) {
+                nacks.forget_before(sequence);
+            }
+        }
+        self.release(now, timestamps, fx);
+        self.feedback(now, fx);
+        inserted
+    }
+
+    fn restart(&mut self, sequence: u64) {
+        self.reorder.restart(sequence);
+        if let Some(nacks) = &mut self.nacks {
+            nacks.restart();
+        }
+        self.after_gap = true;
+    }
+
+    /// What is in order goes on to assembly.
+    fn release(&mut self, now: Time, timestamps: &mut Timestamps, fx: &mut Effects) {
+        while let Some(next) = self.reorder.pop(now, self.hold) {
+            match next {
+                Next::Gap(_) => self.after_gap = true,
+                Next::Packet(packet) => {
+                    if std::mem::take(&mut self.after_gap) {
+                        self.assembler.gap(&packet, &mut self.assembled);
+                    }
+                    self.assembler.push(packet, &mut self.assembled);
+                }
+            }
+            if !self.assembled.is_empty() {
+                let mut assembled = std::mem::take(&mut self.assembled);
+                for step in assembled.drain(..) {
+                    self.assembled(step, now, timestamps, fx);
+                }
+                self.assembled = assembled; // keeps its capacity
+            }
+        }
+        if let (Some(nacks), Some(next)) = (&mut self.nacks, self.reorder.next()) {
+            nacks.forget_before(next);
+        }
+    }
+
+    fn assembled(&mut self, step: Assembled, now: Time, timestamps: &mut Timestamps, fx: &mut Effects) {
+        let packets = match step {
+            Assembled::Frame(packets) => packets,
+            Assembled::LostDiscardable { packets } => {
+                self.abandoned += 1;
+                return fx.drops.add(Drop::Incomplete, packets as u64);
+            }
+            Assembled::LostReference { packets, too_big } => {
+                fx.drops.add(if too_big { Drop::FrameTooBig } else { Drop::Incomplete }, packets as u64);
+                return self.lost_reference(fx);
+            }
+        };
+        let timestamp = timestamps.unwrap(packets[0].timestamp);
+        let info = match self.codec.complete(&packets) {
+            Ok(info) => info,
+            Err(why) => {
+                fx.drops.count(why);
+                return self.lost_reference(fx);
+            }
+        };
+        if self.awaiting_key && !info.key {
+            fx.drops.count(Drop::AwaitingKey);
+            return self.request_key(fx);
+        }
+        if info.key {
+            self.awaiting_key = false;
+            self.keys.satisfied();
+            self.key_frames += 1;
+        }
+        self.frames += 1;
+        let frame = NativeFrame { id: self.next_frame, timestamp, packets, info, completed: now };
+        self.next_frame += 1;
+        self.admit(frame, fx);
+    }
+
+    /// Our numbers are contiguous, so a decoder would not see the hole: nothing goes on before the next key.
+    fn lost_reference(&mut self, fx: &mut Effects) {
+        self.abandoned += 1;
+        self.awaiting_key = true;
+        self.request_key(fx);
+    }
+
+    fn request_key(&mut self, fx: &mut Effects) {
+        match self.nacks {
+            Some(_) => self.keys.want(),
+            None => fx.drops.count(Drop::KeyRequestUnsupported),
+        }
+    }
+
+    fn feedback(&mut self, now: Time, fx: &mut Effects) {
+        let Some(nacks) = &mut self.nacks else { return };
+        let missing = nacks.due(now);
+        if !missing.is_empty() {
+            fx.feedback.push(Feedback::Nack(self.stream, missing.iter().map(|s| *s as u16).collect()));
+        }
+        if self.keys.due(now) {
+            fx.feedback.push(Feedback::Key(self.stream));
+        }
+    }
+
+    pub fn link(&mut self, fx: &mut Effects) {
+        for frame in self.ledger.link() {
+            self.admit(frame, fx);
+        }
+    }
+
+    pub fn set_mode(&mut self, policy: Policy, at_frame: Option<u64>, fx: &mut Effects) {
+        for frame in self.ledger.set_mode(policy, at_frame) {
+            self.admit(frame, fx);
+        }
+    }
+
+    pub fn hold(&mut self, fx: &mut Effects) {
+        let gone = self.ledger.hold();
+        fx.drops.add(Drop::Held, gone);
+        fx.left_out.extend((0..gone).map(|_| (self.stream, false)));
+    }
+
+    /// Frames did not reach Python.
+    pub fn fail(&mut self, reason: &'static str, fx: &mut Effects) {
+        let mut events = Vec::new();
+        let gone = if self.ledger.held() { 0 } else { self.ledger.fail(reason, &mut events) };
+        self.failed(gone, events, fx);
+    }
+
+    /// See `submit` in the `.pyi`.
+    pub fn submit(
+        &mut self, frame_id: u64, data: Option<Bytes>, ext: Option<Value>, key: bool, fx: &mut Effects,
+    ) -> bool {
+        if !self.ledger.waits_for(frame_id) {
+            fx.drops.count(Drop::UnknownFrame);
+            return false;
+        }
+        let (answer, accepted) = match data {
+            None => (Answer::Native(ext), true),
+            Some(data) if data.len() > MAX_SUBMIT_BYTES => (self.refused(Drop::BadSubmit, fx), false),
+            Some(data) => match self.codec.packetize(data, key, limits(ext.is_some())) {
+                Ok(payloads) => (Answer::Compressed { payloads, ext, key }, true),
+                Err(why) => (self.refused(why, fx), false),
+            },
+        };
+        self.ledger.answer(frame_id, answer);
+        let illegal = self.illegal_switches;
+        self.depart(fx);
+        accepted && self.illegal_switches == illegal
+    }
+
+    pub fn drop_frame(&mut self, frame_id: u64, fx: &mut Effects) {
+        if !self.ledger.answer(frame_id, Answer::Dropped) {
+            fx.drops.count(Drop::UnknownFrame);
+        }
+        self.depart(fx);
+    }
+
+    fn refused(&mut self, why: Drop, fx: &mut Effects) -> Answer {
+        fx.drops.count(why);
+        Answer::Dropped
+    }
+
+    /// A complete frame meets the stream's mode.
+    fn admit(&mut self, frame: NativeFrame, fx: &mut Effects) {
+        let mut events = Vec::new();
+        let admitted = self.ledger.admit(frame, &mut events);
+        match admitted {
+            Admitted::Failed(gone) => return self.failed(gone, events, fx),
+            Admitted::Dropped(why, n) => {
+                fx.drops.add(why, n);
+                if why != Drop::Held {
+                    self.request_key(fx);
+                }
+            }
+            _ => {}
+        }
+        events.into_iter().for_each(|event| fx.event(event));
+        if let Admitted::Taken(policy) = admitted {
+            if policy.mode != Mode::Bypass
+                && let Some(frame) = self.ledger.newest()
+            {
+                let frame = self.to_python(frame, policy.mode);
+                fx.outputs.push_back(Output::Frame(frame));
+            }
+            self.depart(fx);
+        }
+    }
+
+    fn failed(&mut self, gone: u64, events: Vec<Event>, fx: &mut Effects) {
+        fx.drops.add(Drop::InFlightOverflow, gone);
+        fx.left_out.extend((0..gone).map(|_| (self.stream, false)));
+        events.into_iter().for_each(|event| fx.event(event));
+    }
+
+    fn to_python(&self, frame: &NativeFrame, mode: Mode) -> Frame {
+        let arrivals = || frame.packets.iter().map(|packet| packet.arrived);
+        Frame {
+            stream: self.stream,
+            frame_id: frame.id,
+            mode,
+            codec: self.codec_name,
+            timestamp: frame.timestamp,
+            key: frame.info.key,
+            discardable: frame.info.discardable,
+            width: frame.info.width,
+            height: frame.info.height,
+            first: arrivals().min().unwrap_or(frame.completed),
+            last: arrivals().max().unwrap_or(frame.completed),
+            completed: frame.completed,
+            native_bytes: frame.packets.iter().map(|packet| packet.payload.len()).sum(),
+            data: self.codec.to_frame(&frame.packets, &frame.info),
+        }
+    }
+
+    /// Answered frames leave, in order.
+    fn depart(&mut self, fx: &mut Effects) {
+        while let Some(Departure { frame, policy, answer }) = self.ledger.depart() {
+            let (kind, key) = match &answer {
+                Answer::Dropped => {
+                    self.ledger.left_out(frame.info.discardable);
+                    fx.left_out.push((self.stream, false));
+                    continue;
+                }
+                Answer::Native(_) => (Kind::Native, frame.info.key),
+                Answer::Compressed { key, .. } => (Kind::Compressed, *key),
+            };
+            let Some(switched) = self.ledger.continues(kind, key) else {
+                self.illegal_switches += 1;
+                fx.drops.count(Drop::IllegalSwitch);
+                fx.left_out.push((self.stream, true));
+                continue;
+            };
+            let (payloads, mut ext) = match answer {
+                Answer::Compressed { payloads, ext, .. } => (payloads, ext),
+                Answer::Native(ext) => {
+                    let ext = ext.or_else(|| policy.extension.then(|| ext::native(policy.degraded)));
+                    (self.codec.restamp(&frame.packets, &frame.info, limits(ext.is_some())), ext)
+                }
+                Answer::Dropped => continue,
+            };
+            if let Some(value) = &mut ext {
+                ext::set_flags(value, kind == Kind::Native, key, switched);
+            }
+            fx.wires.push(Wire {
+                stream: self.stream,
+                frame_id: frame.id,
+                timestamp: frame.timestamp,
+                key,
+                kind,
+                payloads,
+                ext,
+                completed: frame.completed,
+                submitted: policy.mode == Mode::Compress,
+            });
+        }
+    }
+}
+
+/// Payload bytes per packet: header, our extension and room for an RTX header kept free (media.md 2.5).
+fn limits(extension: bool) -> Limits {
+    let rest = MTU_BYTES - HEADER_BYTES - RTX_BYTES;
+    Limits { first: if extension { rest - ext::ALONE_BYTES } else { rest }, rest }
+}

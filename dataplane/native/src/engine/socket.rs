@@ -1,0 +1,187 @@
+//! UDP sockets and their batched calls (recvmmsg, sendmmsg).
+
+use crate::core::output::Transmit;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, SockaddrStorage,
+    bind, getsockname, recvmmsg, sendmmsg, setsockopt, socket, sockopt,
+};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// Datagrams per system call; 64 are enough to hide its cost.
+pub const BATCH: usize = 64;
+/// Longest datagram we take: more than any path MTU.
+const BUFFER_BYTES: usize = 2048;
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+/// Tries to find an even port with its odd neighbour free.
+const PAIR_TRIES: usize = 64;
+
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    local: SocketAddr,
+}
+
+impl Socket {
+    pub fn bind(ip: IpAddr, port: u16) -> io::Result<Socket> {
+        let family = if ip.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        let fd = socket(family, SockType::Datagram, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
+        if ip.is_ipv6() {
+            setsockopt(&fd, sockopt::Ipv6V6Only, &false)?;
+        }
+        // Beyond net.core.rmem_max only with CAP_NET_ADMIN; what the kernel grants is enough to run.
+        if setsockopt(&fd, sockopt::RcvBufForce, &SOCKET_BUFFER_BYTES).is_err() {
+            let _ = setsockopt(&fd, sockopt::RcvBuf, &SOCKET_BUFFER_BYTES);
+        }
+        if setsockopt(&fd, sockopt::SndBufForce, &SOCKET_BUFFER_BYTES).is_err() {
+            let _ = setsockopt(&fd, sockopt::SndBuf, &SOCKET_BUFFER_BYTES);
+        }
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(ip, port)))?;
+        let local = getsockname::<SockaddrStorage>(fd.as_raw_fd())?;
+        let local = to_std(&local).ok_or(Errno::EAFNOSUPPORT)?;
+        Ok(Socket { fd, local })
+    }
+
+    /// An RTP port and the one above it for RTCP; `port` 0 looks for an even one.
+    pub fn bind_pair(ip: IpAddr, port: u16) -> io::Result<(Socket, Socket)> {
+        if port != 0 {
+            let above = port.checked_add(1).ok_or(Errno::EADDRNOTAVAIL)?;
+            return Ok((Socket::bind(ip, port)?, Socket::bind(ip, above)?));
+        }
+        let mut result = Err(Errno::EADDRINUSE.into());
+        // Refused sockets stay open until the end, or the kernel would offer the same ports again.
+        let mut refused = Vec::new();
+        for _ in 0..PAIR_TRIES {
+            let rtp = Socket::bind(ip, 0)?;
+            if rtp.port() % 2 == 0 {
+                match Socket::bind(ip, rtp.port() + 1) {
+                    Ok(rtcp) => return Ok((rtp, rtcp)),
+                    Err(error) => result = Err(error),
+                }
+            }
+            refused.push(rtp);
+        }
+        result
+    }
+
+    pub fn port(&self) -> u16 {
+        self.local.port()
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Buffers of one thread's batches, used again and again.
+pub struct Batches {
+    // One per family: the kernel writes the length of an address back into its header.
+    receive_v4: MultiHeaders<SockaddrIn>,
+    receive_v6: MultiHeaders<SockaddrIn6>,
+    send: MultiHeaders<SockaddrStorage>,
+    buffers: Vec<[u8; BUFFER_BYTES]>,
+    addresses: Vec<Option<SockaddrStorage>>,
+}
+
+/// One datagram of a batch; `None` if it was longer than the buffer.
+pub type Datagram<'a> = (SocketAddr, Option<&'a [u8]>);
+
+impl Batches {
+    pub fn new() -> Batches {
+        Batches {
+            receive_v4: MultiHeaders::preallocate(BATCH, None),
+            receive_v6: MultiHeaders::preallocate(BATCH, None),
+            send: MultiHeaders::preallocate(BATCH, None),
+            buffers: vec![[0; BUFFER_BYTES]; BATCH],
+            addresses: Vec::with_capacity(BATCH),
+        }
+    }
+
+    /// Hands over what waits on a socket, at most [`BATCH`] datagrams.
+    pub fn receive(&mut self, socket: &Socket, each: impl FnMut(Datagram<'_>)) -> io::Result<()> {
+        match socket.local {
+            SocketAddr::V4(_) => receive(&mut self.receive_v4, &mut self.buffers, socket, each),
+            SocketAddr::V6(_) => receive(&mut self.receive_v6, &mut self.buffers, socket, each),
+        }
+    }
+
+    /// Sends packets in order; returns how many the kernel did not take.
+    pub fn send(&mut self, socket: &Socket, packets: &[Transmit]) -> u64 {
+        let mut failed = 0;
+        for batch in packets.chunks(BATCH) {
+            let slices: Vec<[IoSlice<'_>; 1]> = batch.iter().map(|packet| [IoSlice::new(&packet.bytes)]).collect();
+            self.addresses.clear();
+            self.addresses.extend(batch.iter().map(|packet| Some(address(socket, packet.dst))));
+            let mut at = 0;
+            while at < batch.len() {
+                let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+                let fd = socket.fd.as_raw_fd();
+                match sendmmsg(fd, &mut self.send, &slices[at..], &self.addresses[at..], [], flags) {
+                    Ok(sent) => at += sent.count().max(1),
+                    Err(Errno::EINTR) => {}
+                    Err(_) => {
+                        // The first one failed: no route, no buffer, or an ICMP error of an earlier one.
+                        failed += 1;
+                        at += 1;
+                    }
+                }
+            }
+        }
+        failed
+    }
+}
+
+fn receive<S: Family>(
+    headers: &mut MultiHeaders<S>, buffers: &mut [[u8; BUFFER_BYTES]], socket: &Socket,
+    mut each: impl FnMut(Datagram<'_>),
+) -> io::Result<()> {
+    let mut slices: Vec<[IoSliceMut<'_>; 1]> = buffers.iter_mut().map(|b| [IoSliceMut::new(b)]).collect();
+    let received = recvmmsg(socket.fd.as_raw_fd(), headers, &mut slices, MsgFlags::MSG_DONTWAIT, None);
+    let received = match received {
+        Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
+        other => other?,
+    };
+    for message in received {
+        let Some(from) = message.address.map(S::to_std) else { continue };
+        let whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
+        let bytes = message.iovs().next().unwrap_or_default();
+        each((SocketAddr::new(from.ip().to_canonical(), from.port()), whole.then_some(bytes)));
+    }
+    Ok(())
+}
+
+trait Family: SockaddrLike + Copy {
+    fn to_std(self) -> SocketAddr;
+}
+
+impl Family for SockaddrIn {
+    fn to_std(self) -> SocketAddr {
+        SocketAddr::V4(self.into())
+    }
+}
+
+impl Family for SockaddrIn6 {
+    fn to_std(self) -> SocketAddr {
+        SocketAddr::V6(self.into())
+    }
+}
+
+/// IPv4 destinations of an IPv6 socket are written as mapped addresses.
+fn address(socket: &Socket, to: SocketAddr) -> SockaddrStorage {
+    match (socket.local, to) {
+        (SocketAddr::V6(_), SocketAddr::V4(v4)) => {
+            let mapped: Ipv6Addr = v4.ip().to_ipv6_mapped();
+            SocketAddr::from((mapped, v4.port())).into()
+        }
+        _ => to.into(),
+    }
+}
+
+fn to_std(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in().map(|a| SocketAddr::V4((*a).into()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|a| SocketAddr::V6((*a).into())))
+}

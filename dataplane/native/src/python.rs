@@ -1,0 +1,386 @@
+//! The binding: names, types and errors of `auralink_native.pyi`, nothing else. The GIL is released around every call
+//! that waits for the engine's thread.
+
+use crate::core::codec::{Codec, Media};
+use crate::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType};
+use crate::core::ledger::{Mode, Policy};
+use crate::core::output;
+use crate::core::stats::Value;
+use crate::core::{LegId, OutId, StreamId, Time};
+use crate::engine::{self, Binding, Item, Stopped};
+use bytes::Bytes;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* $(,)? })*) => {$(
+        $(#[$doc])*
+        #[pyclass(frozen, get_all, module = "auralink_native")]
+        struct $name { $($field: $type),* }
+
+        #[pymethods]
+        impl $name {
+            fn __repr__(&self) -> String {
+                let fields = [$(format!(concat!(stringify!($field), "={:?}"), self.$field)),*];
+                format!(concat!(stringify!($name), "({})"), fields.join(", "))
+            }
+        }
+    )*};
+}
+
+events! {
+    StreamStarted {
+        leg: u64, stream: u64, ssrc: u32, payload_type: u8, codec: &'static str, media: &'static str,
+    }
+    StreamEnded { stream: u64, reason: &'static str }
+    StreamFailed { stream: u64, reason: &'static str }
+    ModeApplied { stream: u64, mode: u8, frame_id: u64 }
+    OutNeedsKey { out: u64, stream: u64 }
+    KeyRequested { out: u64, stream: u64 }
+    LegFailed { leg: u64, reason: String }
+    FrameSent { stream: u64, frame_id: u64, t_sent: f64, payload_bytes: u64, packets: u64 }
+}
+
+/// One complete access unit of a COMPRESS or SHADOW stream.
+#[pyclass(frozen, get_all, module = "auralink_native")]
+struct Frame {
+    stream: u64,
+    frame_id: u64,
+    mode: u8,
+    codec: &'static str,
+    rtp_ts: i64,
+    key: bool,
+    discardable: bool,
+    width: u32,
+    height: u32,
+    t_first: f64,
+    t_last: f64,
+    t_complete: f64,
+    native_bytes: usize,
+    data: Py<PyBytes>,
+}
+
+#[pymethods]
+impl Frame {
+    fn __repr__(&self) -> String {
+        format!("Frame(stream={}, frame_id={}, rtp_ts={}, key={})", self.stream, self.frame_id, self.rtp_ts, self.key)
+    }
+}
+
+/// Sockets, timers and packets of one pod, on a thread that does not hold the GIL.
+#[pyclass(frozen, module = "auralink_native")]
+struct Engine {
+    engine: engine::Engine,
+}
+
+fn stopped(_: Stopped) -> PyErr {
+    PyRuntimeError::new_err("the engine is closed")
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    fn new(py: Python<'_>) -> PyResult<Engine> {
+        Ok(Engine { engine: py.detach(engine::Engine::start)? })
+    }
+
+    fn fileno(&self) -> RawFd {
+        self.engine.fileno()
+    }
+
+    #[pyo3(signature = (max = 256))]
+    fn poll<'py>(&self, py: Python<'py>, max: usize) -> PyResult<Bound<'py, PyList>> {
+        let items = py.detach(|| self.engine.poll(max));
+        let list = PyList::empty(py);
+        for item in items {
+            list.append(to_python(py, item)?)?;
+        }
+        Ok(list)
+    }
+
+    fn open_leg(&self, py: Python<'_>, room: String, config: &Bound<'_, PyDict>) -> PyResult<u64> {
+        let (config, binding) = leg_config(room, config)?;
+        let leg = py.detach(|| self.engine.open_leg(config, binding)).map_err(stopped)??;
+        Ok(leg.0)
+    }
+
+    fn close_leg(&self, py: Python<'_>, leg: u64) -> PyResult<()> {
+        py.detach(|| self.engine.close_leg(LegId(leg))).map_err(stopped)
+    }
+
+    fn set_remote(&self, py: Python<'_>, leg: u64, medium: &str, remote: &str) -> PyResult<()> {
+        let media = media_of(medium)?;
+        let remote = address(remote, "remote")?;
+        let found = py.detach(|| self.engine.call(move |shard, _| shard.set_remote(LegId(leg), media, remote)));
+        if found.map_err(stopped)? { Ok(()) } else { Err(PyValueError::new_err(format!("leg {leg} has no {medium}"))) }
+    }
+
+    fn local_ports<'py>(&self, py: Python<'py>, leg: u64) -> PyResult<Bound<'py, PyDict>> {
+        let ports = py.detach(|| self.engine.local_ports(LegId(leg))).map_err(stopped)?;
+        let dict = PyDict::new(py);
+        for (media, port) in ports {
+            dict.set_item(media.name(), port)?;
+        }
+        Ok(dict)
+    }
+
+    fn link(&self, py: Python<'_>, stream: u64, leg: u64) -> PyResult<u64> {
+        let linked = py.detach(|| self.engine.call(move |shard, now| shard.link(StreamId(stream), LegId(leg), now)));
+        linked.map_err(stopped)?.map(|out| out.0).map_err(PyValueError::new_err)
+    }
+
+    fn unlink(&self, py: Python<'_>, out: u64) -> PyResult<()> {
+        py.detach(|| self.engine.call(move |shard, now| shard.unlink(OutId(out), now))).map_err(stopped)
+    }
+
+    #[pyo3(signature = (stream, mode, *, extension = true, degraded = false, at_frame = None))]
+    fn set_mode(
+        &self, py: Python<'_>, stream: u64, mode: u8, extension: bool, degraded: bool, at_frame: Option<u64>,
+    ) -> PyResult<()> {
+        let mode = mode_of(mode)?;
+        let policy = Policy { mode, extension, degraded };
+        let set = move || self.engine.call(move |shard, now| shard.set_mode(StreamId(stream), policy, at_frame, now));
+        py.detach(set).map_err(stopped)?;
+        Ok(()) // an unknown stream has just ended; its event is on the way
+    }
+
+    fn hold(&self, py: Python<'_>, stream: u64) -> PyResult<()> {
+        py.detach(|| self.engine.call(move |shard, now| shard.hold(StreamId(stream), now))).map_err(stopped)
+    }
+
+    fn submit(
+        &self, py: Python<'_>, stream: u64, frame_id: u64, data: Option<&Bound<'_, PyBytes>>,
+        ext16: Option<&Bound<'_, PyBytes>>, key: bool,
+    ) -> PyResult<bool> {
+        let ext = ext16.map(|ext| <[u8; 16]>::try_from(ext.as_bytes())).transpose();
+        let ext = ext.map_err(|_| PyValueError::new_err("ext16: must have 16 bytes"))?;
+        let data = data.map(|data| Bytes::copy_from_slice(data.as_bytes()));
+        let act = move || {
+            self.engine.call(move |shard, now| shard.submit(StreamId(stream), frame_id, data, ext, key, now))
+        };
+        py.detach(act).map_err(stopped)
+    }
+
+    fn drop(&self, py: Python<'_>, stream: u64, frame_id: u64) -> PyResult<()> {
+        let act = || self.engine.call(move |shard, now| shard.drop_frame(StreamId(stream), frame_id, now));
+        py.detach(act).map_err(stopped)
+    }
+
+    fn request_key(&self, py: Python<'_>, stream: u64) -> PyResult<()> {
+        py.detach(|| self.engine.call(move |shard, now| shard.request_key(StreamId(stream), now))).map_err(stopped)
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let stats = py.detach(|| self.engine.stats()).map_err(stopped)?;
+        value_to_python(py, stats)
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.engine.close());
+    }
+}
+
+fn to_python(py: Python<'_>, item: Item) -> PyResult<Py<PyAny>> {
+    use output::Event as E;
+    let secs = Time::as_secs_f64;
+    Ok(match item {
+        Item::Frame(frame) => Py::new(py, Frame {
+            stream: frame.stream.0,
+            frame_id: frame.frame_id,
+            mode: frame.mode as u8,
+            codec: frame.codec.name(),
+            rtp_ts: frame.timestamp,
+            key: frame.key,
+            discardable: frame.discardable,
+            width: frame.width,
+            height: frame.height,
+            t_first: secs(frame.first),
+            t_last: secs(frame.last),
+            t_complete: secs(frame.completed),
+            native_bytes: frame.native_bytes,
+            data: PyBytes::new(py, &frame.data).unbind(),
+        })?
+        .into_any(),
+        Item::Event(E::StreamStarted { leg, stream, ssrc, payload_type, codec }) => {
+            let (codec, media) = (codec.name(), codec.media().name());
+            Py::new(py, StreamStarted { leg: leg.0, stream: stream.0, ssrc, payload_type, codec, media })?.into_any()
+        }
+        Item::Event(E::StreamEnded { stream, reason }) => {
+            Py::new(py, StreamEnded { stream: stream.0, reason })?.into_any()
+        }
+        Item::Event(E::StreamFailed { stream, reason }) => {
+            Py::new(py, StreamFailed { stream: stream.0, reason })?.into_any()
+        }
+        Item::Event(E::ModeApplied { stream, mode, frame_id }) => {
+            Py::new(py, ModeApplied { stream: stream.0, mode: mode as u8, frame_id })?.into_any()
+        }
+        Item::Event(E::OutNeedsKey { out, stream }) => {
+            Py::new(py, OutNeedsKey { out: out.0, stream: stream.0 })?.into_any()
+        }
+        Item::Event(E::KeyRequested { out, stream }) => {
+            Py::new(py, KeyRequested { out: out.0, stream: stream.0 })?.into_any()
+        }
+        Item::Event(E::LegFailed { leg, reason }) => Py::new(py, LegFailed { leg: leg.0, reason })?.into_any(),
+        Item::Event(E::FrameSent { stream, frame_id, at, payload_bytes, packets }) => {
+            let t_sent = secs(at);
+            Py::new(py, FrameSent { stream: stream.0, frame_id, t_sent, payload_bytes, packets })?.into_any()
+        }
+    })
+}
+
+fn value_to_python(py: Python<'_>, value: Value) -> PyResult<Bound<'_, PyAny>> {
+    Ok(match value {
+        Value::None => py.None().into_bound(py),
+        Value::Int(n) => n.into_pyobject(py)?.into_any(),
+        Value::Float(x) => x.into_pyobject(py)?.into_any(),
+        Value::Text(text) => text.into_pyobject(py)?.into_any(),
+        Value::List(items) => {
+            let list = PyList::empty(py);
+            for item in items {
+                list.append(value_to_python(py, item)?)?;
+            }
+            list.into_any()
+        }
+        Value::Map(entries) => {
+            let dict = PyDict::new(py);
+            for (name, value) in entries {
+                dict.set_item(name, value_to_python(py, value)?)?;
+            }
+            dict.into_any()
+        }
+        Value::Table(rows) => {
+            let dict = PyDict::new(py);
+            for (id, value) in rows {
+                dict.set_item(id, value_to_python(py, value)?)?;
+            }
+            dict.into_any()
+        }
+    })
+}
+
+// ---- the config dict of open_leg; errors name the key at fault ----------------------------------------------------
+
+fn invalid(key: &str, must: &str) -> PyErr {
+    PyValueError::new_err(format!("{key}: {must}"))
+}
+
+fn get<'py, T: for<'a> FromPyObject<'a, 'py>>(dict: &Bound<'py, PyDict>, key: &str, path: &str) -> PyResult<Option<T>> {
+    let at = format!("{path}{key}");
+    match dict.get_item(key)? {
+        Some(value) if !value.is_none() => {
+            value.extract().map(Some).map_err(|_| invalid(&at, "has the wrong type or range"))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn need<'py, T: for<'a> FromPyObject<'a, 'py>>(dict: &Bound<'py, PyDict>, key: &str, path: &str) -> PyResult<T> {
+    get(dict, key, path)?.ok_or_else(|| invalid(&format!("{path}{key}"), "is missing"))
+}
+
+fn leg_config(room: String, dict: &Bound<'_, PyDict>) -> PyResult<(LegConfig, Binding)> {
+    let direction = match need::<String>(dict, "direction", "")?.as_str() {
+        "Both" => Direction::Both,
+        "Receive" => Direction::Receive,
+        "Send" => Direction::Send,
+        _ => return Err(invalid("direction", "must be Both, Receive or Send")),
+    };
+    let feedback = match get::<String>(dict, "feedback", "")?.as_deref() {
+        None | Some("None") => false,
+        Some("AVPF") => true,
+        Some(_) => return Err(invalid("feedback", "must be None or AVPF")),
+    };
+    let extension_id: u8 = get(dict, "extension_id", "")?.unwrap_or(14);
+    if !(1..=14).contains(&extension_id) {
+        return Err(invalid("extension_id", "must be 1 to 14"));
+    }
+    let ip: String = get(dict, "bind", "")?.unwrap_or_else(|| "0.0.0.0".to_owned());
+    let ip: IpAddr = ip.parse().map_err(|_| invalid("bind", "must be an IP address"))?;
+    let (mut media, mut ports) = (Vec::new(), Vec::new());
+    for (name, value) in need::<Bound<'_, PyDict>>(dict, "media", "")?.iter() {
+        let name: String = name.extract()?;
+        let path = format!("media.{name}.");
+        let medium = value.cast_into::<PyDict>().map_err(|_| invalid(&format!("media.{name}"), "must be a dict"))?;
+        ports.push(get::<u16>(&medium, "listen_port", &path)?.unwrap_or(0));
+        media.push(medium_config(media_of(&name)?, &medium, &path)?);
+    }
+    if media.is_empty() {
+        return Err(invalid("media", "must have video or audio"));
+    }
+    let config = LegConfig {
+        name: get(dict, "name", "")?.unwrap_or_default(),
+        room,
+        direction,
+        feedback,
+        rtcp_mux: get(dict, "rtcp_mux", "")?.unwrap_or(false),
+        extension_id,
+        media,
+    };
+    Ok((config, Binding { ip, ports }))
+}
+
+fn medium_config(media: Media, dict: &Bound<'_, PyDict>, path: &str) -> PyResult<MediumConfig> {
+    let mut payloads = Vec::new();
+    for (index, payload) in need::<Vec<Bound<'_, PyDict>>>(dict, "payloads", path)?.iter().enumerate() {
+        let path = format!("{path}payloads[{index}].");
+        let codec: String = need(payload, "codec", &path)?;
+        let codec = Codec::from_name(&codec)
+            .filter(|codec| codec.media() == media)
+            .ok_or_else(|| invalid(&format!("{path}codec"), "is no codec of this medium"))?;
+        let number: u8 = need(payload, "type", &path)?;
+        // With the marker bit set, 64 to 95 look like RTCP (RFC 5761 section 4).
+        if number > 127 || (64..96).contains(&number) {
+            return Err(invalid(&format!("{path}type"), "must be 0 to 63 or 96 to 127"));
+        }
+        let clock_rate: u32 = need(payload, "clock_rate", &path)?;
+        if clock_rate == 0 {
+            return Err(invalid(&format!("{path}clock_rate"), "must be above 0"));
+        }
+        payloads.push(PayloadType { number, codec, clock_rate });
+    }
+    if payloads.is_empty() {
+        return Err(invalid(&format!("{path}payloads"), "must have an entry"));
+    }
+    let remote: Option<String> = get(dict, "remote", path)?;
+    let remote = remote.map(|remote| address(&remote, &format!("{path}remote"))).transpose()?;
+    Ok(MediumConfig { media, payloads, remote })
+}
+
+fn address(text: &str, key: &str) -> PyResult<SocketAddr> {
+    let address: SocketAddr = text.parse().map_err(|_| invalid(key, "must be ip:port"))?;
+    Ok(SocketAddr::new(address.ip().to_canonical(), address.port()))
+}
+
+fn media_of(name: &str) -> PyResult<Media> {
+    let known = Media::ALL.into_iter().find(|media| media.name() == name);
+    known.ok_or_else(|| PyValueError::new_err(format!("{name}: must be video or audio")))
+}
+
+fn mode_of(mode: u8) -> PyResult<Mode> {
+    [Mode::Bypass, Mode::Compress, Mode::Shadow]
+        .into_iter()
+        .find(|known| *known as u8 == mode)
+        .ok_or_else(|| invalid("mode", "must be BYPASS, COMPRESS or SHADOW"))
+}
+
+#[pymodule]
+fn auralink_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("BYPASS", Mode::Bypass as u8)?;
+    module.add("COMPRESS", Mode::Compress as u8)?;
+    module.add("SHADOW", Mode::Shadow as u8)?;
+    module.add_class::<Engine>()?;
+    module.add_class::<Frame>()?;
+    module.add_class::<FrameSent>()?;
+    module.add_class::<KeyRequested>()?;
+    module.add_class::<LegFailed>()?;
+    module.add_class::<ModeApplied>()?;
+    module.add_class::<OutNeedsKey>()?;
+    module.add_class::<StreamEnded>()?;
+    module.add_class::<StreamFailed>()?;
+    module.add_class::<StreamStarted>()?;
+    Ok(())
+}
