@@ -87,6 +87,7 @@ def show(options: argparse.Namespace, work: Path) -> tuple[list[Row], Scene]:
     scene = prepare(options.clip, work)
     step(2, "helm install of charts/auralink: CRDs, operator, reference AI Core")
     install(scene.kube, kube.images())
+    scene.ai_core.scale(1)  # an interrupted demo may have left it at zero
     scene.ai_core.wait_ready(1)
     step(3, f"kubectl apply -f {QUICKSTART.relative_to(kube.ROOT)}")
     table(apply(scene))
@@ -250,6 +251,7 @@ def outage(scene: Scene) -> list[Row]:
     pause(OUTAGE_S - noticed_s, "the AI Core is still away")
     back_ns = time.time_ns()
     scene.ai_core.scale(1)
+    scene.ai_core.scale(1)  # an interrupted demo may have left it at zero
     scene.ai_core.wait_ready(1)
     scene.bridge.wait_mode("compress", timeout_s=60)
     say("compression is back; waiting for the status to say so")

@@ -154,6 +154,8 @@ def up() -> None:
         if recorded == wanted and not problems(tools):
             say("the cluster is up already")
             _trim_logs()
+            # It may have been started by somebody with another cache.
+            subprocess.run([_HERE.parent / "tools.sh", "build", "kubectl"], check=False)
             return
         _prepare()
         if recorded == wanted and all(folder.is_dir() for folder in _FOLDERS) and _repaired(tools):

@@ -32,11 +32,9 @@ _HTTP_PORT = 8080
 
 def install(kube: Kube, images: Mapping[str, str]) -> None:
     """Installs the chart with these images, or brings an older release up to it, and waits until it is up."""
-    values = {
-        "operator.image": images["operator"],
-        "dataPlane.image": images["data-plane"],
-        "aiCore.image": images["ai-core"],
-    }
+    values = {"aiCore.resources.requests.cpu": "250m"}  # two cores carry two bridges and an AI Core being replaced
+    for part, image in (("operator", "operator"), ("dataPlane", "data-plane"), ("aiCore", "ai-core")):
+        values[f"{part}.image.repository"], _, values[f"{part}.image.tag"] = images[image].rpartition(":")
     options = [word for key, value in values.items() for word in ("--set-string", f"{key}={value}")]
     where = ["--namespace", SYSTEM_NAMESPACE, "--create-namespace"]
     kube.helm("upgrade", "--install", RELEASE, str(CHART), *where, *options, "--wait", "--timeout", "180s")
