@@ -28,6 +28,7 @@ if [ ! -d "$dir" ]; then
 	fi
 	started=$SECONDS
 	echo "native: building the wheel" >&2
+	rm -rf "$cache"/.build.* # what a killed build left
 	tmp=$(mktemp -d "$cache/.build.XXXXXX")
 	log=$tmp.log
 	trap 'rm -rf "$tmp" "$log"' EXIT

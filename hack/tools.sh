@@ -82,6 +82,7 @@ build() {
 	flock 9
 	[ -d "$dir" ] && return # somebody else built it while we waited
 	version=$(version_of "$group")
+	rm -rf "$cache/.$group."?????? # what a killed build left
 	tmp=$(mktemp -d "$cache/.$group.XXXXXX")
 	# shellcheck disable=SC2064 # the path is meant to be expanded now
 	trap "rm -rf '$tmp'" EXIT

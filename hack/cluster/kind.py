@@ -81,6 +81,8 @@ def up() -> None:
     if not (found := _problems()):
         say("the kind cluster is up already")
         return
+    if subprocess.run([_TOOLS.with_name("preflight.sh")], check=False).returncode != 0:
+        raise CommandError("this machine is not ready (see above)")
     say(f"starting a kind cluster ({'; '.join(found)})")
     state = _state()
     (state / "logs").mkdir(parents=True, exist_ok=True)

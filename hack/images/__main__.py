@@ -35,7 +35,11 @@ def _build(images: list[content.Image]) -> None:
     folder = builders.cache() / "images"
     folder.mkdir(exist_ok=True)
     with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another command is building images; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         builder: builders.Builder | None = None
         listed = builders.ROOT / "build" / "images.json"
         tags: dict[str, str] = json.loads(listed.read_text()) if listed.exists() else {}

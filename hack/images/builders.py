@@ -109,10 +109,10 @@ class Buildah:
             # Where the host has certificates of its own the build must trust them too; only while it builds.
             mounted = "/etc/ssl/auralink-host-ca.crt"
             options += ["--volume", f"{authority}:{mounted}:ro", "--build-arg", f"PIP_CERT={mounted}"]
-        options.append("--layers" if self._overlay else "--layers=false")
+        options += ["--layers", "--force-rm"] if self._overlay else ["--layers=false"]
         log = cache() / "images" / f"{image.name}.log"
         self._buildah("bud", *options, "--tag", tag, "--file", context / image.dockerfile, context, log=log)
-        self._buildah("push", "--quiet", tag, f"docker-archive:{archive}:{tag}", log=log)
+        self._buildah("push", "--quiet", tag, f"docker-archive:{archive}:{tag}")
         self._bound_store()
 
     def _base(self) -> str:
@@ -122,11 +122,12 @@ class Buildah:
         if known.returncode == 0:
             return tag
         rootfs = self._rootfs()
-        log = cache() / "images" / "base.log"
-        self._buildah("from", "--name", "auralink-base", "scratch", log=log)
-        self._buildah("add", "--quiet", "auralink-base", rootfs, "/", log=log)
-        self._buildah("config", "--cmd", "/bin/bash", "auralink-base", log=log)
-        self._buildah("commit", "--quiet", "--rm", "auralink-base", tag, log=log)
+        with tempfile.TemporaryDirectory(prefix="base-", dir=cache()) as name:
+            context = Path(name)
+            os.link(rootfs, context / "rootfs.tar")
+            (context / "Dockerfile").write_text('FROM scratch\nADD rootfs.tar /\nCMD ["/bin/bash"]\n')
+            log = cache() / "images" / "base.log"
+            self._buildah("bud", "--format", "docker", "--tag", tag, context, log=log)
         return tag
 
     def _rootfs(self) -> Path:
