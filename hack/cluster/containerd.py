@@ -68,9 +68,10 @@ def load_image(tag: str, file: Path) -> bool:
 
 
 def drop_images(repositories: Collection[str], keep: Collection[str]) -> None:
-    """Removes the other tags of these repositories, and with them the references by digest."""
+    """Removes the other tags of these repositories, but for those in use, and with them the references by digest."""
     present = _images()
-    kept = {digest for reference, digest in present.items() if reference in keep}
+    in_use = {line.split()[1] for line in _lines("containers", "list")[1:]}
+    kept = {digest for reference, digest in present.items() if reference in keep or reference in in_use}
     dropped = {
         digest
         for reference, digest in present.items()
