@@ -3,7 +3,7 @@
 
 use super::codec::Media;
 use super::ledger::Mode;
-use super::leg_plain::SenderReport;
+use super::leg_plain::{EarlyReport, SenderReport};
 use super::output::{Event, Transmit};
 use super::reports::Ntp;
 use super::rtcp::{self, Block, Rtcp};
@@ -13,11 +13,19 @@ use std::net::SocketAddr;
 
 impl Shard {
     pub(super) fn rtcp(&mut self, leg: LegId, media: Media, src: SocketAddr, data: &[u8]) {
-        let Some(medium) = self.legs.get(&leg).and_then(|leg| leg.medium(media)) else { return };
+        let Ok(packets) = rtcp::parse(data) else { return self.fx.drops.count(Drop::Malformed) };
+        let Some(medium) = self.legs.get_mut(&leg).and_then(|leg| leg.medium_mut(media)) else { return };
+        if medium.source.destination().is_none() {
+            // Nobody's yet: kept for the source that may prove to be its sender.
+            if let Some(Rtcp::SenderReport { ssrc, ntp, rtp, .. }) = packets.first() {
+                let (from, ntp, at) = (src.ip(), Ntp(*ntp), self.now.mono);
+                medium.early_report = Some(EarlyReport { from, ssrc: *ssrc, ntp, rtp: *rtp, at });
+            }
+            return;
+        }
         if !medium.source.owns_address(src) {
             return self.fx.drops.count(Drop::ForeignSource);
         }
-        let Ok(packets) = rtcp::parse(data) else { return self.fx.drops.count(Drop::Malformed) };
         for packet in packets {
             self.one_rtcp(leg, media, src, packet);
         }

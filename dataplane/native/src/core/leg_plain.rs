@@ -5,7 +5,7 @@ use super::reports::Ntp;
 use super::rtcp::{Block, Writer};
 use super::source::Source;
 use super::{LegId, SockId, Time};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 const VIDEO_REPORTS: Duration = Duration::from_secs(1);
@@ -86,6 +86,8 @@ pub struct Medium {
     /// For reports when we send nothing (RFC 3550 6.4.2).
     pub own_ssrc: u32,
     pub cname: String,
+    /// A sender report that came before its source was locked: FFmpeg sends the first one in front of the media.
+    pub early_report: Option<EarlyReport>,
     pub next_report: Time,
     pub packets: u64,
     pub aic_packets: u64,
@@ -119,6 +121,7 @@ impl Medium {
             rtcp_seen: None,
             own_ssrc,
             cname,
+            early_report: None,
             next_report: Time(0),
             packets: 0,
             aic_packets: 0,
@@ -170,6 +173,15 @@ impl Medium {
         writer.names(&names, &self.cname);
         writer
     }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct EarlyReport {
+    pub from: IpAddr,
+    pub ssrc: u32,
+    pub ntp: Ntp,
+    pub rtp: u32,
+    pub at: Time,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -109,6 +109,7 @@ drops! {
     AwaitingKey = "awaiting_key": "frames after an unrepaired loss, until the next key",
     FrameTooBig = "frame_too_big": "more than 2 MiB or 2048 packets",
     NoParameterSets = "no_parameter_sets": "a key whose SPS or PPS never came",
+    NoPicture = "no_picture": "parameter sets or SEI on their own: remembered, not sent on",
     Held = "held": "frames while the output is held",
     InFlightOverflow = "in_flight_overflow": "more than 16 frames of a stream unanswered",
     ShadowOverflow = "shadow_overflow": "copies of SHADOW frames that Python did not fetch in time",

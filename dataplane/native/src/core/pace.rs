@@ -35,7 +35,8 @@ impl Pacer {
         // Never further behind than a frame, whatever the interval was taken for.
         let behind = self.queue.back().map_or(now, |(due, _)| (*due).min(now + self.interval));
         let at_once = BURST_PACKETS.saturating_sub(self.queue.len());
-        let spread = packets.len().saturating_sub(at_once).max(1) as u32;
+        // At least as slow as a burst per half interval would be; one packet too many need not wait that long.
+        let spread = packets.len().saturating_sub(at_once).max(BURST_PACKETS) as u32;
         let step = self.interval / 2 / spread;
         let mut due = behind;
         for (index, packet) in packets.enumerate() {

@@ -61,6 +61,10 @@ pub struct Timestamps {
 }
 
 impl Timestamps {
+    pub fn starting(timestamp: u32) -> Timestamps {
+        Timestamps { last: Some(i64::from(timestamp)) }
+    }
+
     pub fn unwrap(&mut self, timestamp: u32) -> i64 {
         let unwrapped = match self.last {
             None => i64::from(timestamp),

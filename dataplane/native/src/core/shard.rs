@@ -279,7 +279,9 @@ impl Shard {
         let Some(payload) = medium.payloads.iter().find(|payload| payload.number == rtp.payload_type).copied() else {
             return self.fx.drops.count(Drop::UnknownPayloadType);
         };
-        match medium.source.admit(src, rtp.ssrc, rtp.sequence, data, self.now.mono) {
+        let admission = medium.source.admit(src, rtp.ssrc, rtp.sequence, data, self.now.mono);
+        self.fx.drops.add(Drop::Probation, medium.source.take_discarded());
+        match admission {
             Admission::Pass(stream) => {
                 let carries = rtp.extension.and_then(|(profile, body)| ext::find(profile, body, extension_id));
                 medium.aic_packets += u64::from(carries.is_some_and(|bytes| bytes.len() == 16));
@@ -296,13 +298,17 @@ impl Shard {
                     return self.fx.drops.add(Drop::StreamLimit, packets.len() as u64);
                 }
                 let ended = medium.source.locked().map(|locked| locked.stream);
+                let report = medium.early_report.take().filter(|report| (report.from, report.ssrc) == (src.ip(), rtp.ssrc));
                 if let Some(ended) = ended {
                     self.end_stream(ended, "replaced");
                 }
                 self.resolve_collision(leg_id, rtp.ssrc);
                 let id = StreamId(self.id());
                 let feedback = self.legs.get(&leg_id).is_some_and(|leg| leg.config.feedback);
-                let stream = Stream::new(id, leg_id, payload.codec, rtp.ssrc, payload.clock_rate, feedback);
+                let mut stream = Stream::new(id, leg_id, payload.codec, &rtp, payload.clock_rate, feedback);
+                if let Some(report) = report {
+                    stream.sender_report(report.ntp, report.rtp, report.at);
+                }
                 self.streams.insert(id, stream);
                 self.fx.event(Event::StreamStarted {
                     leg: leg_id,
@@ -320,7 +326,7 @@ impl Shard {
                 }
             }
             Admission::Drop(why) => self.fx.drops.count(why),
-            Admission::Wait => self.fx.drops.count(Drop::Probation),
+            Admission::Wait => {}
         }
     }
 

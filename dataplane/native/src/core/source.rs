@@ -37,6 +37,8 @@ pub struct Source {
     configured: Option<SocketAddr>,
     locked: Option<Locked>,
     candidates: Vec<Candidate>,
+    /// Packets of candidates that came to nothing.
+    discarded: u64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -96,7 +98,8 @@ impl Source {
     }
 
     pub fn lock(&mut self, address: SocketAddr, ssrc: u32, stream: StreamId, now: Time) {
-        self.candidates.clear();
+        let others = std::mem::take(&mut self.candidates);
+        self.discard(others);
         self.locked = Some(Locked { address, ssrc, stream, last: now });
     }
 
@@ -110,6 +113,11 @@ impl Source {
         self.destination().is_some_and(|address| address.ip() == from.ip())
     }
 
+    /// Packets of sources that did not prove credible, since the last call.
+    pub fn take_discarded(&mut self) -> u64 {
+        std::mem::take(&mut self.discarded)
+    }
+
     /// When the locked source counts as silent.
     pub fn silent_at(&self) -> Option<Time> {
         self.locked.map(|locked| locked.last + SILENCE)
@@ -117,16 +125,27 @@ impl Source {
 
     /// The candidate this packet belongs to, moved to the end; a new one if it breaks the sequence.
     fn candidate(&mut self, from: SocketAddr, ssrc: u32, sequence: u16, now: Time) -> &mut Candidate {
-        self.candidates.retain(|c| now - c.last <= PROBATION);
         let known = self.candidates.iter().position(|c| c.address == from && c.ssrc == ssrc);
-        let known = known.map(|at| self.candidates.remove(at)).filter(|c| c.sequence.wrapping_add(1) == sequence);
+        let known = known.map(|at| self.candidates.remove(at));
+        let fits = |c: &Candidate| now - c.last <= PROBATION && c.sequence.wrapping_add(1) == sequence;
+        let candidate = match known {
+            Some(candidate) if fits(&candidate) => candidate,
+            other => {
+                self.discard(other);
+                Candidate { address: from, ssrc, last: now, sequence, packets: Vec::new() }
+            }
+        };
         if self.candidates.len() == MAX_CANDIDATES {
-            self.candidates.remove(0);
+            let stalest = self.candidates.remove(0);
+            self.discard(Some(stalest));
         }
-        let fresh = || Candidate { address: from, ssrc, last: now, sequence, packets: Vec::new() };
-        self.candidates.push(known.unwrap_or_else(fresh));
+        self.candidates.push(candidate);
         let end = self.candidates.len() - 1;
         &mut self.candidates[end]
+    }
+
+    fn discard(&mut self, candidates: impl IntoIterator<Item = Candidate>) {
+        self.discarded += candidates.into_iter().map(|c| c.packets.len() as u64).sum::<u64>();
     }
 }
 

@@ -10,7 +10,7 @@ use super::ledger::{Admitted, Answer, Departure, Kind, Ledger, Mode, NativeFrame
 use super::nack::Nacks;
 use super::output::{AudioPacket, Effects, Event, Feedback, Frame, Output, Wire};
 use super::reorder::{Content, Inserted, Next, Packet, Reorder};
-use super::reports::{Reception, SourceClock};
+use super::reports::{Ntp, Reception, SourceClock};
 use super::rtp::{HEADER_BYTES, MTU_BYTES, RTX_BYTES, Rtp};
 use super::seq::{Extender, Sequence, Timestamps};
 use super::{Drop, LegId, OutId, StreamId, Time};
@@ -70,7 +70,8 @@ pub struct Video {
 }
 
 impl Stream {
-    pub fn new(id: StreamId, leg: LegId, codec: Codec, ssrc: u32, clock_rate: u32, feedback: bool) -> Stream {
+    /// `first` is a packet of the source.
+    pub fn new(id: StreamId, leg: LegId, codec: Codec, first: &Rtp<'_>, clock_rate: u32, feedback: bool) -> Stream {
         let kind = match codec.video() {
             Some(video) => Medium::Video(Box::new(Video::new(id, codec, video, feedback))),
             None => Medium::Audio(Received::default()),
@@ -79,7 +80,7 @@ impl Stream {
             id,
             leg,
             codec,
-            ssrc,
+            ssrc: first.ssrc,
             clock_rate,
             outs: Vec::new(),
             reception: Reception::default(),
@@ -87,7 +88,7 @@ impl Stream {
             packets: 0,
             payload_bytes: 0,
             sequence: Extender::default(),
-            timestamps: Timestamps::default(),
+            timestamps: Timestamps::starting(first.timestamp),
             kind,
         }
     }
@@ -148,7 +149,7 @@ impl Stream {
         }
     }
 
-    pub fn sender_report(&mut self, ntp: super::reports::Ntp, rtp: u32, now: Time) {
+    pub fn sender_report(&mut self, ntp: Ntp, rtp: u32, now: Time) {
         self.reception.sender_report(ntp, now);
         self.clock = Some(SourceClock { ntp, rtp: self.timestamps.near(rtp), arrived: now });
     }
@@ -308,6 +309,9 @@ impl Video {
                 return self.lost_reference(fx);
             }
         };
+        if !info.picture {
+            return fx.drops.count(Drop::NoPicture);
+        }
         if self.awaiting_key && !info.key {
             fx.drops.count(Drop::AwaitingKey);
             return self.request_key(fx);

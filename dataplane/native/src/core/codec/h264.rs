@@ -134,7 +134,8 @@ impl VideoCodec for H264 {
         if open {
             return Err(Drop::MalformedPayload);
         }
-        info.discardable &= slices > 0;
+        info.picture = slices > 0;
+        info.discardable &= info.picture;
         info.key = idr_pps.is_some();
         let complete = |pps| present.of(pps).is_some();
         let needs = idr_pps.map(|pps| pps.filter(|pps| !complete(*pps)));
@@ -176,6 +177,11 @@ impl VideoCodec for H264 {
     }
 
     fn restamp(&self, packets: &[Packet], info: &FrameInfo, limits: Limits) -> Vec<Payload> {
+        if packets.iter().any(|packet| packet.payload.len() > limits.rest) {
+            // A sender with a larger MTU: cut the frame as a whole, or every packet would become two.
+            let frame = Bytes::from(self.to_frame(packets, info));
+            return cut_units(annex_b_units(&frame).into_iter().map(|unit| frame.slice(unit)), limits);
+        }
         let mut out = Vec::with_capacity(packets.len() + 2);
         for (index, packet) in packets.iter().enumerate() {
             if index == info.sets_at && !info.missing_sets.is_empty() {
@@ -198,20 +204,7 @@ impl VideoCodec for H264 {
             return Err(Drop::BadSubmit);
         }
         self.add_missing_sets(&mut units, key)?;
-        let mut out = Vec::with_capacity(frame.len() / limits.rest + 4);
-        let mut small: Vec<Bytes> = Vec::new();
-        for unit in units {
-            // Slices never share a packet, so the marker packet is no STAP-A.
-            if is_slice(nal_type(unit[0])) {
-                flush(&mut small, limits, &mut out);
-                let limit = if out.is_empty() { limits.first } else { limits.rest };
-                push_unit(unit, limit, limits.rest, &mut out);
-            } else {
-                small.push(unit);
-            }
-        }
-        flush(&mut small, limits, &mut out);
-        Ok(out)
+        Ok(cut_units(units, limits))
     }
 }
 
@@ -337,6 +330,22 @@ fn stap_units(payload: &[u8]) -> Result<Vec<Range<usize>>, Drop> {
         at = begin + size;
     }
     if units.is_empty() { Err(Drop::MalformedPayload) } else { Ok(units) }
+}
+
+/// NAL units as fresh packets. Slices never share one, so the marker packet is no STAP-A.
+fn cut_units(units: impl IntoIterator<Item = Bytes>, limits: Limits) -> Vec<Payload> {
+    let (mut out, mut small) = (Vec::new(), Vec::new());
+    for unit in units {
+        if is_slice(nal_type(unit[0])) {
+            flush(&mut small, limits, &mut out);
+            let limit = if out.is_empty() { limits.first } else { limits.rest };
+            push_unit(unit, limit, limits.rest, &mut out);
+        } else {
+            small.push(unit);
+        }
+    }
+    flush(&mut small, limits, &mut out);
+    out
 }
 
 /// Cuts a received packet that is too long for us; its NAL units stay as they are.

@@ -76,6 +76,8 @@ pub struct PacketInfo {
 /// What a complete frame is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FrameInfo {
+    /// False: parameter sets or SEI alone.
+    pub picture: bool,
     pub key: bool,
     pub discardable: bool,
     /// Pixels; 0 = unknown.

@@ -1,0 +1,242 @@
+//! RTCP in both directions: reports, key requests, retransmission.
+
+mod common;
+use auralink_native::core::ledger::Mode;
+use auralink_native::core::output::Event;
+use auralink_native::core::reports::Ntp;
+use auralink_native::core::rtcp::{self, Rtcp, Writer};
+use common::*;
+use std::time::Duration;
+
+fn fed_back(write: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut writer = Writer::default();
+    writer.receiver_report(99, &[]);
+    write(&mut writer);
+    writer.finish()
+}
+
+fn fir(sender: u32, media: u32, number: u8) -> Vec<u8> {
+    let mut bytes = fed_back(|_| {});
+    bytes.extend([0x84, 206, 0, 4]);
+    for word in [sender, 0, media, u32::from(number) << 24] {
+        bytes.extend(word.to_be_bytes());
+    }
+    bytes
+}
+
+/// RTCP that left on one of the sockets.
+fn sent(world: &World, sock: auralink_native::core::SockId) -> Vec<(u64, Rtcp)> {
+    let on = world.left.iter().filter(|left| left.sock == sock);
+    on.flat_map(|left| {
+        let ms = (left.at - auralink_native::core::Time::from_millis(1000)).as_millis() as u64;
+        rtcp::parse(&left.bytes).unwrap().into_iter().map(move |packet| (ms, packet))
+    })
+    .collect()
+}
+
+fn plis(world: &World) -> Vec<u64> {
+    let upstream = sent(world, IN_RTCP).into_iter();
+    upstream.filter(|(_, packet)| matches!(packet, Rtcp::Pli { media: SSRC, .. })).map(|(ms, _)| ms).collect()
+}
+
+fn out_ssrc(world: &World) -> u32 {
+    world.media()[0].rtp().ssrc
+}
+
+fn from_receiver(world: &mut World, bytes: &[u8]) {
+    world.receive_from(OUT_RTCP, receiver(), bytes);
+}
+
+#[test]
+fn a_missing_packet_is_asked_for_and_its_frame_healed() {
+    let mut sender = Sender::new(65_530, 0);
+    let (mut world, _, _) = World::started(true, Mode::Bypass, &mut sender);
+    let packets = sender.delta(1, 8000);
+    for (i, packet) in packets.iter().enumerate() {
+        if i != 2 {
+            world.receive(packet);
+        }
+    }
+    world.advance_ms(6);
+    let missing = u16::from_be_bytes([packets[2][2], packets[2][3]]);
+    let asked = sent(&world, IN_RTCP).into_iter().any(|(_, p)| matches!(p, Rtcp::Nack { media: SSRC, lost, .. } if lost == [missing]));
+    assert!(asked);
+    world.receive(&packets[2]);
+    assert_eq!(ids(&world.seen()), [0, 1]);
+    world.receive(&packets[2]);
+    assert_eq!(world.drops("duplicate"), 1);
+}
+
+#[test]
+fn without_feedback_nothing_is_asked_and_the_wish_is_counted() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, stream, _) = World::started(false, Mode::Bypass, &mut sender);
+    sender.delta(1, 3000);
+    world.receive_all(&sender.delta(2, 3000));
+    world.advance_ms(900);
+    world.shard.request_key(stream, world.now());
+    world.settle();
+    assert!(sent(&world, IN_RTCP).iter().all(|(_, p)| matches!(p, Rtcp::ReceiverReport { .. })));
+    assert!(world.drops("key_request_unsupported") >= 2);
+}
+
+#[test]
+fn a_lost_reference_asks_for_a_key_until_it_comes_at_a_bounded_rate() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, _, _) = World::started(true, Mode::Bypass, &mut sender);
+    sender.delta(1, 500);
+    for id in 2..900 {
+        world.receive_all(&sender.delta(id, 500));
+        world.advance_ms(33);
+    }
+    let asked = plis(&world);
+    assert!(asked[0] <= 250, "{asked:?}");
+    assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= 1000), "{asked:?}");
+    for window in asked.windows(4) {
+        assert!(window[3] - window[0] >= 10_000, "at most three in ten seconds: {asked:?}");
+    }
+    assert!(asked.len() >= 6);
+    world.receive_all(&sender.key(900, 500));
+    world.advance_ms(20_000);
+    assert_eq!(plis(&world), asked, "a key ends it");
+}
+
+#[test]
+fn a_receivers_key_request_goes_upstream_in_bypass_and_to_python_in_compress() {
+    for mode in [Mode::Bypass, Mode::Compress] {
+        let mut sender = Sender::new(0, 0);
+        let (mut world, stream, out) = World::started(true, mode, &mut sender);
+        world.submit(stream, 0, None, true);
+        let media = out_ssrc(&world);
+        from_receiver(&mut world, &fed_back(|w| w.pli(99, media)));
+        from_receiver(&mut world, &fed_back(|w| w.pli(99, media)));
+        let told = world.events.iter().filter(|e| **e == Event::KeyRequested { out, stream }).count();
+        let (upstream, python) = if mode == Mode::Bypass { (1, 0) } else { (0, 1) };
+        assert_eq!((plis(&world).len(), told), (upstream, python), "{mode:?}");
+        world.advance_ms(600);
+        from_receiver(&mut world, &fed_back(|w| w.pli(99, media)));
+        let told = world.events.iter().filter(|e| **e == Event::KeyRequested { out, stream }).count();
+        assert_eq!(told, 2 * python, "one per half second");
+    }
+}
+
+#[test]
+fn a_repeated_fir_is_one_request() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, stream, _) = World::started(true, Mode::Compress, &mut sender);
+    world.submit(stream, 0, None, true);
+    let media = out_ssrc(&world);
+    for (number, at_ms) in [(1, 0), (1, 600), (1, 600), (2, 600)] {
+        world.advance_ms(at_ms);
+        from_receiver(&mut world, &fir(99, media, number));
+    }
+    assert_eq!(world.events.iter().filter(|e| matches!(e, Event::KeyRequested { .. })).count(), 2);
+}
+
+#[test]
+fn a_receivers_nack_is_answered_with_the_same_packet_once_per_round_trip_and_never_passed_on() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, _, _) = World::started(true, Mode::Bypass, &mut sender);
+    world.receive_all(&sender.delta(1, 8000));
+    let packets = world.media();
+    let wanted = packets[5].rtp().sequence;
+    let media = out_ssrc(&world);
+    from_receiver(&mut world, &fed_back(|w| w.nack(99, media, &[wanted])));
+    from_receiver(&mut world, &fed_back(|w| w.nack(99, media, &[wanted, wanted.wrapping_add(5000)])));
+    let again: Vec<_> = world.media().split_off(packets.len());
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].bytes, packets[5].bytes, "extension and all");
+    assert!(!sent(&world, IN_RTCP).iter().any(|(_, p)| matches!(p, Rtcp::Nack { .. })));
+}
+
+#[test]
+fn feedback_on_a_leg_without_it_is_ignored_and_counted() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, _, _) = World::started(false, Mode::Bypass, &mut sender);
+    let media = out_ssrc(&world);
+    let before = world.media().len();
+    from_receiver(&mut world, &fed_back(|w| w.nack(99, media, &[0])));
+    from_receiver(&mut world, &fed_back(|w| w.pli(99, media)));
+    assert_eq!(world.drops("unexpected_feedback"), 2);
+    assert_eq!(world.media().len(), before);
+}
+
+#[test]
+fn sender_reports_map_our_timestamps_to_the_sources_clock_every_second() {
+    let mut sender = Sender::new(0, 1000);
+    let (mut world, _, _) = World::started(false, Mode::Bypass, &mut sender);
+    let ntp = Ntp::from_unix(Duration::from_secs(1_600_000_000));
+    let mut report = Writer::default();
+    report.sender_report(SSRC, ntp.0, 1000, 0, 0, &[]);
+    world.receive_from(IN_RTCP, sender_rtcp(), &report.finish());
+    world.left.clear();
+    for id in 1..90 {
+        world.advance_ms(33);
+        world.receive_all(&sender.delta(id, 200));
+    }
+    let reports: Vec<(u64, Rtcp)> =
+        sent(&world, OUT_RTCP).into_iter().filter(|(_, p)| matches!(p, Rtcp::SenderReport { .. })).collect();
+    assert_eq!(reports.len(), 3, "{reports:?}");
+    for (ms, report) in reports {
+        let Rtcp::SenderReport { ntp: said, rtp, packets, .. } = report else { panic!() };
+        assert_eq!(said, ntp.plus(Duration::from_millis(ms)).0);
+        assert_eq!(rtp, 1000 + ms as u32 * 90);
+        assert!(packets > 0);
+    }
+}
+
+fn sender_rtcp() -> std::net::SocketAddr {
+    std::net::SocketAddr::new(sender().ip(), sender().port() + 1)
+}
+
+#[test]
+fn a_sender_report_in_front_of_the_media_counts_once_its_source_is_known() {
+    let mut world = World::with_remote(false, None);
+    let mut report = Writer::default();
+    report.sender_report(SSRC, 5 << 32, 0, 0, 0, &[]);
+    world.receive_from(IN_RTCP, sender_rtcp(), &report.finish());
+    let mut sender = Sender::new(0, 9000);
+    world.receive_all(&sender.key(0, 200));
+    let stream = world.stream();
+    world.link(stream);
+    world.set_mode(stream, Mode::Bypass);
+    world.advance_ms(1);
+    let first = sent(&world, OUT_RTCP).into_iter().find_map(|(_, p)| match p {
+        Rtcp::SenderReport { ntp, .. } => Some(ntp),
+        _ => None,
+    });
+    assert_eq!(first.unwrap() >> 32, 5, "the source's clock, from the first report on");
+}
+
+#[test]
+fn reception_reports_tell_the_source_what_was_lost() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, _, _) = World::started(false, Mode::Bypass, &mut sender);
+    for id in 1..40 {
+        let packets = sender.delta(id, 2000);
+        world.receive_all(if id == 5 { &packets[1..] } else { &packets });
+        world.advance_ms(33);
+    }
+    let (_, report) = sent(&world, IN_RTCP).pop().unwrap();
+    let Rtcp::ReceiverReport { blocks, .. } = report else { panic!() };
+    assert_eq!((blocks[0].ssrc, blocks[0].lost), (SSRC, 1));
+}
+
+#[test]
+fn the_round_trip_is_measured_by_the_echo_of_our_reports() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, _, out) = World::started(true, Mode::Bypass, &mut sender);
+    world.advance_ms(1);
+    let Some((_, Rtcp::SenderReport { ssrc, ntp, .. })) = sent(&world, OUT_RTCP).pop() else { panic!() };
+    world.advance_ms(60);
+    let block = rtcp::Block {
+        ssrc, fraction_lost: 0, lost: 0, highest_sequence: 0, jitter: 0, last_sr: (ntp >> 16) as u32, delay: 65536 / 50,
+    };
+    let mut writer = Writer::default();
+    writer.receiver_report(99, &[block]);
+    from_receiver(&mut world, &writer.finish());
+    let stats = world.shard.stats();
+    let auralink_native::core::stats::Value::Float(ms) =
+        stats.get("outs").unwrap().row(out.0).unwrap().get("round_trip_ms").unwrap().clone() else { panic!() };
+    assert!((39.0..=62.0).contains(&ms), "{ms}");
+}

@@ -1,0 +1,185 @@
+//! Who is taken for a source, how sources end, and what follows them.
+
+mod common;
+use auralink_native::core::ledger::Mode;
+use auralink_native::core::output::Event;
+use auralink_native::core::rtcp::Writer;
+use common::*;
+use std::net::SocketAddr;
+
+fn started(world: &World) -> usize {
+    world.events.iter().filter(|event| matches!(event, Event::StreamStarted { .. })).count()
+}
+
+fn stranger() -> SocketAddr {
+    SocketAddr::from(([10, 9, 9, 9], 999))
+}
+
+fn bye(ssrc: u32) -> Vec<u8> {
+    let mut writer = Writer::default();
+    writer.receiver_report(ssrc, &[]);
+    writer.bye(&[ssrc]);
+    writer.finish()
+}
+
+#[test]
+fn a_learned_source_loses_none_of_its_first_packets() {
+    let mut world = World::with_remote(false, None);
+    let mut sender = Sender::new(65_534, 0);
+    let packets = sender.key(0, 500);
+    world.receive_all(&packets[..2]);
+    assert_eq!(started(&world), 0);
+    world.receive_all(&packets[2..]);
+    let stream = world.stream();
+    world.link(stream);
+    world.set_mode(stream, Mode::Bypass);
+    assert_eq!(ids(&world.seen()), [0]);
+    assert_eq!(world.drops("probation"), 0);
+}
+
+#[test]
+fn forged_packets_neither_redirect_nor_disturb() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, _, _) = World::started(false, Mode::Bypass, &mut sender);
+    for id in 1..50 {
+        let packets = sender.delta(id, 2000);
+        for packet in &packets {
+            world.receive_from(IN_RTP, stranger(), packet);
+        }
+        world.receive_from(IN_RTCP, stranger(), &bye(SSRC));
+        world.receive_all(&packets);
+    }
+    assert_eq!(ids(&world.seen()), (0..50).collect::<Vec<_>>());
+    assert!(world.drops("foreign_source") > 100);
+    assert!(world.left.iter().all(|left| left.dst.ip() != stranger().ip()));
+    assert_eq!(started(&world), 1);
+}
+
+#[test]
+fn a_bye_ends_the_stream_and_its_outs_say_bye() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, stream, _) = World::started(false, Mode::Bypass, &mut sender);
+    world.receive_from(IN_RTCP, sender_rtcp(), &bye(SSRC));
+    assert_eq!(world.events.last(), Some(&Event::StreamEnded { stream, reason: "bye" }));
+    let last = world.left.last().unwrap();
+    assert_eq!((last.sock, last.dst.port()), (OUT_RTCP, receiver().port() + 1));
+    assert!(last.bytes.windows(2).any(|pair| pair == [0x81, 203]));
+}
+
+fn sender_rtcp() -> SocketAddr {
+    SocketAddr::new(sender().ip(), 7777)
+}
+
+#[test]
+fn thirty_seconds_of_silence_end_a_stream() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, stream, _) = World::started(false, Mode::Bypass, &mut sender);
+    world.advance_ms(29_900);
+    assert!(!world.events.contains(&Event::StreamEnded { stream, reason: "silence" }));
+    world.advance_ms(200);
+    assert!(world.events.contains(&Event::StreamEnded { stream, reason: "silence" }));
+}
+
+#[test]
+fn a_new_ssrc_replaces_the_old_and_the_out_goes_on_without_a_seam() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, old, out) = World::started(false, Mode::Bypass, &mut sender);
+    world.receive_all(&sender.delta(1, 200));
+    world.advance_ms(500);
+    let mut next = Sender { ssrc: 77, ..Sender::new(40_000, 123_456_789) };
+    world.receive_all(&next.key(2, 200));
+    let new = world.stream();
+    assert!(world.events.contains(&Event::StreamEnded { stream: old, reason: "replaced" }));
+    assert_eq!(world.link(new), out, "the same out");
+    world.set_mode(new, Mode::Bypass);
+    world.receive_all(&next.delta(3, 200));
+    let frames = world.seen(); // one SSRC, contiguous
+    assert_eq!(ids(&frames), [0, 1, 2, 3]);
+    let timestamps: Vec<u32> = frames.iter().map(|frame| frame.timestamp).collect();
+    assert_eq!(timestamps, [0, 3000, 3000 + 45_000, 3000 + 45_000 + 3000]);
+}
+
+#[test]
+fn an_out_nobody_takes_over_says_bye_and_is_forgotten() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, _, _) = World::started(false, Mode::Bypass, &mut sender);
+    world.advance_ms(61_000);
+    assert_eq!(world.shard.stats().get("outs").unwrap().row(3), None);
+    assert!(world.left.last().unwrap().bytes.windows(2).any(|pair| pair == [0x81, 203]));
+}
+
+#[test]
+fn a_peer_that_keeps_changing_its_ssrc_starts_a_bounded_number_of_streams() {
+    let mut world = World::new(false);
+    for ssrc in 1..2000 {
+        let mut sender = Sender { ssrc, ..Sender::new(0, 0) };
+        world.receive_all(&sender.key(0, 100));
+    }
+    assert_eq!(started(&world), 16);
+    assert!(world.drops("stream_limit") > 1000);
+}
+
+#[test]
+fn an_ssrc_of_ours_used_by_the_peer_makes_us_take_another() {
+    let mut sender = Sender::new(0, 0);
+    // One leg both ways: what comes in on it goes out on it.
+    let mut world = World::new(false);
+    let both = config(auralink_native::core::leg_plain::Direction::Both, false, Some(stranger()));
+    let sockets = [30, 32].map(|n| auralink_native::core::leg_plain::Sockets {
+        rtp: auralink_native::core::SockId(n),
+        rtcp: auralink_native::core::SockId(n + 1),
+    });
+    world.target = world.shard.open_leg(both, &sockets, world.now());
+    world.receive_all(&sender.key(0, 200));
+    let stream = world.stream();
+    let out = world.link(stream);
+    world.set_mode(stream, Mode::Bypass);
+    let ours = world.out_stat(out, "ssrc") as u32;
+    let mut peer = Sender { ssrc: ours, ..Sender::new(0, 0) };
+    let key = peer.key(1, 200);
+    key.iter().for_each(|packet| world.receive_from(sockets[0].rtp, stranger(), packet));
+    assert_ne!(world.out_stat(out, "ssrc") as u32, ours);
+    assert_eq!(started(&world), 2);
+}
+
+#[test]
+fn nothing_goes_to_an_address_that_is_neither_configured_nor_locked() {
+    let mut world = World::new(false);
+    let learning = config(auralink_native::core::leg_plain::Direction::Both, false, None);
+    let sockets = [30, 32].map(|n| auralink_native::core::leg_plain::Sockets {
+        rtp: auralink_native::core::SockId(n),
+        rtcp: auralink_native::core::SockId(n + 1),
+    });
+    world.target = world.shard.open_leg(learning, &sockets, world.now());
+    let mut sender = Sender::new(0, 0);
+    world.receive_all(&sender.key(0, 200));
+    let stream = world.stream();
+    world.link(stream);
+    world.set_mode(stream, Mode::Bypass);
+    world.receive_all(&sender.delta(1, 200));
+    world.advance_ms(2000);
+    assert!(world.left.iter().all(|left| left.sock.0 < 30));
+    assert_eq!(world.drops("no_remote"), 2);
+}
+
+#[test]
+fn media_on_a_sending_leg_and_unknown_payload_types_are_counted() {
+    let mut world = World::new(false);
+    world.receive_from(OUT_RTP, receiver(), &packet(1, VIDEO_PT, 0, 0, true, &idr(1, 50)));
+    assert_eq!(world.drops("wrong_direction"), 1);
+    world.receive(&packet(1, 97, 0, 0, true, &idr(1, 50)));
+    assert_eq!(world.drops("unknown_payload_type"), 1);
+}
+
+#[test]
+fn a_source_that_numbers_anew_goes_on_at_its_next_key() {
+    let mut sender = Sender::new(1000, 0);
+    let (mut world, _, _) = World::started(false, Mode::Bypass, &mut sender);
+    world.receive_all(&sender.delta(1, 2000));
+    sender.sequence = 40_000;
+    world.receive_all(&sender.delta(2, 2000));
+    world.receive_all(&sender.key(3, 2000));
+    world.receive_all(&sender.delta(4, 2000));
+    assert_eq!(ids(&world.seen()), [0, 1, 3, 4]);
+    assert_eq!(world.drops("sequence_jump"), 1);
+}
