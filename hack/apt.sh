@@ -22,7 +22,8 @@ command -v dpkg-query >/dev/null && command -v apt-get >/dev/null || exit 0
 
 missing=()
 for group in "${@:?groups}"; do
-	for package in $(packages_of "$group"); do
+	packages=$(packages_of "$group")
+	for package in $packages; do
 		case $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true) in
 		installed) ;;
 		*) missing+=("$package") ;;
