@@ -80,7 +80,8 @@ class Operator:
         runner = await health.serve(
             self.settings.health_port, self.metrics, self.queue.oldest_s, self.queue.depth, lambda: self.full
         )
-        cluster = await Cluster.connect(self.metrics, self.settings.qps, self.settings.burst, time.monotonic)
+        settings = self.settings
+        cluster = await Cluster.connect(self.metrics, settings.qps, settings.burst, time.monotonic, settings.kubeconfig)
         try:
             await self._wait_for_kinds(cluster)
             await self._run_tasks(cluster)
@@ -121,25 +122,28 @@ class Operator:
             )
             self.started.set()
 
-        namespaces = self.settings.namespaces
+        namespaces, stop = self.settings.namespaces, asyncio.Event()
         watches = asyncio.create_task(
             kopf.operator(
                 registry=handlers.registry(started, self.changed),
                 settings=handlers.kopf_settings(),
                 clusterwide=not namespaces,
                 namespaces=namespaces,
+                stop_flag=stop,
             ),
             name="watches",
         )
         others = [asyncio.create_task(self._worker(), name=f"worker {n}") for n in range(self.settings.workers)]
         others.append(asyncio.create_task(self._compare(), name="resync"))
-        done, _ = await asyncio.wait([watches, *others], return_when=asyncio.FIRST_COMPLETED)
-        for task in (watches, *others):
-            task.cancel()
-        await asyncio.gather(watches, *others, return_exceptions=True)
-        for task in done:
-            if error := task.exception():
-                raise error
+        try:
+            done, _ = await asyncio.wait([watches, *others], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            stop.set()
+            for task in others:
+                task.cancel()
+            await asyncio.gather(watches, *others, return_exceptions=True)
 
     def changed(self, kind_of_event: str | None, obj: Obj) -> None:
         """A watch event, already in the index."""

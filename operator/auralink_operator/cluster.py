@@ -61,13 +61,15 @@ class Cluster:
         self._clock = clock
 
     @classmethod
-    async def connect(cls, metrics: Metrics, qps: float, burst: int, clock: Callable[[], float]) -> "Cluster":
-        """A client as the pod's service account, or outside a cluster as the kubeconfig says."""
+    async def connect(
+        cls, metrics: Metrics, qps: float, burst: int, clock: Callable[[], float], kubeconfig: str = ""
+    ) -> "Cluster":
+        """A client as the pod's service account, or outside a cluster as the kubeconfig says (default: ~/.kube)."""
         configuration = kube.Configuration()
         try:
             kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         except kube_config.ConfigException:
-            await kube_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            await kube_config.load_kube_config(kubeconfig or None, client_configuration=configuration)  # type: ignore[no-untyped-call]
         client = kube.ApiClient(configuration)
         client.user_agent = "auralink-operator"
         return cls(client, metrics, Bucket(qps, burst, clock()), clock)

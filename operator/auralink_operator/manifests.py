@@ -300,7 +300,7 @@ def _endpoint(bridge: Bridge, pod: PodView) -> Obj:
     return {
         "addresses": [pod.ip],
         "conditions": {"ready": True, "serving": True, "terminating": False},
-        "nodeName": pod.node,
+        **({"nodeName": pod.node} if pod.node else {}),
         "targetRef": {"kind": "Pod", "namespace": bridge.meta.namespace, "name": pod.name, "uid": pod.uid},
     }
 

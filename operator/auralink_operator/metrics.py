@@ -1,12 +1,13 @@
 """The operator's metrics, one object that `__main__` makes and passes in; `health` serves them."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 
 class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         name, registry = "auralink_operator", self.registry
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.reconcile = Counter(f"{name}_reconcile", "Reconciles by result", ["kind", "result"], registry=registry)
         self.reconcile_seconds = Histogram(
             f"{name}_reconcile_seconds",

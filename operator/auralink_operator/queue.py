@@ -90,6 +90,10 @@ class Schedule:
     def depth(self) -> int:
         return len(self._due) + len(self._again)
 
+    def busy(self, now: float) -> int:
+        """Keys that a worker has or could have now; the rest waits for its time."""
+        return sum(1 for due in self._due.values() if due.at <= now) + len(self._running)
+
     def oldest_s(self, now: float) -> float:
         """How long the longest due key waits, or the longest reconcile runs: what liveness is judged by."""
         waits = [now - due.at for due in self._due.values() if due.at <= now]
@@ -129,6 +133,9 @@ class WorkQueue:
 
     def depth(self) -> int:
         return self._schedule.depth()
+
+    def busy(self) -> int:
+        return self._schedule.busy(self._clock())
 
     def oldest_s(self) -> float:
         return self._schedule.oldest_s(self._clock())

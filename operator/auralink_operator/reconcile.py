@@ -228,24 +228,34 @@ async def _converge(
         return names
     if bridge.meta.status.get("conditions") and any(live is None for _, live, _ in different):
         await _still_there(observed.bridge, ctx)
+    stuck: Stalled | None = None
     for child, live, why in different:
         if live is not None and "deletionTimestamp" in live["metadata"]:
             continue  # comes back as missing, once it is gone
-        if live is None:
-            await _not_foreign(child, bridge.meta.uid, ctx)
-        elif not why.endswith(APPLIED_HASH):
-            ctx.metrics.drift_repaired.labels(child["kind"]).inc()
-            log.info("repairing a child that somebody changed", extra=_fields(key, child=names_of(child), at=why))
-        written = await _calling(ctx.cluster.apply(child, manager=MANAGER))
-        ctx.expectations.wrote(key, written, ctx.clock())
-        if child["kind"] == "ConfigMap" and live is not None and not _user_changed(bridge):
-            ctx.graces.setdefault(key, ctx.clock() + ACK_GRACE_S)
+        try:
+            await _write_child(key, bridge, child, live, why, ctx)
+        except Stalled as error:
+            stuck = stuck or error  # the others are worth having without this one
     for child in unwanted:
         meta = child["metadata"]
         await _calling(ctx.cluster.delete(key_of(child), uid=meta["uid"], resource_version=meta["resourceVersion"]))
         ctx.expectations.deleted(key, key_of(child), meta["uid"], ctx.clock())
+    if stuck is not None:
+        raise stuck
     log.info("children written", extra=_fields(key, children=list(names)))
     return names
+
+
+async def _write_child(key: Key, bridge: Bridge, child: Obj, live: Obj | None, why: str, ctx: Context) -> None:
+    if live is None:
+        await _not_foreign(child, bridge.meta.uid, ctx)
+    elif not why.endswith(APPLIED_HASH):
+        ctx.metrics.drift_repaired.labels(child["kind"]).inc()
+        log.info("repairing a child that somebody changed", extra=_fields(key, child=names_of(child), at=why))
+    written = await _calling(ctx.cluster.apply(child, manager=MANAGER))
+    ctx.expectations.wrote(key, written, ctx.clock())
+    if child["kind"] == "ConfigMap" and live is not None and not _user_changed(bridge):
+        ctx.graces.setdefault(key, ctx.clock() + ACK_GRACE_S)
 
 
 def names_of(child: Obj) -> str:

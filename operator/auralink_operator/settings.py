@@ -25,6 +25,7 @@ class Settings:
     qps: float = 400.0
     burst: int = 800
     resync_s: float = 600.0
+    kubeconfig: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,4 +114,4 @@ def from_env(values: Mapping[str, str]) -> Settings:
             errors.append(f"{option.flag} (or {option.variable}) = {raw!r}: {error}")
     if errors:
         raise SettingsError("\n".join(errors))
-    return Settings(**parsed)
+    return Settings(**parsed, kubeconfig=values.get("KUBECONFIG", ""))

@@ -5,22 +5,34 @@ and delete what garbage collection would. Tests that say `api_server` get one se
 they are skipped by name.
 """
 
+import asyncio
 import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
+import aiohttp
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-ADMIN_TOKEN = "admin-of-a-throw-away-server"
+ADMIN_TOKEN, OPERATOR_TOKEN, POD_TOKEN = (f"{name}-of-a-throw-away-server" for name in ("admin", "operator", "pod"))
+OPERATOR, POD = "test-operator", "test-pod"
+
+
+T = TypeVar("T")
+Obj = dict[str, Any]
 
 
 def _free_ports(count: int) -> list[int]:
@@ -54,6 +66,11 @@ class ApiServer:
     @property
     def kubeconfig(self) -> Path:
         return self.folder / "kubeconfig"
+
+    @property
+    def operator_kubeconfig(self) -> Path:
+        """An identity without any right but those that a test gives it."""
+        return self.folder / "operator.kubeconfig"
 
     def write_kubeconfig(self, name: str, token: str) -> Path:
         """A kubeconfig for another identity, beside the administrator's."""
@@ -94,17 +111,13 @@ class ApiServer:
 
 
 def _wait_ready(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    import ssl
-    import urllib.error
-    import urllib.request
-
-    context = ssl._create_unverified_context()
+    context = ssl._create_unverified_context()  # noqa: S323 - its certificate is made as it starts
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise RuntimeError(f"kube-apiserver ended:\n{log.read_text()[-3000:]}")
         try:
-            with urllib.request.urlopen(f"https://127.0.0.1:{port}/readyz", timeout=2, context=context) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"https://127.0.0.1:{port}/readyz", timeout=2, context=context) as answer:
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, OSError):
@@ -120,7 +133,9 @@ def start(folder: Path) -> tuple[ApiServer, list[subprocess.Popen[bytes]]]:
     client_port, peer_port, port = _free_ports(3)
     key = folder / "service-accounts.key"
     subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
-    (folder / "tokens.csv").write_text(f"{ADMIN_TOKEN},admin,admin,system:masters\n")
+    (folder / "tokens.csv").write_text(
+        f"{ADMIN_TOKEN},admin,admin,system:masters\n{OPERATOR_TOKEN},{OPERATOR},operator\n{POD_TOKEN},{POD},pod\n"
+    )
     (folder / "audit.yaml").write_text(
         "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n"
     )
@@ -175,6 +190,7 @@ def start(folder: Path) -> tuple[ApiServer, list[subprocess.Popen[bytes]]]:
         stop(processes)
         raise
     server.write_kubeconfig("kubeconfig", ADMIN_TOKEN)
+    server.write_kubeconfig("operator.kubeconfig", OPERATOR_TOKEN)
     return server, processes
 
 
@@ -199,3 +215,163 @@ def api_server() -> Iterator[ApiServer]:
             yield server
         finally:
             stop(processes)
+
+
+async def eventually(look: Callable[[], Awaitable[T | None]], what: str, timeout_s: float = 15.0) -> T:
+    """The first answer of `look` that is neither None nor False."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        found = await look()
+        if found is not None and found is not False:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {what}")
+        await asyncio.sleep(0.02)
+
+
+_PREFIX = {
+    "auralinkbridges": "/apis/auralink.io/v1alpha1",
+    "roompolicies": "/apis/auralink.io/v1alpha1",
+    "deployments": "/apis/apps/v1",
+    "endpointslices": "/apis/discovery.k8s.io/v1",
+    "roles": "/apis/rbac.authorization.k8s.io/v1",
+    "rolebindings": "/apis/rbac.authorization.k8s.io/v1",
+    "poddisruptionbudgets": "/apis/policy/v1",
+    "events": "/apis/events.k8s.io/v1",
+}
+
+
+class Refused(Exception):  # noqa: N818 - what the API server did
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status, self.message = status, message
+
+
+class Kube:
+    """The tests' own hands: the administrator, in one namespace."""
+
+    def __init__(self, session: aiohttp.ClientSession, base: str, namespace: str) -> None:
+        self._session, self._base, self.namespace = session, base, namespace
+
+    async def raw(
+        self,
+        verb: str,
+        path: str,
+        body: Obj | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> Obj:
+        headers = {"Content-Type": content_type, "Authorization": f"Bearer {ADMIN_TOKEN}", "User-Agent": "test"}
+        headers["Accept"] = accept
+        data = None if body is None else json.dumps(body)
+        async with self._session.request(verb, self._base + path, data=data, headers=headers, ssl=False) as answer:
+            found: Obj = await answer.json(content_type=None)
+            if answer.status >= 300:
+                raise Refused(answer.status, str(found.get("message")))
+            return found
+
+    def _path(self, plural: str, name: str = "") -> str:
+        prefix = _PREFIX.get(plural, "/api/v1")
+        return f"{prefix}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
+
+    async def get(self, plural: str, name: str) -> Obj | None:
+        try:
+            return await self.raw("GET", self._path(plural, name))
+        except Refused as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def list(self, plural: str) -> list[Obj]:
+        return list((await self.raw("GET", self._path(plural)))["items"])
+
+    async def create(self, plural: str, obj: Obj) -> Obj:
+        return await self.raw("POST", self._path(plural), obj)
+
+    async def merge(self, plural: str, name: str, patch: Obj, subresource: str = "") -> Obj:
+        path = self._path(plural, name) + (f"/{subresource}" if subresource else "")
+        return await self.raw("PATCH", path, patch, "application/merge-patch+json")
+
+    async def apply(self, plural: str, obj: Obj, manager: str, subresource: str = "") -> Obj:
+        path = self._path(plural, obj["metadata"]["name"]) + (f"/{subresource}" if subresource else "")
+        return await self.raw("PATCH", f"{path}?fieldManager={manager}&force=true", obj, "application/apply-patch+yaml")
+
+    async def delete(self, plural: str, name: str, **options: Any) -> None:
+        await self.raw("DELETE", self._path(plural, name), {"kind": "DeleteOptions", "apiVersion": "v1", **options})
+
+    # --- parts that controllers and kubelets play in a whole cluster ---
+
+    async def run_pod(self, bridge: str, name: str, ip: str, *, ready: bool = True) -> Obj:
+        """A pod of the bridge's Deployment, as a kubelet would have it."""
+        deployment = await self.get("deployments", f"auralink-{bridge}")
+        assert deployment is not None
+        template = deployment["spec"]["template"]
+        spec = {**template["spec"], "automountServiceAccountToken": False, "nodeName": "node-1"}
+        metadata = {**template["metadata"], "name": name, "namespace": self.namespace}
+        await self.create("pods", {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+        return await self.set_ready(name, ip, ready=ready)
+
+    async def set_ready(self, name: str, ip: str, *, ready: bool) -> Obj:
+        conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+        state = {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": conditions}
+        return await self.merge("pods", name, {"status": state}, "status")
+
+    async def remove_pod(self, name: str) -> None:
+        await self.delete("pods", name, gracePeriodSeconds=0)
+
+    async def report(self, bridge: str, pod: Obj, generation: int, **more: Any) -> None:
+        """What a data-plane pod writes about itself."""
+        entry = {
+            "name": pod["metadata"]["name"],
+            "uid": pod["metadata"]["uid"],
+            "phase": "Serving",
+            "configGeneration": generation,
+            "rooms": 1,
+            "sessions": 1,
+            "version": "0.1.0",
+            **more,
+        }
+        await self.apply(
+            "auralinkbridges", _bridge_status(bridge, pods=[entry]), f"auralink-pod.{entry['name']}", "status"
+        )
+
+    async def roll_out(self, bridge: str) -> None:
+        """What the Deployment controller writes once all pods are there."""
+        deployment = await self.get("deployments", f"auralink-{bridge}")
+        assert deployment is not None
+        count = deployment["spec"]["replicas"]
+        names = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+        state = {"observedGeneration": deployment["metadata"]["generation"], **dict.fromkeys(names, count)}
+        await self.merge("deployments", f"auralink-{bridge}", {"status": state}, "status")
+
+
+def _bridge_status(name: str, **status: Any) -> Obj:
+    return {
+        "apiVersion": "auralink.io/v1alpha1",
+        "kind": "AuraLinkBridge",
+        "metadata": {"name": name},
+        "status": status,
+    }
+
+
+@asynccontextmanager
+async def hands(server: ApiServer, namespace: str) -> AsyncIterator[Kube]:
+    """The administrator in a new namespace, with the CRDs installed."""
+    async with aiohttp.ClientSession() as session:
+        kube = Kube(session, f"https://127.0.0.1:{server.port}", namespace)
+        await install_crds(kube)
+        await kube.raw("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+        yield kube
+
+
+async def install_crds(kube: Kube) -> None:
+    for path in sorted((ROOT / "crds").glob("*.yaml")):
+        crd = yaml.safe_load(path.read_text())
+        url = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+        await kube.raw("PATCH", f"{url}?fieldManager=test&force=true", crd, "application/apply-patch+yaml")
+
+        async def served(url: str = url) -> bool:
+            conditions = (await kube.raw("GET", url)).get("status", {}).get("conditions") or []
+            return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+
+        await eventually(served, f"{crd['metadata']['name']} is served")
