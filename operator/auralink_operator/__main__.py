@@ -67,8 +67,9 @@ def set_up_logging(level: str) -> None:
 class Operator:
     """The running parts; `run` owns their tasks."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, identity: str = "auralink-operator") -> None:
         self.settings = settings
+        self.identity = identity  # the pod's name, where there is one
         self.metrics = Metrics()
         self.queue = WorkQueue(time.monotonic, random.random)
         self.ghosts = Ghosts()
@@ -117,7 +118,7 @@ class Operator:
                 metrics=self.metrics,
                 clock=time.monotonic,
                 now=lambda: datetime.now(UTC),
-                identity=os.environ.get("HOSTNAME", "auralink-operator"),
+                identity=self.identity,
                 expectations=Expectations(),
             )
             self.started.set()
@@ -130,6 +131,8 @@ class Operator:
                 clusterwide=not namespaces,
                 namespaces=namespaces,
                 stop_flag=stop,
+                # Else kopf asks the system for a user name, and a container's user has none.
+                identity=self.identity,  # type: ignore[arg-type]
             ),
             name="watches",
         )
@@ -253,7 +256,7 @@ def main() -> int:
 
 
 async def _run(settings: Settings) -> None:
-    await Operator(settings).run()
+    await Operator(settings, os.environ.get("HOSTNAME") or "auralink-operator").run()
 
 
 if __name__ == "__main__":
