@@ -32,12 +32,55 @@ _HTTP_PORT = 8080
 
 def install(kube: Kube, images: Mapping[str, str]) -> None:
     """Installs the chart with these images, or brings an older release up to it, and waits until it is up."""
-    values = {"aiCore.resources.requests.cpu": "250m"}  # two cores carry two bridges and an AI Core being replaced
-    for part, image in (("operator", "operator"), ("dataPlane", "data-plane"), ("aiCore", "ai-core")):
-        values[f"{part}.image.repository"], _, values[f"{part}.image.tag"] = images[image].rpartition(":")
+    values = {
+        "operator.image": images["operator"],
+        "dataPlane.image": images["data-plane"],
+        "aiCore.image": images["ai-core"],
+        "aiCore.resources.requests.cpu": "250m",  # two cores carry two bridges and an AI Core being replaced
+    }
     options = [word for key, value in values.items() for word in ("--set-string", f"{key}={value}")]
     where = ["--namespace", SYSTEM_NAMESPACE, "--create-namespace"]
-    kube.helm("upgrade", "--install", RELEASE, str(CHART), *where, *options, "--wait", "--timeout", "180s")
+    kube.helm("upgrade", "--install", RELEASE, str(CHART), *where, *options)
+    wait_for("the release", lambda: _rolled_out(kube), 120, 0.5, lambda: _ailing(kube, SYSTEM_NAMESPACE))
+
+
+def _rolled_out(kube: Kube) -> bool:
+    """Every Deployment of the release runs its present template, and nothing else."""
+
+    def done(deployment: Obj) -> bool:
+        status, wanted = deployment.get("status") or {}, deployment["spec"]["replicas"]
+        counts = {status.get(count, 0) for count in ("replicas", "updatedReplicas", "availableReplicas")}
+        return status.get("observedGeneration") == deployment["metadata"]["generation"] and counts == {wanted}
+
+    return all(done(deployment) for deployment in kube.items(deployment_path(SYSTEM_NAMESPACE)))
+
+
+def _ailing(kube: Kube, namespace: str) -> str:
+    """Containers that wait or crashed, with the reason and the last thing they said."""
+    found = []
+    for pod in kube.items(pods_path(namespace)):
+        name = pod["metadata"]["name"]
+        for container in pod["status"].get("containerStatuses", []):
+            if container["ready"]:
+                continue
+            state = container["state"].get("waiting") or container["state"].get("terminated") or {}
+            found.append(
+                f"{name} {state.get('reason', 'not ready')}{_last_words(kube, namespace, name, container['name'])}"
+            )
+        found += [
+            f"{name} {condition['reason']}: {condition['message']}"
+            for condition in pod["status"].get("conditions", [])
+            if condition["type"] == "PodScheduled" and condition["status"] == "False"
+        ]
+    return "; ".join(found)
+
+
+def _last_words(kube: Kube, namespace: str, pod: str, container: str) -> str:
+    try:
+        line = kube.kubectl("logs", "-n", namespace, pod, "-c", container, "--tail=1").decode().strip()
+    except KubeError:
+        return ""  # it has not started yet
+    return f", last log line: {line[-400:]}" if line else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,8 +161,8 @@ def pods_path(namespace: str, selector: str = "") -> str:
     return f"/api/v1/namespaces/{namespace}/pods" + (f"?labelSelector={selector}" if selector else "")
 
 
-def deployment_path(namespace: str, name: str) -> str:
-    return f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
+def deployment_path(namespace: str, name: str = "") -> str:
+    return f"/apis/apps/v1/namespaces/{namespace}/deployments" + (f"/{name}" if name else "")
 
 
 def condition(obj: Obj | None, kind: str) -> Obj | None:
