@@ -1,0 +1,51 @@
+import pytest
+from auralink_operator.__main__ import parse
+from auralink_operator.settings import SettingsError, from_env
+
+GOOD = {"AURALINK_DATA_PLANE_IMAGE": "data-plane:1", "AURALINK_AI_CORE_ADDRESS": "ai-core.ns.svc:50051"}
+
+
+def test_defaults_are_those_of_a_whole_cluster() -> None:
+    settings = from_env(GOOD)
+    assert settings.namespaces == ()
+    assert settings.health_port == 8081
+    assert settings.workers == 16
+
+
+def test_every_wrong_setting_is_named_at_once() -> None:
+    wrong = {
+        "AURALINK_AI_CORE_ADDRESS": "nowhere",
+        "AURALINK_NAMESPACES": "ok,Not_Ok",
+        "AURALINK_HEALTH_PORT": "0",
+        "AURALINK_WORKERS": "many",
+        "AURALINK_LOG_LEVEL": "loud",
+    }
+    with pytest.raises(SettingsError) as error:
+        from_env(wrong)
+    lines = str(error.value).splitlines()
+    flags = ("--data-plane-image", "--ai-core-address", "--namespace", "--health-port", "--log-level", "--workers")
+    assert [line.split()[0] for line in lines] == list(flags)
+
+
+def test_flags_win_over_variables_and_namespaces_repeat() -> None:
+    arguments = ["run", "--ai-core-address", "[::1]:1", "--namespace", "b", "--namespace", "a"]
+    settings = parse(arguments, GOOD)
+    assert settings.ai_core_address == "[::1]:1"
+    assert settings.data_plane_image == "data-plane:1"
+    assert settings.namespaces == ("a", "b")
+
+
+def test_wrong_settings_end_with_the_code_for_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse(["run"], {})
+    assert end.value.code == 78
+    assert "--data-plane-image" in capsys.readouterr().err
+
+
+def test_help_lists_every_flag_with_its_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse(["run", "--help"], {})
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    for word in ("--data-plane-image", "AURALINK_DATA_PLANE_IMAGE", "--namespace", "AURALINK_NAMESPACES"):
+        assert word in said
