@@ -113,9 +113,9 @@ class WorkQueue:
 
     async def get(self) -> Key:
         while (key := self._schedule.pop(self._clock())) is None:
-            self._arm()
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
+            self._arm()
             try:
                 await turn
             finally:
