@@ -1,5 +1,8 @@
 """Packets of one pod: sockets, RTP, frames. Everything per packet happens here, outside the GIL; Python gets whole
-frames and gives whole frames. Instants are seconds of CLOCK_MONOTONIC (`time.monotonic()`)."""
+frames and gives whole frames. Instants are seconds of CLOCK_MONOTONIC (`time.monotonic()`).
+
+Ids of legs, streams and outs are never used twice. Calls with the id of something that has just ended do nothing; only
+`link` raises, for it has an id to return. Every call but `close` raises RuntimeError once the engine is closed."""
 
 from typing import Any, Final, Literal, final
 
@@ -27,7 +30,7 @@ class Frame:
     frame_id: int  # +1 per frame of the stream, whatever its mode
     mode: int  # COMPRESS or SHADOW: what the core does with it
     codec: str  # "H264"
-    rtp_ts: int  # unwrapped to 64 bit, in the codec's clock
+    rtp_ts: int  # unwrapped to 64 bit, in the codec's clock; the low 32 bits are what the packets say
     key: bool
     discardable: bool  # no other frame references it
     width: int  # pixels, 0 = unknown
@@ -51,13 +54,16 @@ class StreamStarted:
 
 @final
 class StreamEnded:
+    """No more frames; those in flight are gone. After "silence" and "replaced" its outs wait 30 s for a successor from the
+    same leg, which takes them over when it is linked to the same leg (same id, SSRC and numbers); `unlink` ends them now."""
+
     stream: int
     reason: str  # "bye", "silence", "replaced", "leg closed"
 
 @final
 class StreamFailed:
-    """Frames of a COMPRESS stream were lost between the core and Python (queue full). The core holds the
-    output and drops what is in flight; `set_mode` decides what comes next."""
+    """Frames of a COMPRESS stream were lost between the core and Python (queue full, or more than 16 in flight). The core
+    holds the output and drops what is in flight; `set_mode` decides what comes next. A mode set before still counts."""
 
     stream: int
     reason: str
@@ -125,17 +131,21 @@ class Engine:
         Raises ValueError naming the key at fault, OSError when a port is taken."""
 
     def close_leg(self, leg: int) -> None:
-        """Ends its streams and outs, sends BYE, closes the sockets. Unknown ids are ignored (a race with LegFailed)."""
+        """Ends its streams and outs, also those on other legs that its streams feed, sends BYE, closes the sockets. Unknown
+        ids are ignored (a race with LegFailed)."""
 
     def set_remote(self, leg: int, medium: str, remote: str) -> None:
-        """Sends to "ip:port" from now on (a name that resolved anew)."""
+        """Sends to "ip:port" from now on, and takes media from there only (a name that resolved anew). ValueError if the leg
+        has no such medium."""
 
     def local_ports(self, leg: int) -> dict[str, int]:
         """The bound RTP port per medium."""
 
     def link(self, stream: int, leg: int) -> int:
         """Sends a stream to a leg: own SSRC, own contiguous video sequence numbers, starting at a key. Returns
-        the out's id. Raises ValueError if the leg has no payload type for the codec."""
+        the out's id; the same again if it is linked already. Frames kept since StreamStarted go on once the stream has both
+        an out and a mode. Raises ValueError if the stream or leg is gone, the leg only receives, or has no payload type for
+        the codec."""
 
     def unlink(self, out: int) -> None: ...
     def set_mode(self, stream: int, mode: int, *, extension: bool = True, degraded: bool = False, at_frame: int | None = None) -> None:
@@ -144,25 +154,34 @@ class Engine:
         `extension`: native frames carry the 16 bytes too (policy on). `degraded`: with flag 0x20."""
 
     def hold(self, stream: int) -> None:
-        """Drops everything in flight and sends nothing until the mode set by `set_mode` starts at a key."""
+        """Drops everything in flight and sends nothing until the mode set by `set_mode`, before or after, starts at a key."""
 
     def submit(self, stream: int, frame_id: int, data: bytes | None, ext16: bytes | None, key: bool) -> bool:
         """Answers one COMPRESS frame; `data` None sends it native. Frames leave in frame_id order. Returns False,
-        counts `illegal_switch` and drops the frame if it changes between native and compressed off a key;
-        False too for an unknown frame. The core sets flags 0x01 and 0x04 of the extension."""
+        counts `illegal_switch` and drops the frame if it changes between native and compressed off a key, or is a native
+        frame whose reference was dropped; False too for an unknown frame, and for data that is no frame (no slice, over
+        2 MiB, `key` without IDR or the reverse). `key` says what `data` is; a native frame knows it itself. The core sets flags
+        0x01, 0x02 and 0x04 of the extension. `ext16` None: with data no extension, without data the core's own."""
 
     def drop(self, stream: int, frame_id: int) -> None:
         """Answers one COMPRESS frame: nothing goes out for it (later ones stay contiguous)."""
 
     def request_key(self, stream: int) -> None:
-        """PLI (or FIR) upstream: at once, then at most one per second and three per 10 s. Without AVPF: nothing,
+        """PLI upstream: at once, then one per second until a key comes, at most three per 10 s. Without AVPF: nothing,
         counted as `key_request_unsupported`."""
 
     def stats(self) -> dict[str, Any]:
-        """Counters since start: {"drops": {reason: int}, "legs": {id: {...}}, "streams": {id: {"leg", "codec", "media", "packets",
-        "payload_bytes", "frames", "keys", "lost_packets", "frames_abandoned", "mode", ...}}, "outs": {id: {"stream",
-        "leg", "ssrc", "packets", "payload_bytes", "frames", "native_frames", "compressed_frames", "dropped_frames",
-        "illegal_switch", "last_rtp_ts", ...}}}."""
+        """Counters since start, of what exists now:
+        {"drops": {reason: int},  # only reasons that occurred
+        "legs": {id: {"room", "name", "video"|"audio": {"packets", "aic_packets" (with our extension), "stream" (id or None),
+        "remote" ("ip:port" or None)}}},
+        "streams": {id: {"leg", "codec", "media", "ssrc", "packets", "payload_bytes", "lost_packets", "mode" (None: none yet, held,
+        or audio); video also "held", "in_flight", "frames", "keys", "frames_abandoned", "markerless_frames", "illegal_switch",
+        "key_requests_sent", "nacks_sent"}},
+        "outs": {id: {"stream" (None: waits for a successor), "leg", "codec", "ssrc", "packets", "payload_bytes", "frames" (audio:
+        packets), "native_frames", "compressed_frames", "dropped_frames", "illegal_switch", "resent_packets", "key_requests",
+        "last_rtp_ts", "round_trip_ms" (or None), "latency_ms": {"le": bounds, "count": one more, frame complete -> last packet
+        handed to the kernel}}}}."""
 
     def close(self) -> None:
         """Stops the thread after BYE; idempotent."""

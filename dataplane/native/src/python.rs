@@ -2,8 +2,8 @@
 //! that waits for the engine's thread.
 
 use crate::core::codec::{Codec, Media};
-use crate::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType};
 use crate::core::ledger::{Mode, Policy};
+use crate::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType};
 use crate::core::output;
 use crate::core::stats::Value;
 use crate::core::{LegId, OutId, StreamId, Time};
@@ -138,7 +138,13 @@ impl Engine {
 
     #[pyo3(signature = (stream, mode, *, extension = true, degraded = false, at_frame = None))]
     fn set_mode(
-        &self, py: Python<'_>, stream: u64, mode: u8, extension: bool, degraded: bool, at_frame: Option<u64>,
+        &self,
+        py: Python<'_>,
+        stream: u64,
+        mode: u8,
+        extension: bool,
+        degraded: bool,
+        at_frame: Option<u64>,
     ) -> PyResult<()> {
         let mode = mode_of(mode)?;
         let policy = Policy { mode, extension, degraded };
@@ -152,15 +158,19 @@ impl Engine {
     }
 
     fn submit(
-        &self, py: Python<'_>, stream: u64, frame_id: u64, data: Option<&Bound<'_, PyBytes>>,
-        ext16: Option<&Bound<'_, PyBytes>>, key: bool,
+        &self,
+        py: Python<'_>,
+        stream: u64,
+        frame_id: u64,
+        data: Option<&Bound<'_, PyBytes>>,
+        ext16: Option<&Bound<'_, PyBytes>>,
+        key: bool,
     ) -> PyResult<bool> {
         let ext = ext16.map(|ext| <[u8; 16]>::try_from(ext.as_bytes())).transpose();
         let ext = ext.map_err(|_| PyValueError::new_err("ext16: must have 16 bytes"))?;
         let data = data.map(|data| Bytes::copy_from_slice(data.as_bytes()));
-        let act = move || {
-            self.engine.call(move |shard, now| shard.submit(StreamId(stream), frame_id, data, ext, key, now))
-        };
+        let act =
+            move || self.engine.call(move |shard, now| shard.submit(StreamId(stream), frame_id, data, ext, key, now));
         py.detach(act).map_err(stopped)
     }
 
@@ -187,22 +197,25 @@ fn to_python(py: Python<'_>, item: Item) -> PyResult<Py<PyAny>> {
     use output::Event as E;
     let secs = Time::as_secs_f64;
     Ok(match item {
-        Item::Frame(frame) => Py::new(py, Frame {
-            stream: frame.stream.0,
-            frame_id: frame.frame_id,
-            mode: frame.mode as u8,
-            codec: frame.codec.name(),
-            rtp_ts: frame.timestamp,
-            key: frame.key,
-            discardable: frame.discardable,
-            width: frame.width,
-            height: frame.height,
-            t_first: secs(frame.first),
-            t_last: secs(frame.last),
-            t_complete: secs(frame.completed),
-            native_bytes: frame.native_bytes,
-            data: PyBytes::new(py, &frame.data).unbind(),
-        })?
+        Item::Frame(frame) => Py::new(
+            py,
+            Frame {
+                stream: frame.stream.0,
+                frame_id: frame.frame_id,
+                mode: frame.mode as u8,
+                codec: frame.codec.name(),
+                rtp_ts: frame.timestamp,
+                key: frame.key,
+                discardable: frame.discardable,
+                width: frame.width,
+                height: frame.height,
+                t_first: secs(frame.first),
+                t_last: secs(frame.last),
+                t_complete: secs(frame.completed),
+                native_bytes: frame.native_bytes,
+                data: PyBytes::new(py, &frame.data).unbind(),
+            },
+        )?
         .into_any(),
         Item::Event(E::StreamStarted { leg, stream, ssrc, payload_type, codec }) => {
             let (codec, media) = (codec.name(), codec.media().name());

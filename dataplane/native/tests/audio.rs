@@ -35,7 +35,7 @@ fn relayed(world: &World) -> Vec<(u16, u32, bool, u16)> {
 #[test]
 fn gaps_reordering_markers_and_timestamps_are_kept_over_the_wrap() {
     let (mut world, _) = started(65_530);
-    let arrivals = [65_531, 65_533, 65_532, 65_535, 2, 3];
+    let arrivals = [65_531u16, 65_533, 65_532, 65_535, 2, 3];
     for sequence in arrivals {
         let ticks = u32::from(sequence.wrapping_sub(65_530u16)) * 960;
         world.receive_from(IN_AUDIO, sender(), &opus(sequence, ticks, sequence == 2));
@@ -76,7 +76,14 @@ fn a_successor_continues_numbers_and_timestamps() {
     world.receive_from(IN_AUDIO, sender(), &opus(101, 960, false));
     world.advance_ms(100);
     for sequence in 5000..5006u16 {
-        let bytes = packet(0xbbbb, AUDIO_PT, sequence, 77_000 + u32::from(sequence - 5000) * 960, false, &sequence.to_be_bytes());
+        let bytes = packet(
+            0xbbbb,
+            AUDIO_PT,
+            sequence,
+            77_000 + u32::from(sequence - 5000) * 960,
+            false,
+            &sequence.to_be_bytes(),
+        );
         world.receive_from(IN_AUDIO, sender(), &bytes);
         if sequence == 5002 {
             let stream = world.stream();

@@ -59,7 +59,9 @@ fn a_missing_packet_is_asked_for_and_its_frame_healed() {
     }
     world.advance_ms(6);
     let missing = u16::from_be_bytes([packets[2][2], packets[2][3]]);
-    let asked = sent(&world, IN_RTCP).into_iter().any(|(_, p)| matches!(p, Rtcp::Nack { media: SSRC, lost, .. } if lost == [missing]));
+    let asked = sent(&world, IN_RTCP)
+        .into_iter()
+        .any(|(_, p)| matches!(p, Rtcp::Nack { media: SSRC, lost, .. } if lost == [missing]));
     assert!(asked);
     world.receive(&packets[2]);
     assert_eq!(ids(&world.seen()), [0, 1]);
@@ -230,13 +232,22 @@ fn the_round_trip_is_measured_by_the_echo_of_our_reports() {
     let Some((_, Rtcp::SenderReport { ssrc, ntp, .. })) = sent(&world, OUT_RTCP).pop() else { panic!() };
     world.advance_ms(60);
     let block = rtcp::Block {
-        ssrc, fraction_lost: 0, lost: 0, highest_sequence: 0, jitter: 0, last_sr: (ntp >> 16) as u32, delay: 65536 / 50,
+        ssrc,
+        fraction_lost: 0,
+        lost: 0,
+        highest_sequence: 0,
+        jitter: 0,
+        last_sr: (ntp >> 16) as u32,
+        delay: 65536 / 50,
     };
     let mut writer = Writer::default();
     writer.receiver_report(99, &[block]);
     from_receiver(&mut world, &writer.finish());
     let stats = world.shard.stats();
     let auralink_native::core::stats::Value::Float(ms) =
-        stats.get("outs").unwrap().row(out.0).unwrap().get("round_trip_ms").unwrap().clone() else { panic!() };
+        stats.get("outs").unwrap().row(out.0).unwrap().get("round_trip_ms").unwrap().clone()
+    else {
+        panic!()
+    };
     assert!((39.0..=62.0).contains(&ms), "{ms}");
 }

@@ -11,13 +11,32 @@ use std::net::SocketAddr;
 #[derive(Clone, Debug)]
 enum Act {
     /// Random bytes on any socket, from the peer or a stranger.
-    Noise { sock: u64, stranger: bool, bytes: Vec<u8> },
+    Noise {
+        sock: u64,
+        stranger: bool,
+        bytes: Vec<u8>,
+    },
     /// A valid packet with some bytes changed and its end cut off.
-    Mangled { key: bool, len: usize, changes: Vec<(usize, u8)>, cut: usize },
+    Mangled {
+        key: bool,
+        len: usize,
+        changes: Vec<(usize, u8)>,
+        cut: usize,
+    },
     /// H.264 payload of random bytes in a valid packet.
-    Payload { marker: bool, bytes: Vec<u8> },
-    Rtcp { kind: u8, bytes: Vec<u8> },
-    Submit { back: u64, data: Option<Vec<u8>>, key: bool },
+    Payload {
+        marker: bool,
+        bytes: Vec<u8>,
+    },
+    Rtcp {
+        kind: u8,
+        bytes: Vec<u8>,
+    },
+    Submit {
+        back: u64,
+        data: Option<Vec<u8>>,
+        key: bool,
+    },
     SetMode(u8),
     Hold,
     Wait(u64),
@@ -35,8 +54,11 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(key, len, changes, cut)| Act::Mangled { key, len, changes, cut }),
         (any::<bool>(), prop_oneof![bytes(40), bytes(1500)]).prop_map(|(marker, bytes)| Act::Payload { marker, bytes }),
         (200u8..208, bytes(60)).prop_map(|(kind, bytes)| Act::Rtcp { kind, bytes }),
-        (0u64..4, proptest::option::of(bytes(200)), any::<bool>())
-            .prop_map(|(back, data, key)| Act::Submit { back, data, key }),
+        (0u64..4, proptest::option::of(bytes(200)), any::<bool>()).prop_map(|(back, data, key)| Act::Submit {
+            back,
+            data,
+            key
+        }),
         (0u8..3).prop_map(Act::SetMode),
         Just(Act::Hold),
         (0u64..400).prop_map(Act::Wait),

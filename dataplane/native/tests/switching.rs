@@ -105,10 +105,10 @@ fn shadow_sends_native_at_once_and_a_copy_to_python() {
     let (mut world, _, _) = World::started(false, Mode::Shadow, &mut sender);
     world.receive_all(&sender.delta(1, 2000));
     assert_eq!(ids(&world.seen()), [0, 1]);
-    assert_eq!(world.frames.iter().map(|f| (f.frame_id, f.mode)).collect::<Vec<_>>(), [
-        (0, Mode::Shadow),
-        (1, Mode::Shadow)
-    ]);
+    assert_eq!(
+        world.frames.iter().map(|f| (f.frame_id, f.mode)).collect::<Vec<_>>(),
+        [(0, Mode::Shadow), (1, Mode::Shadow)]
+    );
 }
 
 #[test]

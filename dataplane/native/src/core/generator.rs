@@ -1,11 +1,11 @@
 //! The identity of one outgoing stream: SSRC, sequence numbers, timestamps (media.md 2.4). It outlives its sources and
 //! their modes, so that a receiver sees one stream without seams.
 
+use super::Time;
 use super::codec::Payload;
 use super::ext::Value;
 use super::reports::{Ntp, SourceClock, ticks};
 use super::rtp::{self, Header};
-use super::Time;
 use bytes::Bytes;
 
 /// Longest pause that the sources' own clocks are trusted to bridge; beyond it our clock counts.
@@ -84,7 +84,13 @@ impl Generator {
     }
 
     /// One packet of a frame.
-    pub fn stamp(&mut self, timestamp: u32, marker: bool, ext: Option<(u8, &Value)>, payload: &Payload) -> (u64, Bytes) {
+    pub fn stamp(
+        &mut self,
+        timestamp: u32,
+        marker: bool,
+        ext: Option<(u8, &Value)>,
+        payload: &Payload,
+    ) -> (u64, Bytes) {
         let sequence = self.next;
         self.next += 1;
         (sequence, self.stamp_at(sequence, timestamp, marker, ext, payload))
@@ -92,18 +98,18 @@ impl Generator {
 
     /// One packet at a number of the caller's choice: audio keeps the source's gaps.
     pub fn stamp_at(
-        &mut self, sequence: u64, timestamp: u32, marker: bool, ext: Option<(u8, &Value)>, payload: &Payload,
+        &mut self,
+        sequence: u64,
+        timestamp: u32,
+        marker: bool,
+        ext: Option<(u8, &Value)>,
+        payload: &Payload,
     ) -> Bytes {
         self.next = self.next.max(sequence + 1);
         self.packets += 1;
         self.payload_bytes += payload.len() as u64;
-        let header = Header {
-            marker,
-            payload_type: self.payload_type,
-            sequence: sequence as u16,
-            timestamp,
-            ssrc: self.ssrc,
-        };
+        let header =
+            Header { marker, payload_type: self.payload_type, sequence: sequence as u16, timestamp, ssrc: self.ssrc };
         rtp::write(&header, ext, payload.parts())
     }
 

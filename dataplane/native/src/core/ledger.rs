@@ -6,8 +6,8 @@
 
 use super::codec::{FrameInfo, Payload};
 use super::ext::Value;
-use super::reorder::Packet;
 use super::output::Event;
+use super::reorder::Packet;
 use super::{Drop, StreamId, Time};
 use std::collections::VecDeque;
 
@@ -198,7 +198,8 @@ impl Ledger {
 
     /// The next frame in order, once it is answered.
     pub fn depart(&mut self) -> Option<Departure> {
-        let entry = self.entries.pop_front_if(|entry| entry.answer.is_some())?;
+        self.entries.front()?.answer.as_ref()?;
+        let entry = self.entries.pop_front()?;
         Some(Departure { frame: entry.frame, policy: entry.policy, answer: entry.answer? })
     }
 
@@ -392,7 +393,11 @@ mod tests {
         assert_eq!(ledger.continues(Kind::Compressed, false), None, "an output starts at a key");
         assert_eq!(ledger.continues(Kind::Compressed, true), Some(false));
         assert_eq!(ledger.continues(Kind::Native, false), None);
-        assert_eq!(ledger.continues(Kind::Compressed, false), Some(false), "a refused native frame harms no compressed run");
+        assert_eq!(
+            ledger.continues(Kind::Compressed, false),
+            Some(false),
+            "a refused native frame harms no compressed run"
+        );
         assert_eq!(ledger.continues(Kind::Native, true), Some(true));
         assert_eq!(ledger.continues(Kind::Native, false), Some(false));
     }

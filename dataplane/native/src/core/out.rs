@@ -46,6 +46,18 @@ pub struct Out {
     fir_seen: Option<(u32, u8)>,
 }
 
+/// From where to where, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    pub stream: StreamId,
+    pub source_leg: LegId,
+    pub leg: LegId,
+    pub codec: Codec,
+    pub extension_id: u8,
+    /// NACKs are answered.
+    pub resend: bool,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     pub frames: u64,
@@ -61,29 +73,29 @@ pub struct Counts {
 /// What became of a frame at an out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    Packets { packets: u64, payload_bytes: u64 },
+    Packets {
+        packets: u64,
+        payload_bytes: u64,
+    },
     /// It starts at a key, and this is none.
     NeedsKey,
 }
 
 impl Out {
-    pub fn new(
-        id: OutId, leg: LegId, source_leg: LegId, stream: StreamId, codec: Codec, generator: Generator,
-        extension_id: u8, resend: bool,
-    ) -> Out {
+    pub fn new(id: OutId, path: Path, generator: Generator) -> Out {
         Out {
             id,
-            leg,
-            codec,
-            stream: Some(stream),
-            source_leg,
+            leg: path.leg,
+            codec: path.codec,
+            stream: Some(path.stream),
+            source_leg: path.source_leg,
             generator,
-            extension_id,
+            extension_id: path.extension_id,
             counts: Counts::default(),
             round_trip: None,
             echo: Echo::default(),
             orphaned: None,
-            cache: resend.then(SentPackets::default),
+            cache: path.resend.then(SentPackets::default),
             pacer: Pacer::default(),
             needs_key: true,
             audio_offset: None,
@@ -101,7 +113,14 @@ impl Out {
         self.audio_offset = None;
     }
 
-    pub fn video(&mut self, wire: &Wire, route: Route, clock: Option<&SourceClock>, now: Time, send: &mut VecDeque<Transmit>) -> Sent {
+    pub fn video(
+        &mut self,
+        wire: &Wire,
+        route: Route,
+        clock: Option<&SourceClock>,
+        now: Time,
+        send: &mut VecDeque<Transmit>,
+    ) -> Sent {
         if self.needs_key && !wire.key {
             self.counts.dropped_frames += 1;
             return Sent::NeedsKey;
@@ -136,7 +155,13 @@ impl Out {
     }
 
     /// Relayed on arrival, at a constant distance from the source's number.
-    pub fn audio(&mut self, packet: &AudioPacket, route: Route, clock: Option<&SourceClock>, now: Time) -> Option<Transmit> {
+    pub fn audio(
+        &mut self,
+        packet: &AudioPacket,
+        route: Route,
+        clock: Option<&SourceClock>,
+        now: Time,
+    ) -> Option<Transmit> {
         let next = self.generator.next_sequence() as i64;
         let offset = *self.audio_offset.get_or_insert(next - packet.sequence as i64);
         // Reordered in front of the first packet we sent: there is no number left for it.

@@ -52,7 +52,10 @@ impl Pacer {
     }
 
     pub fn pop(&mut self, now: Time) -> Option<Transmit> {
-        self.queue.pop_front_if(|(due, _)| *due <= now).map(|(_, packet)| packet)
+        if self.deadline()? > now {
+            return None;
+        }
+        self.queue.pop_front().map(|(_, packet)| packet)
     }
 
     pub fn deadline(&self) -> Option<Time> {

@@ -242,13 +242,16 @@ mod tests {
         w.pli(1, 2);
         w.bye(&[1, 2]);
         let packets = parse(&w.finish()).unwrap();
-        assert_eq!(packets, [
-            Rtcp::SenderReport { ssrc: 1, ntp: 2 << 32 | 3, rtp: 4, packets: 5, octets: 6, blocks: vec![BLOCK] },
-            Rtcp::ReceiverReport { ssrc: 1, blocks: vec![BLOCK, BLOCK] },
-            Rtcp::Nack { sender: 1, media: 2, lost: vec![65534, 65535, 3, 100] },
-            Rtcp::Pli { sender: 1, media: 2 },
-            Rtcp::Bye { ssrcs: vec![1, 2] },
-        ]);
+        assert_eq!(
+            packets,
+            [
+                Rtcp::SenderReport { ssrc: 1, ntp: 2 << 32 | 3, rtp: 4, packets: 5, octets: 6, blocks: vec![BLOCK] },
+                Rtcp::ReceiverReport { ssrc: 1, blocks: vec![BLOCK, BLOCK] },
+                Rtcp::Nack { sender: 1, media: 2, lost: vec![65534, 65535, 3, 100] },
+                Rtcp::Pli { sender: 1, media: 2 },
+                Rtcp::Bye { ssrcs: vec![1, 2] },
+            ]
+        );
     }
 
     #[test]

@@ -122,7 +122,7 @@ mod tests {
         let mut bytes = vec![0xa0, 96, 0, 7, 0, 0, 0, 9, 1, 2, 3, 4];
         bytes.extend([0; 254]);
         bytes.push(255);
-        assert_eq!(parse(&bytes).unwrap().payload, []);
+        assert!(parse(&bytes).unwrap().payload.is_empty());
     }
 
     #[test]

@@ -4,9 +4,9 @@
 use super::codec::Media;
 use super::demux::{self, Kind};
 use super::generator::Generator;
-use super::leg_plain::{Leg, LegConfig, MAX_OUTS, Medium, Sockets};
 use super::ledger::{Mode, Policy};
-use super::out::{Out, Sent};
+use super::leg_plain::{Leg, LegConfig, MAX_OUTS, Medium, Sockets};
+use super::out::{Out, Path, Sent};
 use super::output::{Effects, Event, Feedback, FrameTag, Output, Transmit, Wire};
 use super::source::{Admission, SILENCE};
 use super::stats::{self, Value};
@@ -17,11 +17,18 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 
 pub enum Input<'a> {
-    Datagram { sock: SockId, src: SocketAddr, data: &'a [u8] },
+    Datagram {
+        sock: SockId,
+        src: SocketAddr,
+        data: &'a [u8],
+    },
     /// The kernel took the last packet of a frame.
     Sent(FrameTag),
     /// Python's queue was full: a frame that was polled did not get there.
-    FrameRefused { stream: StreamId, mode: Mode },
+    FrameRefused {
+        stream: StreamId,
+        mode: Mode,
+    },
     /// Counted here, so that all drops stand in one place.
     Dropped(Drop),
     Timeout,
@@ -162,8 +169,8 @@ impl Shard {
             }
             let id = OutId(self.id());
             let generator = Generator::new(self.ssrc(), payload.number, payload.clock_rate, (self.random)());
-            let out = Out::new(id, leg, source_leg, stream, codec, generator, extension_id, feedback);
-            self.outs.insert(id, out);
+            let path = Path { stream, source_leg, leg, codec, extension_id, resend: feedback };
+            self.outs.insert(id, Out::new(id, path, generator));
             id
         };
         if let Some(source) = self.streams.get_mut(&stream) {
@@ -197,7 +204,13 @@ impl Shard {
     }
 
     pub fn submit(
-        &mut self, stream: StreamId, frame_id: u64, data: Option<Bytes>, ext: Option<ext::Value>, key: bool, now: Now,
+        &mut self,
+        stream: StreamId,
+        frame_id: u64,
+        data: Option<Bytes>,
+        ext: Option<ext::Value>,
+        key: bool,
+        now: Now,
     ) -> bool {
         let accepted = self.with_video(stream, now, |video, fx| video.submit(frame_id, data, ext, key, fx));
         if accepted.is_none() {
@@ -298,7 +311,8 @@ impl Shard {
                     return self.fx.drops.add(Drop::StreamLimit, packets.len() as u64);
                 }
                 let ended = medium.source.locked().map(|locked| locked.stream);
-                let report = medium.early_report.take().filter(|report| (report.from, report.ssrc) == (src.ip(), rtp.ssrc));
+                let report =
+                    medium.early_report.take().filter(|report| (report.from, report.ssrc) == (src.ip(), rtp.ssrc));
                 if let Some(ended) = ended {
                     self.end_stream(ended, "replaced");
                 }
@@ -387,7 +401,9 @@ impl Shard {
         let deadlines = (self.streams.values().filter_map(Stream::deadline))
             .chain(self.outs.values().filter_map(Out::deadline))
             .chain(self.outs.values().filter_map(|out| out.orphaned.map(|since| since + SILENCE)))
-            .chain(media.flat_map(|medium| [Some(medium.next_report), medium.source.silent_at()].into_iter().flatten()));
+            .chain(
+                media.flat_map(|medium| [Some(medium.next_report), medium.source.silent_at()].into_iter().flatten()),
+            );
         self.wake = deadlines.min().unwrap_or(Time::NEVER);
     }
 
@@ -498,7 +514,10 @@ impl Shard {
     }
 
     fn with_video<R>(
-        &mut self, stream: StreamId, now: Now, act: impl FnOnce(&mut super::stream::Video, &mut Effects) -> R,
+        &mut self,
+        stream: StreamId,
+        now: Now,
+        act: impl FnOnce(&mut super::stream::Video, &mut Effects) -> R,
     ) -> Option<R> {
         self.now = now;
         let video = self.streams.get_mut(&stream)?.video()?;

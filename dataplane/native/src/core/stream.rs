@@ -214,7 +214,12 @@ impl Video {
     }
 
     fn receive(
-        &mut self, sequence: u64, rtp: &Rtp<'_>, now: Time, timestamps: &mut Timestamps, fx: &mut Effects,
+        &mut self,
+        sequence: u64,
+        rtp: &Rtp<'_>,
+        now: Time,
+        timestamps: &mut Timestamps,
+        fx: &mut Effects,
     ) -> Inserted {
         let content = match self.codec.inspect(rtp.payload) {
             _ if rtp.payload.is_empty() => Content::Padding,
@@ -379,7 +384,12 @@ impl Video {
 
     /// See `submit` in the `.pyi`.
     pub fn submit(
-        &mut self, frame_id: u64, data: Option<Bytes>, ext: Option<Value>, key: bool, fx: &mut Effects,
+        &mut self,
+        frame_id: u64,
+        data: Option<Bytes>,
+        ext: Option<Value>,
+        key: bool,
+        fx: &mut Effects,
     ) -> bool {
         if !self.ledger.waits_for(frame_id) {
             fx.drops.count(Drop::UnknownFrame);
@@ -388,7 +398,7 @@ impl Video {
         let (answer, accepted) = match data {
             None => (Answer::Native(ext), true),
             Some(data) if data.len() > MAX_SUBMIT_BYTES => (self.refused(Drop::BadSubmit, fx), false),
-            Some(data) => match self.codec.packetize(data, key, limits(ext.is_some())) {
+            Some(data) => match self.codec.packetize(data, key, limits(ext.is_some(), RTX_BYTES)) {
                 Ok(payloads) => (Answer::Compressed { payloads, ext, key }, true),
                 Err(why) => (self.refused(why, fx), false),
             },
@@ -485,7 +495,7 @@ impl Video {
                 Answer::Compressed { payloads, ext, .. } => (payloads, ext),
                 Answer::Native(ext) => {
                     let ext = ext.or_else(|| policy.extension.then(|| ext::native(policy.degraded)));
-                    (self.codec.restamp(&frame.packets, &frame.info, limits(ext.is_some())), ext)
+                    (self.codec.restamp(&frame.packets, &frame.info, limits(ext.is_some(), 0)), ext)
                 }
                 Answer::Dropped => continue,
             };
@@ -507,8 +517,9 @@ impl Video {
     }
 }
 
-/// Payload bytes per packet: header, our extension and room for an RTX header kept free (media.md 2.5).
-fn limits(extension: bool) -> Limits {
-    let rest = MTU_BYTES - HEADER_BYTES - RTX_BYTES;
+/// Payload bytes per packet beside header, extension and what is kept free (media.md 2.5). What we cut leaves room for an
+/// RTX header; what a sender cut to 1200 bytes is not cut again for it, as a plain leg resends the same packet.
+fn limits(extension: bool, kept_free: usize) -> Limits {
+    let rest = MTU_BYTES - HEADER_BYTES - kept_free;
     Limits { first: if extension { rest - ext::ALONE_BYTES } else { rest }, rest }
 }

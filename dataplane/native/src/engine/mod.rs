@@ -19,7 +19,7 @@ use std::os::fd::RawFd;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use worker::{Command, Worker};
+use worker::{Command, Parts, Worker};
 
 /// Commands waiting for the thread; a caller beyond that waits.
 const MAX_COMMANDS: usize = 256;
@@ -47,8 +47,8 @@ impl Engine {
     pub fn start() -> io::Result<Engine> {
         let (commands, inbox) = sync_channel(MAX_COMMANDS);
         let queue = Arc::new(Queue::new()?);
-        let (worker, wake) = Worker::new(inbox, queue.clone())?;
-        let thread = std::thread::Builder::new().name("auralink-packets".into()).spawn(move || worker.build().run())?;
+        let (parts, wake) = Parts::open(inbox, queue.clone())?;
+        let thread = std::thread::Builder::new().name("auralink-packets".into()).spawn(move || parts.build().run())?;
         Ok(Engine { commands, wake, queue, thread: Mutex::new(Some(thread)) })
     }
 
@@ -63,7 +63,8 @@ impl Engine {
 
     /// Runs `act` on the engine's thread and waits for its result.
     pub fn call<R: Send + 'static>(
-        &self, act: impl FnOnce(&mut Shard, Now) -> R + Send + 'static,
+        &self,
+        act: impl FnOnce(&mut Shard, Now) -> R + Send + 'static,
     ) -> Result<R, Stopped> {
         self.run(move |worker, now| act(&mut worker.shard, now))
     }

@@ -90,8 +90,8 @@ pub struct Batches {
 /// One datagram of a batch; `None` if it was longer than the buffer.
 pub type Datagram<'a> = (SocketAddr, Option<&'a [u8]>);
 
-impl Batches {
-    pub fn new() -> Batches {
+impl Default for Batches {
+    fn default() -> Batches {
         Batches {
             receive_v4: MultiHeaders::preallocate(BATCH, None),
             receive_v6: MultiHeaders::preallocate(BATCH, None),
@@ -100,7 +100,9 @@ impl Batches {
             addresses: Vec::with_capacity(BATCH),
         }
     }
+}
 
+impl Batches {
     /// Hands over what waits on a socket, at most [`BATCH`] datagrams.
     pub fn receive(&mut self, socket: &Socket, each: impl FnMut(Datagram<'_>)) -> io::Result<()> {
         match socket.local {
@@ -136,7 +138,9 @@ impl Batches {
 }
 
 fn receive<S: Family>(
-    headers: &mut MultiHeaders<S>, buffers: &mut [[u8; BUFFER_BYTES]], socket: &Socket,
+    headers: &mut MultiHeaders<S>,
+    buffers: &mut [[u8; BUFFER_BYTES]],
+    socket: &Socket,
     mut each: impl FnMut(Datagram<'_>),
 ) -> io::Result<()> {
     let mut slices: Vec<[IoSliceMut<'_>; 1]> = buffers.iter_mut().map(|b| [IoSliceMut::new(b)]).collect();

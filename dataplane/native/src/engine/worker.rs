@@ -62,19 +62,6 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn new(inbox: Receiver<Command>, queue: Arc<Queue>) -> io::Result<(Parts, Arc<EventFd>)> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
-        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        let timer = TimerFd::new(TimerClock::CLOCK_MONOTONIC, flags)?;
-        epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-        epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
-        let mut seed = [0; 8];
-        getrandom::fill(&mut seed).map_err(io::Error::other)?; // fail here rather than on the thread
-        let shard = Shard::new(Box::new(random));
-        Ok((Parts { epoll, timer, wake: wake.clone(), inbox, queue, shard }, wake))
-    }
-
     pub fn run(mut self) {
         let result = catch_unwind(AssertUnwindSafe(|| self.serve()));
         let reason = match result {
@@ -269,6 +256,20 @@ impl Worker {
 }
 
 impl Parts {
+    /// And the eventfd that wakes the thread.
+    pub fn open(inbox: Receiver<Command>, queue: Arc<Queue>) -> io::Result<(Parts, Arc<EventFd>)> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(TimerClock::CLOCK_MONOTONIC, flags)?;
+        epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(io::Error::other)?; // fail here rather than on the thread
+        let shard = Shard::new(Box::new(random));
+        Ok((Parts { epoll, timer, wake: wake.clone(), inbox, queue, shard }, wake))
+    }
+
     pub fn build(self) -> Worker {
         Worker {
             shard: self.shard,
@@ -280,7 +281,7 @@ impl Parts {
             queue: self.queue,
             sockets: HashMap::new(),
             next_socket: FIRST_SOCKET,
-            batches: Batches::new(),
+            batches: Batches::default(),
             packets: Vec::new(),
             items: Vec::new(),
             stopping: false,

@@ -2,8 +2,8 @@
 #![allow(dead_code)] // each test file uses a part
 
 use auralink_native::core::codec::{Codec, Media};
-use auralink_native::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType, Sockets};
 use auralink_native::core::ledger::{Mode, Policy};
+use auralink_native::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType, Sockets};
 use auralink_native::core::output::{Event, Frame, Output, Transmit};
 use auralink_native::core::rtp::{self, Rtp};
 use auralink_native::core::shard::{Input, Shard};
@@ -246,9 +246,8 @@ impl World {
     pub fn with_remote(feedback: bool, source_remote: Option<SocketAddr>) -> World {
         let mut random = Random(7);
         let mut shard = Shard::new(Box::new(move || random.next()));
-        let sockets = |first: u64| {
-            [0, 2].map(|above| Sockets { rtp: SockId(first + above), rtcp: SockId(first + above + 1) })
-        };
+        let sockets =
+            |first: u64| [0, 2].map(|above| Sockets { rtp: SockId(first + above), rtcp: SockId(first + above + 1) });
         let now = Now { mono: Time::from_millis(1000), unix: Duration::from_secs(1_700_000_000) };
         let source = shard.open_leg(config(Direction::Receive, feedback, source_remote), &sockets(10), now);
         let target = shard.open_leg(config(Direction::Send, feedback, Some(receiver())), &sockets(20), now);

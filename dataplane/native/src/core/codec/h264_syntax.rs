@@ -156,8 +156,9 @@ pub fn sps(payload: &[u8]) -> Option<Sps> {
     };
     let field = 2 - frame_mbs_only;
     let width = width_mbs.checked_mul(16)?.checked_sub(sub_w * crop[0].checked_add(crop[1])?.min(1 << 16))?;
-    let height =
-        height_units.checked_mul(16 * field)?.checked_sub(sub_h * field * crop[2].checked_add(crop[3])?.min(1 << 16))?;
+    let height = height_units
+        .checked_mul(16 * field)?
+        .checked_sub(sub_h * field * crop[2].checked_add(crop[3])?.min(1 << 16))?;
     Some(Sps { id, width, height })
 }
 
