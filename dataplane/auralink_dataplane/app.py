@@ -161,7 +161,8 @@ class App:
             abandoned=self._gone_since is not None,
         ):
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), DRAIN_LOOK_S)
+                async with asyncio.timeout(DRAIN_LOOK_S):
+                    await self._hurry.wait()
         log.info("drained", extra={"sessions": self.sessions, "forced": self._hurry.is_set()})
 
     async def close(self) -> None:

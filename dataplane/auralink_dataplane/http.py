@@ -13,6 +13,7 @@ from aiohttp import web
 
 MAX_BODY_BYTES: Final = 64 << 10
 REQUEST_S: Final = 10.0
+SHUTDOWN_S: Final = 2.0
 PROMETHEUS_TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -127,11 +128,11 @@ class Servers:
     async def start(self, http_port: int, metrics_port: int) -> None:
         """Raises OSError when a port is taken."""
         for application, port in ((api(self._pod), http_port), (metrics(self._pod), metrics_port)):
-            runner = web.AppRunner(application, access_log=None, keepalive_timeout=75)
+            runner = web.AppRunner(application, access_log=None, keepalive_timeout=75, shutdown_timeout=SHUTDOWN_S)
             self._runners.append(runner)
             await runner.setup()
             await web.TCPSite(runner, None, port).start()
-            self.ports.append(runner.addresses[0][1])
+            self.ports.append(min(runner.addresses, key=len)[1])  # IPv4's, where 0 picked two
 
     async def close(self) -> None:
         for runner in reversed(self._runners):

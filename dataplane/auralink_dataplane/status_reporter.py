@@ -161,7 +161,8 @@ class StatusReporter:
         while True:
             await self.report()
             try:
-                await asyncio.wait_for(self._poked.wait(), LOOK_S)
+                async with asyncio.timeout(LOOK_S):
+                    await self._poked.wait()
             except TimeoutError:
                 continue
             finally:

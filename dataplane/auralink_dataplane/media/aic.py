@@ -146,6 +146,10 @@ class Session:
         self._put(pb.ClientMessage(open=_open_message(client.identity, request)))
         self._task = asyncio.create_task(self._run(), name=f"aic-session-{request.name}-{request.number}")
 
+    @property
+    def endpoint_address(self) -> str:
+        return self._endpoint.address
+
     def send(self, frame: Frame, mode: Mode, deadline_ms: int) -> None:
         self._put(
             pb.ClientMessage(
@@ -425,16 +429,20 @@ class AicClient:
     async def _keep_resolving(self) -> None:
         while True:
             self._changed.clear()
-            await self._resolve_once()
+            await self.resolve_once()
             try:
-                await asyncio.wait_for(self._changed.wait(), RESOLVE_S)
+                async with asyncio.timeout(RESOLVE_S):
+                    await self._changed.wait()
             except TimeoutError:
                 continue
 
-    async def _resolve_once(self) -> None:
+    async def resolve_once(self) -> None:
+        """What the names stand for now."""
         spec = self._spec
         credentials = self._credentials(spec)
         if self._missing_secret:
+            for key in list(self._endpoints):
+                self._retire(key)
             return
         wanted: dict[tuple[str, Credentials | None], str] = {}
         unresolved: dict[str, str] = {}
@@ -459,9 +467,7 @@ class AicClient:
             self._endpoints[key] = Endpoint(key[0], wanted[key], credentials, self._limits)
         if not keeps:  # when nobody could be asked, the last known addresses stand
             for key in [key for key in self._endpoints if key not in wanted]:
-                endpoint = self._endpoints.pop(key)
-                endpoint.gone = True
-                self._discard_if_done(endpoint)
+                self._retire(key)
         if added:
             log.info("AI Core endpoints", extra={"endpoints": sorted(one.address for one in self._endpoints.values())})
             self._available()
@@ -478,6 +484,11 @@ class AicClient:
             ca, self._read_secret(spec.tls_secret_name, "tls.crt"), self._read_secret(spec.tls_secret_name, "tls.key")
         )
 
+    def _retire(self, key: tuple[str, Credentials | None]) -> None:
+        endpoint = self._endpoints.pop(key)
+        endpoint.gone = True
+        self._discard_if_done(endpoint)
+
     def _discard_if_done(self, endpoint: Endpoint) -> None:
         if endpoint.gone and not endpoint.sessions:
             task = asyncio.create_task(endpoint.channel.close(grace=None), name=f"aic-close-{endpoint.address}")
@@ -485,18 +496,16 @@ class AicClient:
             task.add_done_callback(self._closing.discard)
 
     async def _keep_polling(self) -> None:
-        """Load and health of each endpoint, every few seconds; also what half-opens a rested breaker."""
         while True:
-            await asyncio.gather(*(self._poll(endpoint) for endpoint in list(self._endpoints.values())))
-            rests = [
-                one.breaker.rests_for(self._clock())
-                for one in self._endpoints.values()
-                if one.breaker.state is State.OPEN
-            ]
-            unknown = any(one.reachable is None for one in self._endpoints.values()) or not self._endpoints
-            await asyncio.sleep(
-                min([POLL_S if not unknown else 0.5, *(rest + 0.01 for rest in rests if rest and rest > 0)])
-            )
+            await self.poll_once()
+            rests = [one.breaker.rests_for(self._clock()) for one in self._endpoints.values()]
+            unknown = not self._endpoints or any(one.reachable is None for one in self._endpoints.values())
+            delays = [0.5 if unknown else POLL_S, *(rest + 0.01 for rest in rests if rest and rest > 0)]
+            await asyncio.sleep(min(delays))
+
+    async def poll_once(self) -> None:
+        """Load and health of each endpoint; also what half-opens a rested breaker."""
+        await asyncio.gather(*(self._poll(endpoint) for endpoint in list(self._endpoints.values())))
 
     async def _poll(self, endpoint: Endpoint) -> None:
         was_usable = endpoint.reachable is not False and endpoint.open_for(self._clock())

@@ -66,7 +66,7 @@ class NativePackets:
         self._engine.set_mode(stream, int(mode), extension=extension, degraded=degraded, at_frame=at_frame)
 
 
-def _translate(event: native.Frame | native.Event) -> Frame | Event:
+def _translate(event: "native.Frame | native.Event") -> Frame | Event:
     match event:
         case native.Frame():
             return Frame(

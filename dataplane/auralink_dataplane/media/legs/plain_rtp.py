@@ -93,7 +93,8 @@ class PlainRtpLegs:
             self._changed.clear()
             await self.reconcile()
             try:
-                await asyncio.wait_for(self._changed.wait(), RESOLVE_S)
+                async with asyncio.timeout(RESOLVE_S):
+                    await self._changed.wait()
             except TimeoutError:
                 continue
 

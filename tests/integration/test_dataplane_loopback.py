@@ -1,0 +1,57 @@
+"""Real packets, real pictures: FFmpeg -> pod -> AI Core -> pod -> FFmpeg, on loopback."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.integration.media import FPS, Studio, until
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Studio:
+    return Studio(tmp_path)
+
+
+async def test_a_stream_is_recompressed_and_every_frame_of_the_recording_decodes(studio: Studio) -> None:
+    async with studio.core(), studio.pod() as pod:
+        async with studio.receiver(), studio.sender(10) as sender:
+            await until(lambda: studio.mode_is("compress"), "compression")
+            await sender.wait()
+            await asyncio.sleep(1.5)  # the last sample
+            status = (await studio.status())["aic_compression"]
+        print({name: status[name] for name in ("saved_percent", "latency_ms", "grpc_stats")})
+        frames, errors = await studio.decode()
+        assert errors == ""
+        [video] = [one for one in status["streams"] if one["media"] == "video"]
+        assert video["frames_in"] >= 9 * FPS
+        assert frames >= video["frames_in"] - FPS
+        assert status["frames_compressed"] >= 0.9 * status["frames_processed"]
+        assert 25 <= status["saved_percent"] <= 60
+        assert status["grpc_stats"]["failed_requests"] == 0
+        assert all(out["illegal_switch"] == 0 for out in video["outs"])
+        assert status["latency_ms"]["pod"]["p50"] < 10
+        pod.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            assert await pod.wait() == 0
+
+
+async def test_the_picture_goes_on_natively_while_the_core_is_gone_and_comes_back(studio: Studio) -> None:
+    async with studio.pod(), studio.receiver(), studio.sender(26) as sender:
+        async with studio.core() as core:
+            await until(lambda: studio.mode_is("compress"), "compression", 30)
+            await asyncio.sleep(2)
+            core.kill()
+            await until(lambda: studio.mode_is("bypass"), "native frames", 5)
+            assert "AICoreUnavailable" in (await studio.status())["problems"]
+        async with studio.core():
+            await until(lambda: studio.mode_is("compress"), "compression again", 15)
+            await sender.wait()
+            status = await studio.status()
+    frames, errors = await studio.decode()
+    assert errors == ""
+    [video] = [one for one in status["aic_compression"]["streams"] if one["media"] == "video"]
+    assert all(out["illegal_switch"] == 0 for out in video["outs"])
+    assert frames >= video["frames_in"] - 4 * FPS
+    assert "AICoreUnavailable" not in status["problems"]

@@ -1,0 +1,395 @@
+"""A whole pod on the twins: configuration in, frames through, status and HTTP out, drain."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+from auralink_dataplane.app import App, Drain, Host
+from auralink_dataplane.media.aic import resolve_all
+from auralink_dataplane.settings import BridgeConfig, Pod, Settings, parse_documents
+
+from tests.fakes.aicore import FakeAiCore
+from tests.fakes.packets import FakePackets
+from tests.unit.dataplane.test_pipeline import key_data
+
+TOKEN = "open sesame"  # noqa: S105 - of this test
+
+
+def bridge(address: str | None = None, **compression: Any) -> dict[str, Any]:
+    def leg(name: str, direction: str, port: int, **medium: Any) -> dict[str, Any]:
+        video = {"payloads": [{"type": 96, "codec": "H264", "fmtp": "packetization-mode=1"}], "listenPort": port}
+        audio = {"payloads": [{"type": 97, "codec": "Opus"}], "listenPort": port + 2}
+        return {"name": name, "direction": direction, "rtp": {"video": video | medium, "audio": audio}}
+
+    return {
+        "region": "eu",
+        "environment": "test",
+        "rooms": [
+            {
+                "name": "demo",
+                "legs": [leg("in", "Receive", 5000), leg("out", "Send", 5100, remote="127.0.0.1:6000")],
+            }
+        ],
+        "aiCore": {"addresses": [address] if address else [], "timeoutMs": 1000},
+        "compression": compression,
+        "api": {"tokenRef": {"name": "api", "key": "token"}},
+    }
+
+
+def documents(spec: Mapping[str, Any], *, generation: int = 1, owner: str = "pod-1", **more: Any) -> dict[str, str]:
+    config = {"version": 1, "generation": generation, "bridge": spec, "policies": [], **more}
+    return {"config.json": json.dumps(config), "owners.json": json.dumps({"demo": owner})}
+
+
+class FakeCluster:
+    """The Kubernetes adapter's twin: the test is the API server."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[dict[str, str] | None] = asyncio.Queue()
+        self.entries: list[Mapping[str, Any] | None] = []
+        self.down = False
+
+    async def config_maps(self) -> AsyncIterator[dict[str, str] | None]:
+        while True:
+            yield await self.queue.get()
+
+    async def apply_pod_entry(self, entry: Mapping[str, Any] | None) -> None:
+        if self.down:
+            raise OSError("no route to host")
+        self.entries.append(entry)
+
+    async def close(self) -> None:
+        return
+
+
+class PodUnderTest:
+    def __init__(self, core: FakeAiCore, *, config: BridgeConfig | None = None, propagation_s: int = 0) -> None:
+        self.core = core
+        self.packets = FakePackets()
+        self.cluster = None if config else FakeCluster()
+        self.secrets = {("api", "token"): f"{TOKEN}\n".encode()}
+        settings = Settings(
+            pod=Pod("ns/b", "pod-1", "ns", "uid-1", "node-1", "127.0.0.1"),
+            service_name="ingress-egress",
+            config_map=None if config else "auralink-b-config",
+            config=config,
+            http_port=0,
+            metrics_port=0,
+            drain_propagation_s=propagation_s,
+            drain_timeout_s=60,
+            secrets_dir="/nowhere",
+        )
+        loop = asyncio.get_running_loop()
+        host = Host(
+            clock=loop.time,
+            wall_ms=lambda: 1700000000000,
+            started_at="2026-01-01T00:00:00Z",
+            read_secret=lambda name, key: self.secrets.get((name, key)),
+            resolve=resolve_all,
+        )
+        self.app = App(settings, host, self.packets, self.cluster)
+        self.task = asyncio.create_task(self.app.run())
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(8):
+            while not condition():
+                if self.task.done():
+                    self.task.result()
+                await asyncio.sleep(0.01)
+
+    async def get(self, path: str, *, port: int = 0, token: str | None = None, post: bool = False) -> tuple[int, str]:
+        await self.until(lambda: len(self.app.servers.ports) == 2)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        url = f"http://127.0.0.1:{self.app.servers.ports[port]}{path}"
+        async with ClientSession() as http, http.request("POST" if post else "GET", url, headers=headers) as answer:
+            return answer.status, await answer.text()
+
+    async def configure(self, **more: Any) -> None:
+        assert self.cluster
+        spec = more.pop("spec", None) or bridge(self.core.address, mode="Always")
+        generation = self.app.snapshot().generation
+        self.cluster.queue.put_nowait(documents(spec, generation=generation + 1, **more))
+        await self.until(lambda: self.app.snapshot().generation == generation + 1)
+
+    async def legs_open(self, count: int = 2) -> dict[str, int]:
+        await self.until(lambda: len(self.app.legs.open) == count)
+        return {leg.spec.name: leg.id for leg in self.app.legs.open.values()}
+
+    async def stream(self) -> int:
+        legs = await self.legs_open()
+        await self.until(lambda: self.app.aic.endpoints())
+        stream = self.packets.start_stream(legs["in"])
+        await self.until(lambda: list(self.app.streams))
+        return stream
+
+    async def play(self, stream: int, count: int) -> None:
+        for number in range(count):
+            key = number % 30 == 0
+            self.packets.feed(
+                stream, key=key, size=1000, data=key_data() + bytes(1000), now=asyncio.get_running_loop().time()
+            )
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def core() -> AsyncIterator[FakeAiCore]:
+    async with FakeAiCore() as one:
+        yield one
+
+
+@pytest.fixture
+async def pod(core: FakeAiCore) -> AsyncIterator[PodUnderTest]:
+    one = PodUnderTest(core)
+    yield one
+    one.app.request_stop()
+    one.app.request_stop()
+    await asyncio.gather(one.task, return_exceptions=True)
+
+
+async def test_it_is_alive_but_not_ready_before_its_first_configuration(pod: PodUnderTest) -> None:
+    assert (await pod.get("/health"))[0] == 200
+    code, text = await pod.get("/ready")
+    assert (code, json.loads(text)["status"]) == (503, "starting")
+
+
+async def test_frames_go_up_to_the_core_and_out_again_smaller(pod: PodUnderTest) -> None:
+    await pod.configure()
+    assert (await pod.get("/ready"))[0] == 200
+    stream = await pod.stream()
+    await pod.play(stream, 60)
+    source = pod.packets.sources[stream]
+    await pod.until(lambda: len(source.sent) == 60)
+    assert all(sent.ours for sent in source.sent)
+    assert source.sent[0].extension is not None
+    assert not source.garbage
+    await pod.until(lambda: pod.app.streams.savings.bytes_in)
+    status = json.loads((await pod.get("/status"))[1])
+    compression = status["aic_compression"]
+    assert status["service"]["name"] == "ingress-egress"
+    assert compression["frames_compressed"] == 60
+    assert 30 < compression["saved_percent"] < 40  # 60 % of the bytes and 24 of extension a frame
+    assert compression["grpc_stats"]["successful_requests"] == 60
+    assert compression["grpc_stats"]["failed_requests"] == 0
+    assert compression["latency_ms"]["ai_core"]["count"] == 60
+    assert compression["latency_ms"]["pod"]["p95"] is not None
+    [entry] = compression["streams"]
+    assert (entry["mode"], entry["leg"], entry["frames_in"]) == ("compress", "in", 60)
+    code, metrics = await pod.get("/metrics", port=1)
+    assert code == 200
+    assert "auralink_aic_frames_compressed_total 60.0" in metrics
+    for name in (
+        "auralink_aic_frames_processed_total", "auralink_aic_compression_ratio", "auralink_aic_bandwidth_saved_bytes",
+        "auralink_aic_latency_ms_bucket", "auralink_rooms_active 1.0", "auralink_participants_total 1.0",
+        'auralink_frame_latency_ms_count{stage="pod"} 60.0', 'auralink_packets_dropped_total{reason="not_rtp"} 3.0',
+    ):  # fmt: skip
+        assert name in metrics
+
+
+async def test_audio_is_linked_and_never_touched(pod: PodUnderTest) -> None:
+    await pod.configure()
+    legs = await pod.legs_open()
+    stream = pod.packets.start_stream(legs["in"], media="audio", codec="Opus")
+    await pod.until(lambda: pod.packets.sources[stream].links)
+    pod.packets.feed(stream, key=True, size=80)
+    pod.packets.feed(stream, key=False, size=80)
+    assert [sent.ours for sent in pod.packets.sources[stream].sent] == [False, False]
+
+
+async def test_a_core_that_dies_freezes_until_a_native_key_and_comes_back(pod: PodUnderTest) -> None:
+    await pod.configure()
+    stream = await pod.stream()
+    source = pod.packets.sources[stream]
+    await pod.play(stream, 10)
+    await pod.until(lambda: len(source.sent) == 10)
+    await pod.core.stop()
+    await pod.until(lambda: next(iter(pod.app.streams)).pipeline.state == "hold")  # type: ignore[union-attr]
+    await pod.play(stream, 5)
+    assert source.sent[10].key
+    assert not source.sent[10].ours
+    assert "AICoreUnavailable" in pod.app.problems()
+    assert (await pod.get("/ready"))[0] == 200
+    await pod.core.start(pod.core.port)
+    for _ in range(12):
+        await pod.play(stream, 60)
+        if source.sent[-1].ours:
+            break
+    assert source.sent[-1].ours
+    assert not source.garbage
+    assert source.illegal_switch == 0
+    assert not pod.app.problems()
+    assert "auralink_aic_fallback_total{reason=" in (await pod.get("/metrics", port=1))[1]
+
+
+async def test_a_policy_change_applies_to_running_streams_without_touching_legs(pod: PodUnderTest) -> None:
+    await pod.configure()
+    stream = await pod.stream()
+    await pod.play(stream, 5)
+    rule = {"name": "less", "priority": 1, "rooms": {"names": ["de*"]}, "compression": {"targetSavingsPercent": 20}}
+    await pod.configure(policies=[rule])
+    await pod.until(lambda: pod.core.controls)
+    assert pod.core.controls[0].policy.target_savings == pytest.approx(0.2)
+    assert not pod.packets.closed_legs
+    assert (
+        json.loads((await pod.get("/rooms", token=TOKEN))[1])["rooms"][0]["compression"]["target_savings_percent"] == 20
+    )
+
+
+async def test_only_changed_legs_are_opened_anew(pod: PodUnderTest) -> None:
+    await pod.configure()
+    legs = await pod.legs_open()
+    spec = bridge(pod.core.address, mode="Always")
+    spec["rooms"][0]["legs"][1]["rtp"]["extensionId"] = 3
+    await pod.configure(spec=spec)
+    await pod.until(lambda: pod.packets.closed_legs)
+    assert pod.packets.closed_legs == [legs["out"]]
+    await pod.until(lambda: len(pod.app.legs.open) == 2)
+
+
+async def test_a_room_of_another_pod_is_not_served_and_given_up_when_it_moves(pod: PodUnderTest) -> None:
+    await pod.configure(owner="pod-2")
+    assert pod.app.snapshot().rooms == 0
+    await pod.configure(owner="pod-1")
+    legs = await pod.legs_open()
+    pod.packets.start_stream(legs["in"])
+    await pod.until(lambda: pod.app.sessions == 1)
+    await pod.configure(owner="pod-2")
+    await pod.until(lambda: pod.app.sessions == 0)
+    assert not pod.app.legs.open
+
+
+async def test_a_bad_configuration_is_reported_and_the_old_one_stays(pod: PodUnderTest) -> None:
+    await pod.configure()
+    assert pod.cluster
+    spec = bridge(pod.core.address)
+    spec["rooms"][0]["legs"][0]["rtp"]["video"]["payloads"][0]["codec"] = "VP8"
+    pod.cluster.queue.put_nowait(documents(spec, generation=2))
+    await pod.until(lambda: "ConfigInvalid" in pod.app.problems())
+    await pod.until(lambda: any(entry and "ConfigInvalid" in entry["problems"] for entry in pod.cluster.entries))  # type: ignore[union-attr]
+    entry = pod.cluster.entries[-1]
+    assert entry
+    assert entry["configGeneration"] == 1
+    assert "codec" in entry["message"]
+    assert (await pod.get("/ready"))[0] == 200
+
+
+async def test_the_status_entry_names_pod_phase_and_generation(pod: PodUnderTest) -> None:
+    await pod.configure()
+    assert pod.cluster
+    await pod.until(lambda: pod.cluster and pod.cluster.entries and pod.cluster.entries[-1]["phase"] == "Serving")  # type: ignore[index]
+    entry = pod.cluster.entries[-1]
+    assert entry
+    assert {name: entry[name] for name in ("name", "uid", "node", "configGeneration", "rooms", "sessions")} == {
+        "name": "pod-1", "uid": "uid-1", "node": "node-1", "configGeneration": 1, "rooms": 1, "sessions": 0,
+    }  # fmt: skip
+    assert entry["since"] == "2026-01-01T00:00:00Z"
+
+
+async def test_drain_waits_for_sessions_then_removes_its_entry(pod: PodUnderTest) -> None:
+    await pod.configure()
+    stream = await pod.stream()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await pod.until(lambda: pod.app.phase == "Draining")
+    code, text = await pod.get("/ready")
+    assert (code, json.loads(text)["status"]) == (503, "draining")
+    assert (await pod.get("/health"))[0] == 200
+    assert not pod.task.done()
+    pod.packets.end_stream(stream)
+    await asyncio.wait_for(pod.task, 5)
+    assert pod.cluster
+    assert pod.cluster.entries[-1] is None
+    assert pod.packets.closed
+
+
+async def test_a_second_signal_forces(pod: PodUnderTest) -> None:
+    await pod.configure()
+    await pod.stream()
+    pod.app.request_stop()
+    await pod.until(lambda: pod.app.phase == "Draining")
+    pod.app.request_stop()
+    await asyncio.wait_for(pod.task, 5)
+
+
+async def test_a_pod_whose_configmap_is_gone_ends_with_its_sessions(pod: PodUnderTest) -> None:
+    await pod.configure()
+    await pod.stream()
+    assert pod.cluster
+    pod.cluster.queue.put_nowait(None)
+    await asyncio.wait_for(pod.task, 8)
+
+
+async def test_a_configmap_that_comes_back_is_no_end(core: FakeAiCore) -> None:
+    pod = PodUnderTest(core, propagation_s=2)
+    await pod.configure()
+    assert pod.cluster
+    pod.cluster.queue.put_nowait(None)
+    pod.cluster.queue.put_nowait(documents(bridge(core.address), generation=2))
+    await pod.until(lambda: pod.app.snapshot().generation == 2)
+    await asyncio.sleep(2.5)
+    assert not pod.task.done()
+    pod.app.request_stop()
+    pod.app.request_stop()
+    await asyncio.wait_for(pod.task, 5)
+
+
+async def test_an_api_server_that_is_away_stops_nothing(pod: PodUnderTest) -> None:
+    assert pod.cluster
+    pod.cluster.down = True
+    await pod.configure()
+    await pod.stream()
+    assert (await pod.get("/ready"))[0] == 200
+
+
+async def test_a_leg_without_its_port_says_so_and_the_others_serve(pod: PodUnderTest) -> None:
+    pod.packets.refuse_port = 5100
+    await pod.configure()
+    await pod.legs_open(1)
+    [room] = json.loads((await pod.get("/rooms", token=TOKEN))[1])["rooms"]
+    assert "port 5100 is taken" in room["legs"][1]["problem"]
+
+
+async def test_the_protected_api_needs_the_token_and_is_off_without_one(pod: PodUnderTest) -> None:
+    await pod.configure()
+    await pod.legs_open()
+    path = "/rooms/demo/legs/out.sdp"
+    assert (await pod.get(path))[0] == 401
+    assert (await pod.get(path, token="wrong"))[0] == 401  # noqa: S106
+    code, text = await pod.get(path, token=TOKEN)
+    assert code == 200
+    assert "m=video 6000 RTP/AVP 96\r\nc=IN IP4 127.0.0.1\r\na=rtpmap:96 H264/90000" in text
+    assert "a=extmap:14 urn:auralink:rtp-hdrext:aic:1" in text
+    assert (await pod.get("/rooms/nope", token=TOKEN))[0] == 404
+    pod.secrets.clear()
+    code, text = await pod.get(path, token=TOKEN)
+    assert code == 404
+    assert "api.tokenRef" in text
+
+
+async def test_drain_over_http(pod: PodUnderTest) -> None:
+    await pod.configure()
+    assert (await pod.get("/drain", post=True))[0] == 401
+    assert (await pod.get("/drain", post=True, token=TOKEN))[0] == 202
+    await asyncio.wait_for(pod.task, 5)
+
+
+async def test_outside_kubernetes_every_room_is_served(core: FakeAiCore) -> None:
+    config, _ = parse_documents(documents(bridge(core.address), owner="somebody else"))
+    pod = PodUnderTest(core, config=config)
+    await pod.legs_open()
+    assert (await pod.get("/ready"))[0] == 200
+    pod.app.request_stop()
+    await asyncio.wait_for(pod.task, 5)
+
+
+def test_drain_first_lets_others_notice_then_waits_for_sessions() -> None:
+    drain = Drain(started=100.0, propagation_s=5, timeout_s=60)
+    assert not drain.over(104, sessions=0, forced=False, abandoned=True)
+    assert drain.over(105, sessions=0, forced=False, abandoned=False)
+    assert not drain.over(105, sessions=1, forced=False, abandoned=False)
+    assert drain.over(105, sessions=1, forced=False, abandoned=True)
+    assert drain.over(100, sessions=1, forced=True, abandoned=False)
+    assert drain.over(165, sessions=1, forced=False, abandoned=False)

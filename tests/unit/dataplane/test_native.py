@@ -1,0 +1,253 @@
+"""The compiled packet core through its Python face, over real loopback sockets. What it decides is tested in Rust, in
+virtual time (`dataplane/native/tests`); here only that sockets, threads, types and errors are as the stub says."""
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import auralink_native as native
+import pytest
+
+_SPS = bytes.fromhex("6764001facd9405005bb011000000300100000030 3c0f183".replace(" ", ""))
+_PPS = bytes.fromhex("68ce3c80")
+_IDR = bytes([0x65, 0x88, 0x84]) + bytes([0x55]) * 500
+_DELTA = bytes([0x41, 0x9A, 0x84]) + bytes([0x66]) * 500
+_START = b"\0\0\0\1"
+_WAIT_S = 5.0
+
+_T = TypeVar("_T")
+
+
+class Peer:
+    """A sender and a receiver of H.264 on 127.0.0.1."""
+
+    def __init__(self) -> None:
+        self.outlet = socket.socket(type=socket.SOCK_DGRAM)
+        self.outlet.bind(("127.0.0.1", 0))
+        self.sink = socket.socket(type=socket.SOCK_DGRAM)
+        self.sink.bind(("127.0.0.1", 0))
+        self.sink.settimeout(_WAIT_S)
+        self.sequence = 65534
+        self.timestamp = 0xFFFFFF00
+
+    def send(self, port: int, *payloads: bytes) -> int:
+        """One frame; returns its timestamp."""
+        timestamp = self.timestamp
+        for index, payload in enumerate(payloads):
+            marker = 0x80 if index == len(payloads) - 1 else 0
+            header = struct.pack("!BBHII", 0x80, marker | 96, self.sequence, timestamp, 0x11223344)
+            self.outlet.sendto(header + payload, ("127.0.0.1", port))
+            self.sequence = (self.sequence + 1) & 0xFFFF
+        self.timestamp = (timestamp + 3000) & 0xFFFFFFFF
+        return timestamp
+
+    def packet(self) -> tuple[int, int, bytes | None, bytes]:
+        """Timestamp, marker, the 16 bytes, payload of the next RTP packet."""
+        data = self.sink.recv(2048)
+        first, second, _, timestamp, _ = struct.unpack_from("!BBHII", data)
+        if not first & 0x10:
+            return timestamp, second >> 7, None, data[12:]
+        assert data[12:17] == bytes.fromhex("bede0005ef")
+        return timestamp, second >> 7, data[17:33], data[36:]
+
+    def frame(self) -> tuple[int, bytes | None, list[bytes]]:
+        """Timestamp, the 16 bytes and payloads up to the marker."""
+        timestamp, marker, extension, payload = self.packet()
+        payloads = [payload]
+        while not marker:
+            _, marker, later, payload = self.packet()
+            assert later is None
+            payloads.append(payload)
+        return timestamp, extension, payloads
+
+    def close(self) -> None:
+        self.outlet.close()
+        self.sink.close()
+
+
+def leg(direction: str, *, remote: str | None = None, **more: Any) -> dict[str, Any]:
+    payloads = [{"type": 96, "codec": "H264", "clock_rate": 90000, "fmtp": "packetization-mode=1"}]
+    medium = {"payloads": payloads, "listen_port": 0, "remote": remote}
+    base = {"name": direction, "direction": direction, "feedback": "None", "rtcp_mux": False, "extension_id": 14}
+    return {**base, "bind": "127.0.0.1", "media": {"video": medium}, **more}
+
+
+@pytest.fixture
+def engine() -> Iterator[native.Engine]:
+    engine = native.Engine()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    peer = Peer()
+    yield peer
+    peer.close()
+
+
+def wait_for(engine: native.Engine, kind: Callable[..., _T]) -> _T:
+    """The next thing of a type; others are left aside."""
+    deadline = time.monotonic() + _WAIT_S
+    while (left := deadline - time.monotonic()) > 0:
+        select.select([engine.fileno()], [], [], left)
+        for item in engine.poll():
+            if isinstance(kind, type) and isinstance(item, kind):
+                return item
+    raise AssertionError(f"no {kind} within {_WAIT_S} s")
+
+
+def bridge(engine: native.Engine, peer: Peer, mode: native.Mode) -> tuple[int, int]:
+    """Legs from the peer to its sink, the first key on its way; (stream, port)."""
+    inlet = engine.open_leg("room", leg("Receive"))
+    outlet = engine.open_leg("room", leg("Send", remote="127.0.0.1:%d" % peer.sink.getsockname()[1]))
+    port = engine.local_ports(inlet)["video"]
+    peer.send(port, _SPS, _PPS, _IDR)
+    started = wait_for(engine, native.StreamStarted)
+    assert (started.leg, started.ssrc, started.payload_type) == (inlet, 0x11223344, 96)
+    assert (started.codec, started.media) == ("H264", "video")
+    engine.link(started.stream, outlet)
+    engine.set_mode(started.stream, mode)
+    return started.stream, port
+
+
+def test_bypassed_frames_cross_without_python_seeing_them(engine: native.Engine, peer: Peer) -> None:
+    stream, port = bridge(engine, peer, native.BYPASS)
+    assert peer.frame()[2] == [_SPS, _PPS, _IDR]
+    timestamp = peer.send(port, _DELTA)
+    assert peer.frame() == (timestamp, bytes.fromhex("01000003e800000000" + "01" + "00" * 6), [_DELTA])
+    assert not any(isinstance(item, native.Frame) for item in engine.poll())
+    row = engine.stats()["streams"][stream]
+    assert (row["frames"], row["keys"], row["mode"]) == (2, 1, native.BYPASS)
+
+
+def test_a_frame_goes_up_whole_and_its_answer_leaves(engine: native.Engine, peer: Peer) -> None:
+    before = time.monotonic()
+    stream, _ = bridge(engine, peer, native.COMPRESS)
+    frame = wait_for(engine, native.Frame)
+    assert frame.data == _START + _SPS + _START + _PPS + _START + _IDR
+    assert (frame.stream, frame.frame_id, frame.mode, frame.codec) == (stream, 0, native.COMPRESS, "H264")
+    assert (frame.key, frame.discardable, frame.width, frame.height) == (True, False, 1280, 720)
+    assert frame.rtp_ts & 0xFFFFFFFF == 0xFFFFFF00
+    assert before <= frame.t_first <= frame.t_last <= frame.t_complete <= time.monotonic()
+    smaller = _IDR[:50]
+    assert engine.submit(stream, 0, _START + _SPS + _START + _PPS + _START + smaller, bytes([1]) + bytes(15), True)
+    timestamp, extension, payloads = peer.frame()
+    assert (timestamp, payloads[-1]) == (0xFFFFFF00, smaller)
+    assert extension is not None
+    assert extension[9] == 0x02, "a key, compressed, no switch"
+    assert not engine.submit(stream, 0, None, None, True), "answered before"
+
+
+def test_frame_sent_rides_along_with_the_next_poll(engine: native.Engine, peer: Peer) -> None:
+    stream, port = bridge(engine, peer, native.COMPRESS)
+    wait_for(engine, native.Frame)
+    before = time.monotonic()
+    engine.submit(stream, 0, None, None, True)
+    peer.frame()
+    peer.send(port, _DELTA)
+    select.select([engine.fileno()], [], [], _WAIT_S)
+    items = engine.poll()
+    sent = next(item for item in items if isinstance(item, native.FrameSent))
+    assert (sent.stream, sent.frame_id, sent.packets) == (stream, 0, 3)
+    assert before <= sent.t_sent <= time.monotonic()
+
+
+def test_the_descriptor_is_readable_while_poll_has_something(engine: native.Engine, peer: Peer) -> None:
+    def readable() -> bool:
+        return bool(select.select([engine.fileno()], [], [], 0)[0])
+
+    assert not readable()
+    inlet = engine.open_leg("room", leg("Receive"))
+    peer.send(engine.local_ports(inlet)["video"], _SPS, _PPS, _IDR)
+    assert select.select([engine.fileno()], [], [], _WAIT_S)[0]
+    assert isinstance(engine.poll(1)[0], native.StreamStarted)
+    assert not readable()
+    assert engine.poll() == []
+
+
+def test_an_ipv6_leg_takes_ipv4_senders(engine: native.Engine, peer: Peer) -> None:
+    inlet = engine.open_leg("room", leg("Receive", bind="::"))
+    peer.send(engine.local_ports(inlet)["video"], _SPS, _PPS, _IDR)
+    wait_for(engine, native.StreamStarted)
+    remote = engine.stats()["legs"][inlet]["video"]["remote"]
+    assert remote == "127.0.0.1:%d" % peer.outlet.getsockname()[1]
+
+
+def test_garbage_is_counted_and_nothing_else(engine: native.Engine, peer: Peer) -> None:
+    inlet = engine.open_leg("room", leg("Receive"))
+    port = engine.local_ports(inlet)["video"]
+    for garbage in (b"", b"x", b"\x80", bytes(3000), bytes([0x80, 200]) * 700):
+        peer.outlet.sendto(garbage, ("127.0.0.1", port))
+    peer.send(port, _SPS, _PPS, _IDR)
+    wait_for(engine, native.StreamStarted)
+    drops = engine.stats()["drops"]
+    assert drops["malformed"] + drops["truncated"] == 5
+
+
+def test_a_taken_port_is_an_os_error_and_leaves_nothing_open(engine: native.Engine, peer: Peer) -> None:
+    config = leg("Receive")
+    config["media"]["video"]["listen_port"] = peer.sink.getsockname()[1]
+    with pytest.raises(OSError, match="video port"):
+        engine.open_leg("room", config)
+    assert engine.stats()["legs"] == {}
+
+
+def test_rtp_and_rtcp_ports_are_neighbours_and_free_after_close(engine: native.Engine) -> None:
+    opened = engine.open_leg("room", leg("Receive"))
+    port = engine.local_ports(opened)["video"]
+    assert port % 2 == 0
+    for taken in (port, port + 1):
+        with socket.socket(type=socket.SOCK_DGRAM) as probe, pytest.raises(OSError, match="in use"):
+            probe.bind(("127.0.0.1", taken))
+    engine.close_leg(opened)
+    engine.close_leg(opened)
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"direction": "Sideways"}, "direction"),
+        ({"feedback": "Loud"}, "feedback"),
+        ({"extension_id": 15}, "extension_id"),
+        ({"bind": "here"}, "bind"),
+        ({"media": {}}, "media"),
+        ({"media": {"smell": {"payloads": []}}}, "smell"),
+        ({"media": {"video": {"payloads": []}}}, r"media\.video\.payloads"),
+        ({"media": {"video": {"payloads": [{"type": 72, "codec": "H264", "clock_rate": 1}]}}}, r"payloads\[0\]\.type"),
+        ({"media": {"video": {"payloads": [{"type": 96, "codec": "Opus", "clock_rate": 1}]}}}, r"payloads\[0\]\.codec"),
+        ({"media": {"video": {"payloads": [{"type": 96, "codec": "H264"}]}}}, "clock_rate"),
+    ],
+)
+def test_a_wrong_configuration_names_the_key_at_fault(engine: native.Engine, change: dict[str, Any], key: str) -> None:
+    with pytest.raises(ValueError, match=key):
+        engine.open_leg("room", {**leg("Receive"), **change})
+
+
+def test_unknown_ids_do_nothing_but_link_raises(engine: native.Engine) -> None:
+    engine.close_leg(99)
+    engine.unlink(99)
+    engine.hold(99)
+    engine.drop(99, 1)
+    engine.request_key(99)
+    engine.set_mode(99, native.BYPASS)
+    assert not engine.submit(99, 1, b"", None, False)
+    with pytest.raises(ValueError, match="no stream 99"):
+        engine.link(99, 1)
+    with pytest.raises(ValueError, match="16 bytes"):
+        engine.submit(99, 1, b"", b"short", False)
+
+
+def test_a_closed_engine_says_so(peer: Peer) -> None:
+    engine = native.Engine()
+    stream, _ = bridge(engine, peer, native.BYPASS)
+    engine.close()
+    engine.close()
+    assert [item.stream for item in engine.poll() if isinstance(item, native.StreamEnded)] == [stream]
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.stats()
