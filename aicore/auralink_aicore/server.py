@@ -8,7 +8,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -87,6 +87,7 @@ class _Call:
         self._unanswered: dict[int, int] = {}  # frame id -> bytes
         self._owed = 0  # frames and promotions without a written result
         self._ending = False
+        self._failed = False
 
     # From the worker.
 
@@ -94,6 +95,9 @@ class _Call:
         """A result, on its way to the client."""
         result = timed.result
         self.load.pixels = timed.pixels or self.load.pixels
+        if result.disposition is Disposition.FAILED and not self._failed:
+            self._failed = True
+            log.error("session failed", extra={"session": self.name, "reason": result.reason})
         self._core.count(timed, self._unanswered.pop(result.frame_id, 0))
         message = pb.ServerMessage(
             result=pb.FrameResult(
@@ -140,6 +144,10 @@ class _Call:
                     break
         except BadRequestError as error:
             self.fail(error)
+            return
+        except Exception:
+            log.exception("session broken", extra={"session": self.name})
+            self.fail(BadRequestError("internal error", grpc.StatusCode.INTERNAL))
             return
         self._ending = True
         if self._owed == 0:
@@ -244,7 +252,9 @@ class AiCore(pb_grpc.AICoreServicer):
             first = await anext(request_iterator, None)
             if first is None:
                 return
-            call, opened = self._open(first)
+            caller = dict(context.invocation_metadata() or ())
+            check_protocol(str(caller.get("auralink-protocol", "1.0")))
+            call, opened = self._open(first, caller)
             await context.write(pb.ServerMessage(opened=opened))
             if call is not None:
                 await self._serve(call, request_iterator, context)
@@ -292,7 +302,9 @@ class AiCore(pb_grpc.AICoreServicer):
             "model": MODEL,
         }
 
-    def _open(self, first: pb.ClientMessage) -> tuple[_Call | None, pb.SessionOpened]:
+    def _open(
+        self, first: pb.ClientMessage, caller: Mapping[str, str | bytes]
+    ) -> tuple[_Call | None, pb.SessionOpened]:
         """Admit a session or say why not. Raises BadRequestError."""
         if first.WhichOneof("message") != "open":
             raise BadRequestError("the first message must be open")
@@ -311,7 +323,10 @@ class AiCore(pb_grpc.AICoreServicer):
         self._admission.seats[worker][call.seat.number] = load
         self._calls.add(call)
         self._idle.clear()
-        log.info("session opened", extra={"session": call.name, "worker": worker})
+        log.info(
+            "session opened",
+            extra={"session": call.name, "worker": worker, "bridge": caller.get("auralink-bridge-id", "")},
+        )
         opened = pb.SessionOpened(status=pb.SessionOpened.STATUS_OK, max_in_flight=MAX_IN_FLIGHT, model=MODEL)
         return call, opened
 
@@ -327,6 +342,7 @@ class AiCore(pb_grpc.AICoreServicer):
         finally:
             reader.cancel()
             self._close(call)
+            await asyncio.gather(reader, return_exceptions=True)
 
     def _close(self, call: _Call) -> None:
         seat = call.seat
@@ -399,6 +415,13 @@ class AiCore(pb_grpc.AICoreServicer):
     async def _set_health(self, status: Any) -> None:
         for name in ("", SERVICE):
             await self._health.set(name, status)
+
+
+def check_protocol(version: str) -> None:
+    """Raises BadRequestError for a caller of another major version; minor ones only add."""
+    if version.split(".")[0] != "1":
+        text = f"protocol {version} is not spoken here, 1.{PROTOCOL_MINOR} is"
+        raise BadRequestError(text, grpc.StatusCode.FAILED_PRECONDITION)
 
 
 def parse_open(request: pb.SessionOpen) -> Session | str:

@@ -116,7 +116,7 @@ class Transcoder:
         self._session = session
         self._clock = clock
         self._stream = SERVED[session.codec](session.limits)
-        self._decoder = self._stream.open_decoder()
+        self._decoder = self._stream.open_decoder(2 * MAX_PIXELS)
         self._encoder: Encoder | None = None
         self._controller = Controller(H264_CURVE, session.policy, screen=session.screen)
         self._policy = session.policy
@@ -150,6 +150,12 @@ class Transcoder:
             self._encoder.close()
             self._encoder = None
 
+    def fail(self, frame_id: int, reason: str) -> Result:
+        """End this session's service: this frame and every later one is FAILED."""
+        self._failed = reason
+        self.close()
+        return Result(frame_id, Disposition.FAILED, reason=reason)
+
     def force_key(self) -> None:
         """A receiver lost its references: our next frame is a key."""
         self._want_key = True
@@ -169,7 +175,7 @@ class Transcoder:
         try:
             return self._encode(self._picture, self._picture_id, source_bytes=0, source_key=True)
         except EncoderError as error:
-            return self._fail(self._picture_id, str(error))
+            return self.fail(self._picture_id, str(error))
 
     def receive(self, frame: Frame) -> Result:
         """Answer one frame."""
@@ -209,7 +215,7 @@ class Transcoder:
             unit = self._stream.read(frame.payload)
         except BitstreamError as error:
             return self._lost_sync(frame, key=frame.key, reason=str(error))
-        if unit.refused or (unit.key and self._out_of_bounds(*self._stream.size)):
+        if unit.refused or self._out_of_bounds(*self._stream.size):
             return self._refuse(frame, unit, unit.refused or "the picture size is not served")
         if frame.key and not unit.key:
             return self._lost_sync(frame, key=True, reason="marked as a key, but not an IDR picture")
@@ -249,7 +255,7 @@ class Transcoder:
             if not result.key:
                 self._govern(frame)
         except EncoderError as error:
-            return self._fail(frame.frame_id, str(error))
+            return self.fail(frame.frame_id, str(error))
         return result
 
     def _govern(self, frame: Frame) -> None:
@@ -312,7 +318,7 @@ class Transcoder:
         if key:
             self._bad_keys += 1
             if self._bad_keys > BAD_KEYS_ALLOWED:
-                return self._fail(frame.frame_id, f"{self._bad_keys} bad keys in a row, the last: {reason}")
+                return self.fail(frame.frame_id, f"{self._bad_keys} bad keys in a row, the last: {reason}")
         return self._unsynced(frame, reason)
 
     def _unsynced(self, frame: Frame, reason: str) -> Result:
@@ -334,11 +340,6 @@ class Transcoder:
             return self._unsynced(frame, reason)
         self._native = self._want_key = True
         return Result(frame.frame_id, Disposition.UNCHANGED, key=frame.key, advice=Advice.NATIVE, reason=reason)
-
-    def _fail(self, frame_id: int, reason: str) -> Result:
-        self._failed = reason
-        self.close()
-        return Result(frame_id, Disposition.FAILED, reason=reason)
 
     @staticmethod
     def _out_of_bounds(width: int, height: int) -> bool:

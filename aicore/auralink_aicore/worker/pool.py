@@ -47,18 +47,19 @@ class Watcher(Protocol):
 class Seat:
     """A session's place in a worker."""
 
-    worker: "_Worker"
+    worker: "Child"
     number: int
     listener: Listener
+    owed: int = 0  # results that have not come yet
 
     def frame(self, frame: Frame) -> None:
         """Hand over a frame; its result comes to the listener."""
-        self.worker.owe()
+        self.worker.owe(self)
         self.worker.send(Kind.FRAME, self.number, wire.pack_frame(frame))
 
     def promote(self) -> None:
         """Ask for the last picture as a key; one result more comes."""
-        self.worker.owe()
+        self.worker.owe(self)
         self.worker.send(Kind.PROMOTE, self.number)
 
     def force_key(self) -> None:
@@ -76,18 +77,19 @@ class Seat:
 
 
 @dataclass(slots=True, eq=False)
-class _Worker(asyncio.Protocol):
+class Child(asyncio.Protocol):
     """One child as the front sees it."""
 
     index: int
-    ready: Callable[["_Worker", float], None]
+    ready: Callable[["Child", float], None]
+    clock: Callable[[], float]
     seats: dict[int, Seat] = field(default_factory=dict)
     unpacker: wire.Unpacker = field(default_factory=wire.Unpacker)
     transport: asyncio.WriteTransport | None = None
     process: asyncio.subprocess.Process | None = None
-    owed: int = 0  # results that have not come yet
-    moved_s: float = 0.0  # when one last came, or the first owed one was asked for
-    clock: Callable[[], float] = field(default_factory=lambda: asyncio.get_running_loop().time)
+    born_s: float = 0.0
+    is_ready: bool = False
+    moved_s: float = 0.0  # when a result last came, or the first owed one was asked for
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - a stream socket's always is
@@ -97,19 +99,27 @@ class _Worker(asyncio.Protocol):
         self.moved_s = self.clock()
         for kind, number, body in self.unpacker.feed(data):
             if kind is Kind.RESULT:
-                self.owed -= 1
-                seat = self.seats.get(number)
+                seat = self.seats.get(number)  # none any more when it was closed with frames under way
                 if seat is not None:
+                    seat.owed -= 1
                     seat.listener.answered(wire.unpack_result(body))
             elif kind is Kind.READY:
+                self.is_ready = True
                 self.ready(self, wire.unpack_ready(body))
 
-    def owe(self) -> None:
+    @property
+    def owed(self) -> int:
+        return sum(seat.owed for seat in self.seats.values())
+
+    def owe(self, seat: Seat) -> None:
         if self.owed == 0:
             self.moved_s = self.clock()
-        self.owed += 1
+        seat.owed += 1
 
-    def hangs(self, now: float) -> bool:
+    def hangs(self) -> bool:
+        now = self.clock()
+        if not self.is_ready:
+            return now - self.born_s > START_TIMEOUT_S
         return self.owed > 0 and now - self.moved_s > HANGS_AFTER_S
 
     def send(self, kind: Kind, number: int, body: bytes = b"") -> None:
@@ -123,11 +133,10 @@ class Pool:
     def __init__(self, size: int, watcher: Watcher) -> None:
         self._size = size
         self._watcher = watcher
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, Child] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._next_number = 0
         self._all_ready = asyncio.Event()
-        self._stopping = False
 
     @property
     def pids(self) -> dict[int, int]:
@@ -135,14 +144,17 @@ class Pool:
         return {index: worker.process.pid for index, worker in self._workers.items() if worker.process}
 
     async def start(self) -> None:
-        """Start the children. Raises TimeoutError when they do not come up."""
+        """Start the children. Raises RuntimeError when they do not come up."""
         self._keepers = [asyncio.create_task(self._keep(index), name=f"worker-{index}") for index in range(self._size)]
-        async with asyncio.timeout(START_TIMEOUT_S):
-            await self._all_ready.wait()
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self._all_ready.wait()
+        except TimeoutError:
+            up = f"{len(self._workers)} of {self._size} workers came up within {START_TIMEOUT_S:.0f} s"
+            raise RuntimeError(f"{up}; why the others did not stands above") from None
 
     async def stop(self) -> None:
         """End the children; they go when their socket closes."""
-        self._stopping = True
         for task in self._keepers:
             task.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
@@ -173,7 +185,8 @@ class Pool:
         """Start one child and stay with it; returns why it ended."""
         ours, theirs = socket.socketpair()
         loop = asyncio.get_running_loop()
-        worker = _Worker(index, self._ready)
+        worker = Child(index, self._ready, loop.time)
+        worker.born_s = loop.time()
         arguments = ("-m", "auralink_aicore.worker.process", str(theirs.fileno()), str(int(calibrate)))
         with theirs:
             worker.process = await asyncio.create_subprocess_exec(
@@ -200,22 +213,22 @@ class Pool:
             process.kill()
             await process.wait()
 
-    async def _watch(self, worker: _Worker) -> None:
+    async def _watch(self, worker: Child) -> None:
         """Kill a worker that owes answers and gives none."""
         while True:
             await asyncio.sleep(1.0)
-            if worker.hangs(worker.clock()) and worker.process is not None:
+            if worker.hangs() and worker.process is not None:
                 log.error("worker hangs", extra={"worker": worker.index, "owed": worker.owed})
                 worker.process.kill()
 
-    def _ready(self, worker: _Worker, calibration_ms: float) -> None:
+    def _ready(self, worker: Child, calibration_ms: float) -> None:
         self._workers[worker.index] = worker
         log.info("worker ready", extra={"worker": worker.index, "pid": worker.process.pid if worker.process else 0})
         self._watcher.worker_up(worker.index, calibration_ms)
         if len(self._workers) == self._size:
             self._all_ready.set()
 
-    def _gone(self, worker: _Worker) -> None:
+    def _gone(self, worker: Child) -> None:
         if self._workers.get(worker.index) is not worker:
             return
         del self._workers[worker.index]

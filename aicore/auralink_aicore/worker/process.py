@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import av.logging
 
-from auralink_aicore.transcoder import Frame, Transcoder
+from auralink_aicore.transcoder import Frame, Result, Transcoder
 from auralink_aicore.worker import wire
 from auralink_aicore.worker.calibration import picture_ms
 from auralink_aicore.worker.wire import Kind
@@ -96,23 +96,38 @@ class Worker:
         item = lane.items.popleft()
         started = time.monotonic()
         transcoder = lane.transcoder
-        if item.kind is Kind.FRAME and item.frame is not None:
-            result = transcoder.receive(item.frame)
-        elif item.kind is Kind.PROMOTE:
-            result = transcoder.promote()
-        else:
-            if item.kind is Kind.FORCE_KEY:
-                transcoder.force_key()
-            elif item.kind is Kind.POLICY:
-                transcoder.apply(wire.unpack_policy(item.body))
+        try:
+            result = _apply(item, transcoder)
+        except Exception as error:  # noqa: BLE001 - one stream's fault must not cost the others their worker
+            frame_id = item.frame.frame_id if item.frame else 0
+            result = transcoder.fail(frame_id, f"internal error: {type(error).__name__}: {error}")
+        if result is None:
             return
         timed = wire.Timed(
             result,
-            encoder_us=round(1e6 * (time.monotonic() - started)),
-            queue_us=max(round(1e6 * (started - item.frame.arrived_s)), 0) if item.frame else 0,
+            encoder_us=_microseconds(time.monotonic() - started),
+            queue_us=_microseconds(started - item.frame.arrived_s) if item.frame else 0,
             pixels=transcoder.pixels,
         )
         self._link.sendall(wire.pack(Kind.RESULT, number, wire.pack_result(timed)))
+
+
+def _microseconds(seconds: float) -> int:
+    """As the record holds them: a machine that slept must not break it."""
+    return min(max(round(1e6 * seconds), 0), 2**32 - 1)
+
+
+def _apply(item: _Item, transcoder: Transcoder) -> Result | None:
+    """What one frame or control leads to; only frames and promotions are answered."""
+    if item.kind is Kind.FRAME and item.frame is not None:
+        return transcoder.receive(item.frame)
+    if item.kind is Kind.PROMOTE:
+        return transcoder.promote()
+    if item.kind is Kind.FORCE_KEY:
+        transcoder.force_key()
+    elif item.kind is Kind.POLICY:
+        transcoder.apply(wire.unpack_policy(item.body))
+    return None
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from auralink_aicore import server, transcoder
 from auralink_aicore.codecs import Codec
 from auralink_aicore.codecs.h264 import Limits
 from auralink_aicore.controller import Policy
-from auralink_aicore.server import BadRequestError, parse_open, parse_policy
+from auralink_aicore.server import BadRequestError, check_protocol, parse_open, parse_policy
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
 
 
@@ -58,3 +58,10 @@ def test_policies_out_of_range_are_the_clients_fault(policy: pb.Policy) -> None:
 
 def test_the_service_has_the_name_of_the_contract() -> None:
     assert server.SERVICE == "auralink.aicore.v1.AICore"
+
+
+def test_another_major_version_of_the_protocol_is_refused_and_a_newer_minor_is_not() -> None:
+    check_protocol("1.0")
+    check_protocol("1.7")
+    with pytest.raises(BadRequestError, match=r"2\.0"):
+        check_protocol("2.0")

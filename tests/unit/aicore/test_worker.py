@@ -1,0 +1,120 @@
+"""The worker's loop over a socketpair, without the process around it."""
+
+import math
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from auralink_aicore.codecs import Codec
+from auralink_aicore.codecs.h264 import Limits
+from auralink_aicore.controller import Policy
+from auralink_aicore.transcoder import Disposition, Frame, Mode, Session, Transcoder
+from auralink_aicore.worker import wire
+from auralink_aicore.worker.process import Worker
+from auralink_aicore.worker.wire import Kind, Timed, Unpacker
+
+from tests.unit.aicore import clips
+
+SESSION = wire.pack_session(Session(Codec.H264, Policy(always=True), Limits(), screen=False))
+
+
+class Front:
+    """The other end of the socket."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self.link = link
+        self.unpacker = Unpacker()
+        self.records: list[tuple[Kind, int, bytes]] = []
+
+    def record(self) -> tuple[Kind, int, bytes]:
+        while not self.records:
+            data = self.link.recv(65536)
+            assert data, "the worker has ended"
+            self.records += self.unpacker.feed(data)
+        return self.records.pop(0)
+
+    def result(self) -> tuple[int, Timed]:
+        kind, number, body = self.record()
+        assert kind is Kind.RESULT
+        return number, wire.unpack_result(body)
+
+
+def frame(number: int, frame_id: int, deadline_s: float = math.inf, payload: bytes | None = None) -> bytes:
+    payload = clips.h264()[frame_id] if payload is None else payload
+    sent = Frame(frame_id, payload, clips.is_key(payload), Mode.COMPRESS, time.monotonic(), deadline_s)
+    return wire.pack(Kind.FRAME, number, wire.pack_frame(sent))
+
+
+@contextmanager
+def running(first: bytes = b"") -> Iterator[Front]:
+    """A worker that finds `first` waiting; it ends because the front closes."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(20)
+    ours.sendall(first)
+    thread = threading.Thread(target=Worker(theirs).run, kwargs={"calibrate": False})
+    thread.start()
+    front = Front(ours)
+    try:
+        assert front.record()[0] is Kind.READY
+        yield front
+    finally:
+        ours.close()
+        thread.join(20)
+        theirs.close()
+    assert not thread.is_alive()
+
+
+def test_frames_are_answered_with_what_they_cost() -> None:
+    with running() as front:
+        front.link.sendall(wire.pack(Kind.OPEN, 5, SESSION) + frame(5, 0) + frame(5, 1))
+        for frame_id in (0, 1):
+            number, timed = front.result()
+            assert (number, timed.result.frame_id) == (5, frame_id)
+            assert timed.result.disposition is Disposition.COMPRESSED
+            assert timed.encoder_us > 0
+            assert timed.pixels == 320 * 240
+
+
+def test_the_frame_that_is_due_first_is_served_first() -> None:
+    now = time.monotonic()
+    waiting = [wire.pack(Kind.OPEN, number, SESSION) for number in (1, 2, 3, 4)]
+    waiting += [frame(4, 0)]  # without a deadline: taken as due in a second
+    waiting += [frame(1, 0, now + 0.3), frame(2, 0, now + 0.1), frame(3, 0, now + 0.2), frame(2, 1, now + 0.4)]
+    with running(b"".join(waiting)) as front:
+        assert [front.result()[0] for _ in range(5)] == [2, 3, 1, 2, 4]
+
+
+def test_controls_and_closing_keep_the_sessions_order() -> None:
+    with running() as front:
+        front.link.sendall(wire.pack(Kind.OPEN, 1, SESSION) + frame(1, 0) + frame(1, 1))
+        front.link.sendall(wire.pack(Kind.FORCE_KEY, 1) + frame(1, 2) + wire.pack(Kind.PROMOTE, 1))
+        front.link.sendall(wire.pack(Kind.POLICY, 1, wire.pack_policy(Policy(target_savings=0.2))) + frame(1, 3))
+        keys = [(timed.result.frame_id, timed.result.key) for _, timed in (front.result() for _ in range(5))]
+        assert keys == [(0, True), (1, False), (2, True), (2, True), (3, False)]
+        front.link.sendall(wire.pack(Kind.CLOSE, 1) + frame(1, 4))
+        front.link.sendall(wire.pack(Kind.OPEN, 2, SESSION) + frame(2, 0))
+        assert front.result()[0] == 2
+
+
+def test_a_fault_in_one_stream_fails_that_stream_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Transcoder.receive
+
+    def faulty(self: Transcoder, frame: Frame) -> object:
+        if frame.payload == b"poison":
+            raise ZeroDivisionError("a fault of ours")
+        return real(self, frame)
+
+    monkeypatch.setattr(Transcoder, "receive", faulty)
+    with running() as front:
+        front.link.sendall(wire.pack(Kind.OPEN, 1, SESSION) + wire.pack(Kind.OPEN, 2, SESSION))
+        front.link.sendall(frame(1, 0, payload=b"poison") + frame(2, 0) + frame(1, 1))
+        answers = sorted(((n, t.result.frame_id), t.result) for n, t in (front.result() for _ in range(3)))
+    assert [result.disposition for _, result in answers] == [
+        Disposition.FAILED,
+        Disposition.FAILED,
+        Disposition.COMPRESSED,
+    ]
+    assert "a fault of ours" in answers[0][1].reason
