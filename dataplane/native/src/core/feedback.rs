@@ -15,13 +15,15 @@ impl Shard {
     pub(super) fn rtcp(&mut self, leg: LegId, media: Media, src: SocketAddr, data: &[u8]) {
         let Ok(packets) = rtcp::parse(data) else { return self.fx.drops.count(Drop::Malformed) };
         let Some(medium) = self.legs.get_mut(&leg).and_then(|leg| leg.medium_mut(media)) else { return };
+        if medium.source.locked().is_none()
+            && let Some(Rtcp::SenderReport { ssrc, ntp, rtp, .. }) = packets.first()
+        {
+            // Kept for the source that may prove to be its sender.
+            let (from, ntp, at) = (src.ip(), Ntp(*ntp), self.now.mono);
+            medium.early_report = Some(EarlyReport { from, ssrc: *ssrc, ntp, rtp: *rtp, at });
+        }
         if medium.source.destination().is_none() {
-            // Nobody's yet: kept for the source that may prove to be its sender.
-            if let Some(Rtcp::SenderReport { ssrc, ntp, rtp, .. }) = packets.first() {
-                let (from, ntp, at) = (src.ip(), Ntp(*ntp), self.now.mono);
-                medium.early_report = Some(EarlyReport { from, ssrc: *ssrc, ntp, rtp: *rtp, at });
-            }
-            return;
+            return; // learning: nobody has anything to say about us yet
         }
         if !medium.source.owns_address(src) {
             return self.fx.drops.count(Drop::ForeignSource);
@@ -40,7 +42,8 @@ impl Shard {
                         self.streams.entry(id).and_modify(|stream| stream.sender_report(Ntp(ntp), rtp, now));
                         self.seen(leg, media, src);
                     }
-                    None => self.fx.drops.count(Drop::UnknownSsrc),
+                    None if self.locked(leg, media) => self.fx.drops.count(Drop::UnknownSsrc),
+                    None => {} // remembered as early report
                 }
                 self.blocks(leg, media, src, &blocks);
             }
@@ -118,6 +121,11 @@ impl Shard {
     fn source_stream(&self, leg: LegId, media: Media, ssrc: u32) -> Option<StreamId> {
         let locked = self.legs.get(&leg)?.medium(media)?.source.locked()?;
         (locked.ssrc == ssrc).then_some(locked.stream)
+    }
+
+    fn locked(&self, leg: LegId, media: Media) -> bool {
+        let medium = self.legs.get(&leg).and_then(|leg| leg.medium(media));
+        medium.is_some_and(|medium| medium.source.locked().is_some())
     }
 
     fn seen(&mut self, leg: LegId, media: Media, src: SocketAddr) {

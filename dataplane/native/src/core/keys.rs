@@ -17,8 +17,9 @@ pub struct KeyRequests {
 }
 
 impl KeyRequests {
-    pub fn want(&mut self) {
-        self.wanted = true;
+    /// False: it was wanted already.
+    pub fn want(&mut self) -> bool {
+        !std::mem::replace(&mut self.wanted, true)
     }
 
     /// A key came.

@@ -49,7 +49,7 @@ impl Nacks {
         self.highest = None;
     }
 
-    /// Nothing before `sequence` is wanted any more: released, given up, or older than a key.
+    /// Nothing before `sequence` is wanted any more: it was released or given up.
     pub fn forget_before(&mut self, sequence: u64) {
         while self.missing.first_key_value().is_some_and(|(first, _)| *first < sequence) {
             self.missing.pop_first();

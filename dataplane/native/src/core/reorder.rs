@@ -127,9 +127,10 @@ impl Reorder {
         self.gap_since.map(|since| since + hold)
     }
 
-    /// Goes on at `sequence`; what lies before it never comes.
-    pub fn restart(&mut self, sequence: u64) {
-        *self = Reorder { next: Some(sequence), ..Reorder::default() };
+    /// Goes on at `sequence`; what lies before it never comes. Returns how many packets were held.
+    pub fn restart(&mut self, sequence: u64) -> u64 {
+        let before = std::mem::replace(self, Reorder { next: Some(sequence), ..Reorder::default() });
+        before.held as u64
     }
 
     /// The next number wanted.

@@ -121,7 +121,7 @@ impl Stream {
             Sequence::Restart(sequence) => {
                 self.reception.restart();
                 if let Medium::Video(video) = &mut self.kind {
-                    video.restart(sequence);
+                    video.restart(sequence, fx);
                 }
                 sequence
             }
@@ -163,8 +163,8 @@ impl Stream {
 
     pub fn deadline(&self) -> Option<Time> {
         let video = self.video_ref()?;
-        let nacks = video.nacks.as_ref().and_then(Nacks::deadline);
-        [video.reorder.deadline(video.hold), nacks, video.keys.deadline()].into_iter().flatten().min()
+        let feedback = video.nacks.as_ref().map(|nacks| [nacks.deadline(), video.keys.deadline()]);
+        feedback.into_iter().flatten().chain([video.reorder.deadline(video.hold)]).flatten().min()
     }
 
     /// A key is wanted of the source. False: it takes no requests.
@@ -245,24 +245,21 @@ impl Video {
                     let before = self.reorder.next();
                     self.release(now, timestamps, fx);
                     if self.reorder.next() == before {
-                        self.restart(sequence);
+                        self.restart(sequence, fx);
                     }
                 }
             }
         };
         if let (Some(nacks), Inserted::New) = (&mut self.nacks, inserted) {
             nacks.received(sequence, now);
-            if matches!(content, Content::Media(info) if info.key && info.starts_frame) {
-                nacks.forget_before(sequence);
-            }
         }
         self.release(now, timestamps, fx);
         self.feedback(now, fx);
         inserted
     }
 
-    fn restart(&mut self, sequence: u64) {
-        self.reorder.restart(sequence);
+    fn restart(&mut self, sequence: u64, fx: &mut Effects) {
+        fx.drops.add(Drop::Incomplete, self.reorder.restart(sequence));
         if let Some(nacks) = &mut self.nacks {
             nacks.restart();
         }
@@ -340,9 +337,8 @@ impl Video {
     }
 
     fn request_key(&mut self, fx: &mut Effects) {
-        match self.nacks {
-            Some(_) => self.keys.want(),
-            None => fx.drops.count(Drop::KeyRequestUnsupported),
+        if self.keys.want() && self.nacks.is_none() {
+            fx.drops.count(Drop::KeyRequestUnsupported);
         }
     }
 
