@@ -38,6 +38,10 @@ FLAG_SKIPPED_BEFORE = 0x40
 QUALITY_NATIVE = 1000
 
 
+class UnsteadyInputError(ValueError):
+    """The sender changes its mind faster than encoders can be opened."""
+
+
 class Mode(IntEnum):
     """Numbered as on the wire."""
 
@@ -132,6 +136,7 @@ class Transcoder:
         self._skipped_last = False
         self._skipped_before = False
         self._failed = ""
+        self._failed_by_input = False
         self._b_frames = False
         self._pictures = 0
         self._resized_at_s: float | None = None
@@ -150,11 +155,14 @@ class Transcoder:
             self._encoder.close()
             self._encoder = None
 
-    def fail(self, frame_id: int, reason: str) -> Result:
-        """End this session's service: this frame and every later one is FAILED."""
-        self._failed = reason
+    def fail(self, frame_id: int, reason: str, *, bad_input: bool = False) -> Result:
+        """End this session's service: this frame and every later one is FAILED.
+
+        With `bad_input` it asks for a key too: that is how the caller tells the sender's fault from ours.
+        """
+        self._failed, self._failed_by_input = reason, bad_input
         self.close()
-        return Result(frame_id, Disposition.FAILED, reason=reason)
+        return Result(frame_id, Disposition.FAILED, reason=reason, need_key=bad_input)
 
     def force_key(self) -> None:
         """A receiver lost its references: our next frame is a key."""
@@ -168,14 +176,13 @@ class Transcoder:
 
     def promote(self) -> Result:
         """The last decoded picture as a key, under its own id: this session takes over from another."""
+        if self._failed:
+            return self.fail(self._picture_id, self._failed, bad_input=self._failed_by_input)
         if self._picture is None or not self._synced:
             return Result(self._picture_id, Disposition.SKIPPED, reason="no picture to promote", need_key=True)
         self._native = False
         self._want_key = self._ours = True
-        try:
-            return self._encode(self._picture, self._picture_id, source_bytes=0, source_key=True)
-        except EncoderError as error:
-            return self.fail(self._picture_id, str(error))
+        return self._encode_or_fail(self._picture, self._picture_id, source_bytes=0, source_key=True)
 
     def receive(self, frame: Frame) -> Result:
         """Answer one frame."""
@@ -204,7 +211,7 @@ class Transcoder:
 
     def _answer(self, frame: Frame) -> Result:
         if self._failed:
-            return Result(frame.frame_id, Disposition.FAILED, reason=self._failed)
+            return self.fail(frame.frame_id, self._failed, bad_input=self._failed_by_input)
         if frame.mode is Mode.SHADOW:
             self._native = False
             self._want_key = True
@@ -241,7 +248,7 @@ class Transcoder:
             self._pictures += 1
             self._worth.saw(self._clock(), len(frame.payload), self.pixels)
         if frame.mode is Mode.COMPRESS and unit.key and self._ours:
-            self._native = self._worth.no_go(self._controller.predicted_saving(self._clock()))
+            self._native = self._b_frames or self._worth.no_go(self._controller.predicted_saving(self._clock()))
         if frame.mode is Mode.SHADOW or self._native:
             self._want_key = True
             return Result(frame.frame_id, Disposition.UNCHANGED, key=unit.key)
@@ -250,16 +257,13 @@ class Transcoder:
         late = self._clock() > frame.deadline_s
         if late and not (unit.key or self._want_key or self._skipped_last):
             return self._skip(frame, "past its deadline")
-        try:
-            result = self._encode(picture, frame.frame_id, source_bytes=len(frame.payload), source_key=unit.key)
-            if not result.key:
-                self._govern(frame)
-        except EncoderError as error:
-            return self.fail(frame.frame_id, str(error))
+        result = self._encode_or_fail(picture, frame.frame_id, source_bytes=len(frame.payload), source_key=unit.key)
+        if result.disposition is Disposition.COMPRESSED and not result.key:
+            self._govern(frame)
         return result
 
     def _govern(self, frame: Frame) -> None:
-        """Keep the latency budget. Raises EncoderError."""
+        """Keep the latency budget."""
         now, level = self._clock(), self._governor.level
         self._governor.observe(now, 1000 * (now - frame.arrived_s), self._policy.latency_budget_ms)
         if self._governor.level != level and self._encoder is not None:
@@ -270,6 +274,14 @@ class Transcoder:
             self._decoder.flush_buffers()
         pictures = self._decoder.decode(av.Packet(unit.for_decoder))
         return pictures[-1] if pictures else None
+
+    def _encode_or_fail(self, picture: VideoFrame, frame_id: int, *, source_bytes: int, source_key: bool) -> Result:
+        try:
+            return self._encode(picture, frame_id, source_bytes=source_bytes, source_key=source_key)
+        except UnsteadyInputError as error:
+            return self.fail(frame_id, str(error), bad_input=True)
+        except EncoderError as error:
+            return self.fail(frame_id, str(error))
 
     def _encode(self, picture: VideoFrame, frame_id: int, *, source_bytes: int, source_key: bool) -> Result:
         output = self._stream.output_for(picture)
@@ -300,11 +312,11 @@ class Transcoder:
         )
 
     def _reopen(self, output: OutputFormat) -> None:
-        """A new encoder for a new kind of picture. Raises EncoderError, also when that happens too often."""
+        """A new encoder for a new kind of picture. Raises EncoderError, UnsteadyInputError."""
         now = self._clock()
         if self._encoder is not None:
             if self._resized_at_s is not None and now - self._resized_at_s < SIZE_CHANGE_EVERY_S:
-                raise EncoderError("the picture changes its format more than once a second")
+                raise UnsteadyInputError("the picture changes its format more than once a second")
             self._resized_at_s = now
             self._encoder.close()
             self._encoder = None
@@ -318,12 +330,13 @@ class Transcoder:
         if key:
             self._bad_keys += 1
             if self._bad_keys > BAD_KEYS_ALLOWED:
-                return self.fail(frame.frame_id, f"{self._bad_keys} bad keys in a row, the last: {reason}")
+                text = f"{self._bad_keys} bad keys in a row, the last: {reason}"
+                return self.fail(frame.frame_id, text, bad_input=True)
         return self._unsynced(frame, reason)
 
     def _unsynced(self, frame: Frame, reason: str) -> Result:
         self._want_key = True
-        if self._native:
+        if self._native or frame.mode is Mode.SHADOW:
             return Result(frame.frame_id, Disposition.UNCHANGED, reason=reason, need_key=True)
         self._skipped_before = True
         return Result(frame.frame_id, Disposition.SKIPPED, reason=reason, need_key=True)

@@ -2,7 +2,9 @@
 
 import functools
 import io
+import os
 import subprocess
+from pathlib import Path
 
 import av
 import imageio_ffmpeg
@@ -21,6 +23,22 @@ def h264(source: str = CAMERA, size: str = "320x240", frames: int = 60, argument
     command += f" -preset veryfast -threads 1 -bf 0 -g 30 -keyint_min 30 -sc_threshold 0 {arguments} -f h264 -"
     done = subprocess.run([ffmpeg, *command.split()], capture_output=True, check=True, timeout=120)
     return access_units(done.stdout)
+
+
+@functools.cache
+def openh264(size: str = "320x240", frames: int = 60) -> tuple[bytes, ...]:
+    """The same pictures from the encoder that most browsers send with: constrained baseline, rate control."""
+    ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
+    command = f"-v fatal -f lavfi -i {CAMERA.format(size=size)} -frames:v {frames} -pix_fmt yuv420p -c:v libopenh264"
+    command += " -b:v 600k -rc_mode bitrate -g 30 -f h264 -"
+    done = subprocess.run([ffmpeg, *command.split()], capture_output=True, check=True, timeout=120)
+    return access_units(done.stdout)
+
+
+def local() -> list[Path]:
+    """H.264 files in the folder that AURALINK_CLIPS names; none without it."""
+    folder = os.environ.get("AURALINK_CLIPS")
+    return sorted(path for path in Path(folder).iterdir() if path.suffix in (".264", ".h264")) if folder else []
 
 
 def access_units(stream: bytes) -> tuple[bytes, ...]:
