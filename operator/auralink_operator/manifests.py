@@ -217,7 +217,7 @@ def _json(value: Any) -> str:
 
 
 def _seen_generations(bridge: Bridge, live: Obj | None) -> list[tuple[int, str]]:
-    annotations = (live or {}).get("metadata", {}).get("annotations") or {}
+    annotations = _annotations(live)
     config = bridge.meta.status.get("config") or {}
     found = [
         (str(annotations.get(CONFIG_GENERATION)), str(annotations.get(CONFIG_HASH) or "")),
@@ -534,6 +534,15 @@ def needs_write(want: Obj, have: Obj | None) -> str | None:
     if have is None:
         return "missing"
     return differs(want, have)
+
+
+def is_drift(want: Obj, have: Obj) -> bool:
+    """Whether a difference is somebody else's doing: what we last wrote is still what we want."""
+    return bool(want["metadata"]["annotations"][APPLIED_HASH] == _annotations(have).get(APPLIED_HASH))
+
+
+def _annotations(obj: Obj | None) -> dict[str, str]:
+    return (obj or {}).get("metadata", {}).get("annotations") or {}
 
 
 def prunable(wanted: Sequence[Obj], observed: Observed) -> list[Obj]:

@@ -28,12 +28,12 @@ from auralink_operator.index import (
     version_of,
 )
 from auralink_operator.manifests import (
-    APPLIED_HASH,
     CHILDREN,
     MANAGED_BY,
     ConfigTooLargeError,
     config_of,
     desired,
+    is_drift,
     needs_write,
     prunable,
     selector_text,
@@ -249,7 +249,7 @@ async def _converge(
 async def _write_child(key: Key, bridge: Bridge, child: Obj, live: Obj | None, why: str, ctx: Context) -> None:
     if live is None:
         await _not_foreign(child, bridge.meta.uid, ctx)
-    elif not why.endswith(APPLIED_HASH):
+    elif is_drift(child, live):
         ctx.metrics.drift_repaired.labels(child["kind"]).inc()
         log.info("repairing a child that somebody changed", extra=_fields(key, child=names_of(child), at=why))
     written = await _calling(ctx.cluster.apply(child, manager=MANAGER))

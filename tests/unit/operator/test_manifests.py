@@ -1,0 +1,281 @@
+"""What is rendered, what stays put when hot fields change, and where a live child differs."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from auralink_operator.index import Key, Obj, Observed, key_of
+from auralink_operator.manifests import (
+    ConfigTooLargeError,
+    config_of,
+    desired,
+    differs,
+    is_drift,
+    needs_write,
+    next_generation,
+    owner_of,
+    prunable,
+)
+from auralink_operator.models import Compiled, CompiledPolicy, PodView, parse_bridge, pod_views
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.operator import samples
+
+
+def observed(bridge: Obj, *children: Obj, pods: tuple[Obj, ...] = ()) -> Observed:
+    return Observed(bridge, {key_of(child): child for child in children}, pods, ())
+
+
+def render(
+    bridge: Obj | None = None, *live: Obj, compiled: Compiled | None = None, pods: tuple[Obj, ...] = ()
+) -> list[Obj]:
+    obj = bridge or samples.bridge()
+    views = pod_views(pods, obj["status"])
+    seen = observed(obj, *live, pods=pods)
+    return list(desired(parse_bridge(obj), compiled or Compiled(), seen, views, samples.SETTINGS))
+
+
+def one(children: list[Obj], kind: str, suffix: str = "") -> Obj:
+    (found,) = [c for c in children if c["kind"] == kind and c["metadata"]["name"].endswith("auralink-b" + suffix)]
+    return found
+
+
+def template(children: list[Obj]) -> Any:
+    return one(children, "Deployment")["spec"]["template"]
+
+
+def test_the_same_bridge_renders_to_the_same_bytes() -> None:
+    assert json.dumps(render()) == json.dumps(render())
+
+
+def test_what_was_applied_does_not_differ() -> None:
+    for child in render():
+        assert needs_write(child, copy.deepcopy(child)) is None
+
+
+def test_children_of_a_pod_come_before_the_deployment() -> None:
+    kinds = [child["kind"] for child in render()]
+    assert kinds[-1] == "Deployment"
+    assert kinds.index("ServiceAccount") < kinds.index("RoleBinding") < kinds.index("Deployment")
+
+
+HOT: tuple[dict[str, Any], ...] = (
+    {"region": "eu"},
+    {"environment": "prod"},
+    {"logLevel": "Debug"},
+    {"rooms": [samples.room("other", 7000)]},
+    {"rooms": []},
+    {"aiCore": {"timeoutMs": 50, "addresses": ["x:1"], "breaker": {"failures": 1}}},
+    {"compression": {"mode": "Always", "qualityLevel": 1}},
+    {"suspend": True},
+    {"podDisruptionBudget": False},
+    {"replicas": 7},
+)
+COLD: tuple[dict[str, Any], ...] = (
+    {"image": "other:2"},
+    {"resources": {"requests": {"cpu": "2"}}},
+    {"drain": {"timeoutSeconds": 10}},
+    {"drain": {"propagationSeconds": 1}},
+    {"api": {"tokenRef": {"name": "s", "key": "k"}}},
+    {"aiCore": {"tlsSecretName": "tls"}},
+)
+
+
+@pytest.mark.parametrize("spec", HOT, ids=[next(iter(spec)) for spec in HOT])
+def test_hot_fields_leave_the_pod_template_alone(spec: dict[str, Any]) -> None:
+    assert template(render(samples.bridge(**spec))) == template(render())
+
+
+@pytest.mark.parametrize("spec", COLD, ids=[json.dumps(spec) for spec in COLD])
+def test_cold_fields_roll_the_pods(spec: dict[str, Any]) -> None:
+    assert template(render(samples.bridge(**spec))) != template(render())
+
+
+def test_a_policy_leaves_the_pod_template_alone_and_raises_the_generation() -> None:
+    first = render()
+    live = one(first, "ConfigMap", "-config")
+    policy = CompiledPolicy("p", 0, 3, {"names": ["*"], "labels": {}}, {"mode": "Always"})
+    second = render(None, live, compiled=Compiled((policy,)))
+    assert template(second) == template(first)
+    assert (config_of(first)[0], config_of(second)[0]) == (1, 2)
+    config = json.loads(one(second, "ConfigMap", "-config")["data"]["config.json"])
+    assert config["policies"] == [policy.rendered()]
+    assert config["bridge"]["aiCore"]["addresses"] == ["ai-core:50051"]
+
+
+def test_pods_are_restricted_and_run_as_nobody() -> None:
+    spec = template(render())["spec"]
+    (container,) = spec["containers"]
+    assert spec["securityContext"]["runAsNonRoot"]
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert spec["terminationGracePeriodSeconds"] == 5 + 3600 + 30
+
+
+def test_secrets_are_optional_and_one_volume_under_their_names() -> None:
+    bridge = samples.bridge(aiCore={"tlsSecretName": "tls"}, api={"tokenRef": {"name": "tls", "key": "token"}})
+    spec = template(render(bridge))["spec"]
+    (volume,) = [v for v in spec["volumes"] if v["name"] == "secrets"]
+    (source,) = volume["projected"]["sources"]
+    assert source["secret"]["optional"]
+    assert [item["path"] for item in source["secret"]["items"]] == [
+        "tls/ca.crt",
+        "tls/tls.crt",
+        "tls/tls.key",
+        "tls/token",
+    ]
+
+
+def test_a_pod_may_read_its_own_configuration_and_write_its_own_status() -> None:
+    assert one(render(), "Role")["rules"] == [
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": ["auralink-b-config"],
+            "verbs": ["get", "list", "watch"],
+        },
+        {
+            "apiGroups": ["auralink.io"],
+            "resources": ["auralinkbridges/status"],
+            "resourceNames": ["b"],
+            "verbs": ["patch"],
+        },
+    ]
+
+
+@pytest.mark.parametrize(("replicas", "wanted", "there"), [(1, True, 0), (2, True, 1), (2, False, 0)])
+def test_a_budget_from_two_replicas(replicas: int, wanted: bool, there: int) -> None:
+    children = render(samples.bridge(replicas=replicas, podDisruptionBudget=wanted))
+    assert sum(child["kind"] == "PodDisruptionBudget" for child in children) == there
+
+
+def test_a_bridge_without_listening_rooms_has_no_rtp_service() -> None:
+    names = [c["metadata"]["name"] for c in render(samples.bridge(rooms=[])) if c["kind"] == "Service"]
+    assert names == ["auralink-b"]
+
+
+def test_a_room_s_slice_follows_its_owner_and_stays_while_there_is_none() -> None:
+    bridge = samples.bridge(status={"pods": [samples.entry("p1")]})
+    (slice_,) = [c for c in render(bridge, pods=(samples.pod("p1"),)) if c["kind"] == "EndpointSlice"]
+    assert slice_["endpoints"][0]["addresses"] == ["10.0.0.1"]
+    assert slice_["metadata"]["annotations"]["auralink.io/room"] == "demo"
+    (empty,) = [c for c in render(bridge, slice_) if c["kind"] == "EndpointSlice"]
+    assert empty["endpoints"] == []
+    assert not [c for c in render(bridge) if c["kind"] == "EndpointSlice"]
+
+
+def test_a_configuration_that_does_not_fit_is_refused() -> None:
+    policies = tuple(
+        CompiledPolicy(f"p{n}", 0, 1, {"names": ["*"], "labels": {"k": "v" * 20_000}}, {"mode": "Auto"})
+        for n in range(64)
+    )
+    with pytest.raises(ConfigTooLargeError, match="900000"):
+        render(None, compiled=Compiled(policies))
+
+
+# --- generations -------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["both", "map", "status", "none"])), max_size=30))
+def test_a_generation_never_falls_and_never_names_two_configurations(steps: list[tuple[str, str]]) -> None:
+    """Whatever of ConfigMap and status a crash or a deletion leaves, as long as one of them is there."""
+    in_map: tuple[int, str] | None = None
+    in_status: tuple[int, str] | None = None
+    names: dict[int, str] = {}
+    last = 0
+    for wanted, survives in steps:
+        seen = [found for found in (in_map, in_status) if found]
+        generation = next_generation(wanted, seen)
+        assert generation >= last
+        assert names.setdefault(generation, wanted) == wanted
+        last = generation
+        in_map = (generation, wanted)
+        if survives == "both":
+            in_status = in_map
+        elif survives == "status" and in_status == in_map:
+            in_map = None
+
+
+def test_the_same_configuration_keeps_its_generation() -> None:
+    assert next_generation("a", []) == 1
+    assert next_generation("a", [(4, "a"), (3, "b")]) == 4
+    assert next_generation("b", [(4, "a"), (3, "b")]) == 5
+
+
+# --- owners ------------------------------------------------------------------------------------------------------
+
+
+def views(*names: str) -> list[PodView]:
+    return [PodView(name, f"uid-{name}", "10.0.0.1", "n", True, False, {"phase": "Serving"}) for name in names]
+
+
+def test_a_pod_that_leaves_moves_only_its_own_rooms() -> None:
+    rooms = [f"room-{n}" for n in range(200)]
+    before = {room: owner_of(room, views("a", "b", "c")) for room in rooms}
+    after = {room: owner_of(room, views("a", "b")) for room in rooms}
+    for room in rooms:
+        was, now = before[room], after[room]
+        assert was is not None
+        assert now is not None
+        assert was.name in (now.name, "c")
+    share = [sum(pod is not None and pod.name == name for pod in before.values()) for name in "abc"]
+    assert min(share) > 40
+
+
+def test_only_pods_that_serve_own_rooms() -> None:
+    ready = PodView("a", "u", "10.0.0.1", "n", True, False, {"phase": "Draining"})
+    silent = PodView("b", "u", "10.0.0.1", "n", True, False, {})
+    leaving = PodView("c", "u", "10.0.0.1", "n", True, True, {"phase": "Serving"})
+    assert owner_of("room", [ready, silent, leaving]) is None
+
+
+# --- differences -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("want", "have", "path"),
+    [
+        ({"a": 1}, {"a": 1, "b": 2}, None),
+        ({"a": 1}, {"a": 2}, ".a"),
+        ({"a": 1}, {}, ".a"),
+        ({"a": {"b": "x"}}, {"a": None}, ".a"),
+        ({"a": []}, {}, None),
+        ({"a": ""}, {"a": None}, None),
+        ({"a": False}, {}, ".a"),
+        ({"a": 0}, {}, ".a"),
+        ({"a": True}, {"a": 1}, ".a"),
+        ({"a": [1, 2]}, {"a": [1, 2]}, None),
+        ({"a": [1, 2]}, {"a": [2, 1]}, ".a[0]"),
+        ({"a": [1]}, {"a": [1, 2]}, ".a"),
+        ({"a": [{"name": "x", "v": 1}]}, {"a": [{"name": "y", "v": 2}, {"name": "x", "v": 1, "w": 3}]}, None),
+        ({"a": [{"name": "x", "v": 1}]}, {"a": [{"name": "x", "v": 2}]}, ".a[x].v"),
+        ({"a": [{"name": "x", "v": 1}]}, {"a": [{"name": "y", "v": 1}]}, ".a[x]"),
+        ({"rules": [{"verbs": ["get"]}]}, {"rules": [{"verbs": ["get"]}, {"verbs": ["list"]}]}, ".rules"),
+        ({"r": {"requests": {"cpu": "0.5"}}}, {"r": {"requests": {"cpu": "500m"}}}, None),
+        ({"r": {"limits": {"memory": 1024}}}, {"r": {"limits": {"memory": "1Ki"}}}, None),
+        ({"r": {"limits": {"memory": "1e3"}}}, {"r": {"limits": {"memory": "1k"}}}, None),
+        ({"r": {"limits": {"memory": "1Gi"}}}, {"r": {"limits": {"memory": "1G"}}}, ".r.limits.memory"),
+        ({"a": "0.5"}, {"a": "500m"}, ".a"),
+    ],
+)
+def test_only_what_we_want_and_do_not_find_is_a_difference(want: Obj, have: Obj, path: str | None) -> None:
+    assert differs(want, have) == path
+
+
+def test_our_own_change_is_no_drift_and_somebody_else_s_is() -> None:
+    old, new = one(render(), "Service"), one(render(samples.bridge(replicas=2)), "Deployment")
+    assert is_drift(old, {**copy.deepcopy(old), "spec": {}})
+    assert not is_drift(new, one(render(), "Deployment"))
+
+
+def test_what_is_wanted_no_longer_is_pruned_but_never_the_deployment() -> None:
+    two = render(samples.bridge(replicas=2))
+    seen = observed(samples.bridge(), *two)
+    assert [key_of(child) for child in prunable(render(), seen)] == [Key("PodDisruptionBudget", "ns", "auralink-b")]
+    assert all(child["kind"] != "Deployment" for child in prunable([], seen))
