@@ -6,7 +6,6 @@ Used by the data plane's integration tests. Each process belongs to the test tha
 import asyncio
 import json
 import os
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -179,8 +178,8 @@ auralink {{
             yield one
 
     @asynccontextmanager
-    async def receiver(self) -> AsyncIterator[asyncio.subprocess.Process]:
-        """Records what comes, as it comes. It is stopped by SIGINT, which lets FFmpeg finish the file."""
+    async def receiver(self, seconds: int) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Records so many seconds of what comes, undecoded, and ends: less than the sender gives."""
         sdp = self.folder / "receiver.sdp"
         sdp.write_text(
             "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\n"
@@ -189,15 +188,11 @@ auralink {{
         )
         command = [
             FFMPEG, "-v", "warning", "-y", "-protocol_whitelist", "file,udp,rtp", "-analyzeduration", "2000000",
-            "-i", str(sdp), "-c", "copy", str(self.recording),
+            "-i", str(sdp), "-t", str(seconds), "-c", "copy", str(self.recording),
         ]  # fmt: skip
         async with process(*command, log=self.folder / "receiver.log") as one:
             yield one
-            for _ in range(2):  # the first ends the loop, the second the wait for a packet that never comes
-                if one.returncode is None:
-                    one.send_signal(signal.SIGINT)
-                    await asyncio.wait([asyncio.ensure_future(one.wait())], timeout=1)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(seconds):
                 await one.wait()
 
     # --- what came of it ------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ def studio(tmp_path: Path) -> Studio:
 
 async def test_a_stream_is_recompressed_and_every_frame_of_the_recording_decodes(studio: Studio) -> None:
     async with studio.core(), studio.pod() as pod:
-        async with studio.receiver(), studio.sender(10) as sender:
+        async with studio.receiver(8), studio.sender(11) as sender:
             await until(lambda: studio.mode_is("compress"), "compression")
             await sender.wait()
             await asyncio.sleep(1.5)  # the last sample
@@ -25,12 +25,11 @@ async def test_a_stream_is_recompressed_and_every_frame_of_the_recording_decodes
         frames, errors = await studio.decode()
         assert errors == ""
         [video] = [one for one in status["streams"] if one["media"] == "video"]
-        assert video["frames_in"] >= 9 * FPS
-        assert frames >= video["frames_in"] - FPS
+        assert frames >= 6 * FPS
         assert status["frames_compressed"] >= 0.9 * status["frames_processed"]
         assert 25 <= status["saved_percent"] <= 60
         assert status["grpc_stats"]["failed_requests"] == 0
-        assert all(out["illegal_switch"] == 0 for out in video["outs"])
+        assert [out["illegal_switch"] for out in video["outs"]] == [0], video
         assert status["latency_ms"]["pod"]["p50"] < 10
         pod.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
@@ -38,7 +37,7 @@ async def test_a_stream_is_recompressed_and_every_frame_of_the_recording_decodes
 
 
 async def test_the_picture_goes_on_natively_while_the_core_is_gone_and_comes_back(studio: Studio) -> None:
-    async with studio.pod(), studio.receiver(), studio.sender(26) as sender:
+    async with studio.pod(), studio.receiver(22), studio.sender(26) as sender:
         async with studio.core() as core:
             await until(lambda: studio.mode_is("compress"), "compression", 30)
             await asyncio.sleep(2)
@@ -52,6 +51,6 @@ async def test_the_picture_goes_on_natively_while_the_core_is_gone_and_comes_bac
     frames, errors = await studio.decode()
     assert errors == ""
     [video] = [one for one in status["aic_compression"]["streams"] if one["media"] == "video"]
-    assert all(out["illegal_switch"] == 0 for out in video["outs"])
-    assert frames >= video["frames_in"] - 4 * FPS
+    assert [out["illegal_switch"] for out in video["outs"]] == [0], video
+    assert frames >= 18 * FPS  # a freeze of a key interval at most, twice
     assert "AICoreUnavailable" not in status["problems"]

@@ -157,8 +157,10 @@ class Stream:
         self.media = started.media
         self.ssrc = started.ssrc
         self.outs: dict[int, int] = {}  # leg -> out
+        self.taken_over: dict[int, tuple[int, int]] = {}  # out -> frames and bytes of the stream that had it before
         self.savings = Savings()
         self.counted = _Counters()
+        self.counts_as: tuple[str | None, bool] = (None, False)
         self.policy = policy
         self.pipeline = Pipeline(policy, streams.limits) if started.media == "video" else None
         self._streams = streams
@@ -184,7 +186,14 @@ class Stream:
                 extra={"room": self.room, "leg": target.spec.name, "stream": self.id, "codec": self.codec},
             )
             return
-        self.outs[target.id] = self._engine.link(self.id, target.id)
+        out = self._engine.link(self.id, target.id)
+        self.outs[target.id] = out
+        before = self._engine.stats().get("outs", {}).get(out, {})
+        self.taken_over[out] = before.get("frames", 0), before.get("payload_bytes", 0)
+
+    def counts(self) -> tuple[str | None, bool]:
+        """How its frames count: as fallback for which reason, and whether they are held."""
+        return (self.pipeline.fallback, self.pipeline.state is State.HOLD) if self.pipeline else (None, False)
 
     def close(self) -> None:
         if self.pipeline:
@@ -264,6 +273,8 @@ class Stream:
         todo = deque(decisions)
         while todo:
             todo.extend(self._do(todo.popleft()))
+        if self.counts() != self.counts_as:
+            self._streams.settle(self)
         self._arm()
 
     def _do(self, decision: Decision) -> list[Decision]:
@@ -498,29 +509,8 @@ class Streams:
         """Once a second: what the packet core did meanwhile, also with frames that Python never sees. In the accounts a
         frame counts once per out; while a stream is held, nothing is saved, only missing. Returns its counters."""
         stats = self.engine.stats()
-        total_in = total_out = 0
         for stream in self._streams.values():
-            counters = _counters(stats, stream)
-            delta_frames = counters.frames - stream.counted.frames
-            bytes_in = (counters.bytes_in - stream.counted.bytes_in) * len(stream.outs)
-            bytes_out = counters.bytes_out - stream.counted.bytes_out
-            stream.counted = counters
-            if stream.pipeline is None or not stream.policy.enabled:
-                continue
-            self.frames_processed += max(0, delta_frames)
-            self.metrics.frames_processed.inc(max(0, delta_frames))
-            if stream.pipeline.fallback:
-                self.fallback_frames += max(0, delta_frames)
-                self.metrics.fallback.labels(stream.pipeline.fallback).inc(max(0, delta_frames))
-            if stream.pipeline.state is not State.HOLD and bytes_in >= 0 and bytes_out >= 0:
-                stream.savings.add(now, bytes_in, bytes_out)
-                total_in += bytes_in
-                total_out += bytes_out
-        if total_in or total_out:
-            self.savings.add(now, total_in, total_out)
-            self.metrics.input_bytes.inc(total_in)
-            self.metrics.output_bytes.inc(total_out)
-            self.metrics.saved_bytes.set(self.savings.bytes_in - self.savings.bytes_out)
+            self._account(stream, stats, now)
         sources = stats.get("streams", {}).values()
         self.packets.add(
             now, sum(one.get("packets", 0) for one in sources), sum(one.get("lost_packets", 0) for one in sources)
@@ -529,6 +519,32 @@ class Streams:
         self.metrics.circuit_breaker_open.set(self.aic.circuit_breaker_open)
         return stats
 
+    def settle(self, stream: Stream) -> None:
+        """The stream's frames count differently from now on: what came before still counts as it was."""
+        self._account(stream, self.engine.stats(), self.clock())
+
+    def _account(self, stream: Stream, stats: Mapping[str, Any], now: float) -> None:
+        counters = _counters(stats, stream)
+        frames = max(0, counters.frames - stream.counted.frames)
+        bytes_in = (counters.bytes_in - stream.counted.bytes_in) * len(stream.outs)
+        bytes_out = counters.bytes_out - stream.counted.bytes_out
+        stream.counted = counters
+        (fallback, held), stream.counts_as = stream.counts_as, stream.counts()
+        if stream.pipeline is None or not stream.policy.enabled:
+            return
+        self.frames_processed += frames
+        self.metrics.frames_processed.inc(frames)
+        if fallback:
+            self.fallback_frames += frames
+            self.metrics.fallback.labels(fallback).inc(frames)
+        if held or bytes_in < 0 or bytes_out < 0:
+            return
+        stream.savings.add(now, bytes_in, bytes_out)
+        self.savings.add(now, bytes_in, bytes_out)
+        self.metrics.input_bytes.inc(bytes_in)
+        self.metrics.output_bytes.inc(bytes_out)
+        self.metrics.saved_bytes.set(self.savings.bytes_in - self.savings.bytes_out)
+
     def live_legs(self) -> set[tuple[str, str]]:
         """Source legs with live media: the pod's sessions."""
         return {stream.leg.key for stream in self._streams.values()}
@@ -536,12 +552,16 @@ class Streams:
 
 def _counters(stats: Mapping[str, Any], stream: Stream) -> _Counters:
     source = stats.get("streams", {}).get(stream.id, {})
-    outs = [stats.get("outs", {}).get(out, {}) for out in stream.outs.values()]
-    frames_out = sum(out.get("frames", 0) for out in outs)
+    frames_out = bytes_out = 0
+    for out in stream.outs.values():
+        before_frames, before_bytes = stream.taken_over[out]
+        counted = stats.get("outs", {}).get(out, {})
+        frames_out += counted.get("frames", 0) - before_frames
+        bytes_out += counted.get("payload_bytes", 0) - before_bytes
     extension = EXTENSION_BYTES_ON_WIRE if stream.pipeline and stream.policy.enabled else 0
     return _Counters(
         frames=source.get("frames", 0),
         bytes_in=source.get("payload_bytes", 0),
-        bytes_out=sum(out.get("payload_bytes", 0) for out in outs) + extension * frames_out,
+        bytes_out=bytes_out + extension * frames_out,
         frames_out=frames_out,
     )

@@ -1,0 +1,179 @@
+"""When a pod writes its status entry, in virtual time."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from auralink_dataplane.status_reporter import Entry, Phase, Reporter, Snapshot, StatusReporter, bucket
+
+
+def snapshot(
+    *,
+    phase: Phase = "Serving",
+    generation: int = 1,
+    sessions: int = 0,
+    saved: float | None = None,
+    problems: Mapping[str, str] | None = None,
+) -> Snapshot:
+    return Snapshot(phase, generation, 1, sessions, saved, problems or {})
+
+
+class Clock:
+    """A reporter whose every due entry is written."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.reporter = Reporter()
+        self.entries: list[tuple[float, Entry]] = []
+
+    def look(self, one: Snapshot, seconds: int = 1) -> list[Entry]:
+        """Once a second for so long; what was written."""
+        before = len(self.entries)
+        for _ in range(seconds):
+            if entry := self.reporter.due(one, self.now):
+                self.entries.append((self.now, entry))
+                self.reporter.written(entry, self.now)
+            self.now += 1
+        return [entry for _, entry in self.entries[before:]]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    one = Clock()
+    one.look(snapshot())
+    return one
+
+
+@pytest.mark.parametrize(
+    ("count", "lower"), [(0, 0), (1, 1), (2, 2), (4, 2), (5, 5), (9, 5), (10, 10), (49, 20), (128, 100), (99999, 50000)]
+)
+def test_counts_are_told_in_buckets(count: int, lower: int) -> None:
+    assert bucket(count) == lower
+
+
+def test_the_first_entry_is_written_at_once_and_then_none_while_nothing_changes() -> None:
+    clock = Clock()
+    assert len(clock.look(snapshot(), 3600)) == 1
+
+
+@pytest.mark.parametrize("change", [snapshot(phase="Draining"), snapshot(generation=2)])
+def test_phase_and_generation_are_told_at_once(clock: Clock, change: Snapshot) -> None:
+    assert len(clock.look(change)) == 1
+
+
+def test_other_changes_wait_for_ten_seconds_since_the_last_write(clock: Clock) -> None:
+    assert clock.look(snapshot(sessions=1), 9) == []
+    assert [entry.sessions for entry in clock.look(snapshot(sessions=1))] == [1]
+
+
+def test_the_end_of_the_last_session_is_told_at_once(clock: Clock) -> None:
+    clock.look(snapshot(sessions=3), 20)
+    assert [entry.sessions for entry in clock.look(snapshot(sessions=0))] == [0]
+
+
+def test_within_a_bucket_nothing_is_written(clock: Clock) -> None:
+    clock.look(snapshot(sessions=5), 20)
+    for sessions in (6, 9, 7, 5):
+        assert clock.look(snapshot(sessions=sessions), 20) == []
+
+
+def test_savings_are_told_in_steps_that_do_not_flap(clock: Clock) -> None:
+    assert [entry.saved_percent for entry in clock.look(snapshot(saved=0.38), 20)] == [40]
+    for saved in (0.374, 0.376, 0.43, 0.37):
+        assert clock.look(snapshot(saved=saved), 20) == []
+    assert [entry.saved_percent for entry in clock.look(snapshot(saved=0.2), 20)] == [20]
+
+
+def test_a_problem_is_told_after_ten_seconds_and_taken_back_after_thirty(clock: Clock) -> None:
+    clock.now += 100
+    bad = snapshot(problems={"AICoreUnavailable": "start it"})
+    assert clock.look(bad, 10) == []
+    [entry] = clock.look(bad)
+    assert (entry.problems, entry.message) == (("AICoreUnavailable",), "start it")
+    assert clock.look(snapshot(), 29) == []
+    assert [entry.problems for entry in clock.look(snapshot(), 2)] == [()]
+
+
+def test_a_problem_that_comes_and_goes_is_never_told(clock: Clock) -> None:
+    for _ in range(20):
+        assert clock.look(snapshot(problems={"PacketLoss": "x"}), 5) == []
+        assert clock.look(snapshot(), 5) == []
+
+
+def test_a_rejected_configuration_is_told_at_once(clock: Clock) -> None:
+    [entry] = clock.look(snapshot(problems={"ConfigInvalid": "codec"}))
+    assert entry.problems == ("ConfigInvalid",)
+    [entry] = clock.look(snapshot())
+    assert entry.problems == ()
+
+
+def test_long_messages_are_cut_to_what_the_resource_takes(clock: Clock) -> None:
+    [entry] = clock.look(snapshot(problems={"ConfigInvalid": "x" * 1000}))
+    assert len(entry.message) == 256
+
+
+def test_a_failed_write_is_tried_again_with_growing_gaps() -> None:
+    reporter, now, tries = Reporter(), 0.0, []
+    while now < 100:
+        if reporter.due(snapshot(), now):
+            tries.append(now)
+            reporter.failed(now)
+        now += 0.5
+    assert tries == [0, 1, 3, 7, 15, 31, 61, 91]
+
+
+class Writer:
+    def __init__(self) -> None:
+        self.entries: list[Mapping[str, Any] | None] = []
+        self.down = False
+
+    async def apply_pod_entry(self, entry: Mapping[str, Any] | None) -> None:
+        if self.down:
+            raise OSError("down")
+        self.entries.append(entry)
+
+
+async def test_the_entry_carries_what_never_changes_too() -> None:
+    writer = Writer()
+    reporter = StatusReporter(writer, lambda: snapshot(), {"name": "p"}, clock=lambda: 5.0)
+    await reporter.report()
+    assert writer.entries == [
+        {
+            "name": "p", "phase": "Serving", "configGeneration": 1, "rooms": 1, "sessions": 0, "savedPercent": 0,
+            "problems": [], "message": "",
+        }
+    ]  # fmt: skip
+
+
+async def test_the_api_server_may_be_away(caplog: pytest.LogCaptureFixture) -> None:
+    writer, now = Writer(), [0.0]
+    reporter = StatusReporter(writer, lambda: snapshot(), {}, clock=lambda: now[0])
+    writer.down = True
+    for _ in range(5):
+        await reporter.report()
+        now[0] += 60
+    assert len(caplog.records) == 1
+    writer.down = False
+    await reporter.report()
+    assert len(writer.entries) == 1
+    writer.down = True
+    await reporter.remove()
+
+
+async def test_a_poke_reports_at_once_and_cancelling_ends_it() -> None:
+    writer = Writer()
+    generation = [1]
+    reporter = StatusReporter(writer, lambda: snapshot(generation=generation[0]), {}, clock=lambda: 0.0)
+    task = asyncio.create_task(reporter.run())
+    while not writer.entries:
+        await asyncio.sleep(0)
+    generation[0] = 2
+    reporter.poke()
+    async with asyncio.timeout(0.5):
+        while len(writer.entries) < 2:
+            await asyncio.sleep(0)
+    reporter.poke()
+    task.cancel()
+    await asyncio.wait([task], timeout=1)
+    assert task.cancelled()
