@@ -1,0 +1,173 @@
+"""Who is affected by an event, what belongs to whom, and what hides or holds back."""
+
+from typing import Any
+
+from auralink_operator.index import (
+    ANNOTATION_POLICIES,
+    BRIDGE,
+    POLICY,
+    Expectations,
+    Ghosts,
+    Indices,
+    Key,
+    Obj,
+    affected,
+    carried_policies,
+    entries,
+    observe,
+    observe_policy,
+    slim,
+)
+
+from tests.unit.operator import samples
+
+KEY = Key(BRIDGE, "ns", "b")
+
+
+def indices(*objects: Obj, ghosts: Ghosts | None = None) -> Indices:
+    store: dict[Any, list[Obj]] = {}
+    for obj in objects:
+        for key, small in entries(obj).items():
+            store.setdefault(key, []).append(small)
+    return Indices(store, Ghosts() if ghosts is None else ghosts)
+
+
+def child(kind: str = "ConfigMap", name: str = "auralink-b-config", *, uid: str = "uid-b", version: str = "5") -> Obj:
+    return {
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "namespace": "ns",
+            "uid": f"uid-{name}",
+            "resourceVersion": version,
+            "labels": {"auralink.io/bridge": "b"},
+            "ownerReferences": [{"uid": uid}],
+        },
+    }
+
+
+def test_an_index_does_not_hold_who_wrote_what() -> None:
+    obj = child()
+    obj["metadata"]["managedFields"] = [{"manager": "x"}]
+    obj["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": "{}", "kept": "1"}
+    small = slim(obj)
+    assert "managedFields" not in small["metadata"]
+    assert small["metadata"]["annotations"] == {"kept": "1"}
+    assert "managedFields" in obj["metadata"]
+
+
+def test_children_of_an_earlier_bridge_of_the_name_are_not_ours() -> None:
+    stale_pod = samples.pod("p2")
+    stale_pod["metadata"]["annotations"] = {"auralink.io/bridge-uid": "before"}
+    found = observe(
+        indices(samples.bridge(), child(), child("Service", "auralink-b", uid="before"), samples.pod("p1"), stale_pod),
+        KEY,
+    )
+    assert found is not None
+    assert list(found.children) == [Key("ConfigMap", "ns", "auralink-b-config")]
+    assert [pod["metadata"]["name"] for pod in found.pods] == ["p1"]
+
+
+def test_a_ghost_is_hidden_until_it_is_seen_again() -> None:
+    ghosts = Ghosts()
+    held = indices(samples.bridge(), ghosts=ghosts)
+    ghosts.add("uid-b")
+    assert observe(held, KEY) is None
+    ghosts.seen("uid-b")
+    assert observe(held, KEY) is not None
+
+
+def test_ghosts_are_bounded() -> None:
+    ghosts = Ghosts(limit=2)
+    for name in "abc":
+        ghosts.add(name)
+    assert len(ghosts) == 2
+    assert "a" not in ghosts
+
+
+def test_of_two_objects_of_one_name_the_newer_counts() -> None:
+    old, new = samples.bridge(), samples.bridge()
+    old["metadata"] |= {"uid": "old", "resourceVersion": "9"}
+    new["metadata"] |= {"uid": "new", "resourceVersion": "10"}
+    found = indices(old, new).get(KEY)
+    assert found is not None
+    assert found["metadata"]["uid"] == "new"
+
+
+def test_a_child_concerns_its_bridge_and_a_config_map_its_policies() -> None:
+    held = indices(samples.bridge())
+    assert affected(held, child("Service", "auralink-b")) == {KEY}
+    config = child()
+    config["metadata"]["annotations"] = {ANNOTATION_POLICIES: '{"p":1}'}
+    assert affected(held, config) == {KEY, Key(POLICY, "ns", "p")}
+    assert affected(held, samples.pod("p1")) == {KEY}
+    assert affected(held, {"kind": "Service", "metadata": {"name": "x", "namespace": "ns"}}) == set()
+
+
+def test_a_policy_concerns_the_bridges_it_selects_and_those_that_have_it() -> None:
+    chosen = samples.bridge("chosen", labels={"region": "eu"})
+    left = samples.bridge("left", status={"appliedPolicies": [{"name": "p"}]})
+    other = samples.bridge("other")
+    policy = samples.policy("p", selector={"region": "eu"}, mode="Auto")
+    assert affected(indices(chosen, left, other), policy) == {
+        Key(POLICY, "ns", "p"),
+        Key(BRIDGE, "ns", "chosen"),
+        Key(BRIDGE, "ns", "left"),
+    }
+
+
+def test_a_bridge_concerns_the_policies_that_select_it_or_did() -> None:
+    selecting = samples.policy("selecting", mode="Auto")
+    former = samples.policy("former", selector={"region": "eu"}, mode="Auto")
+    former["status"] = {"matchedBridges": [{"name": "b"}]}
+    other = samples.policy("other", selector={"region": "eu"}, mode="Auto")
+    assert affected(indices(selecting, former, other), samples.bridge()) == {
+        KEY,
+        Key(POLICY, "ns", "selecting"),
+        Key(POLICY, "ns", "former"),
+    }
+
+
+def test_a_policy_sees_its_bridges_with_their_own_config_maps() -> None:
+    config = child()
+    config["metadata"]["annotations"] = {ANNOTATION_POLICIES: '{"p":4}'}
+    held = indices(samples.policy("p", mode="Auto"), samples.bridge(), config, child(name="else", uid="before"))
+    found = observe_policy(held, Key(POLICY, "ns", "p"))
+    assert found is not None
+    assert carried_policies(found.config_maps["b"]) == {"p": 4}
+
+
+def test_a_note_that_somebody_broke_carries_nothing() -> None:
+    for note in ("{", "[]", ""):
+        config = child()
+        config["metadata"]["annotations"] = {ANNOTATION_POLICIES: note}
+        assert carried_policies(config) == {}
+    assert carried_policies(None) == {}
+
+
+def test_an_expectation_ends_when_the_index_shows_the_write_or_a_later_one() -> None:
+    expected = Expectations(patience_s=5.0)
+    expected.wrote(KEY, child(version="7"), now=10.0)
+    assert expected.pending(KEY, indices(child(version="6")))
+    assert expected.remaining_s(KEY, 12.0) == 3.0
+    assert expected.pending(KEY, indices(child(version="10"))) == []
+    assert expected.remaining_s(KEY, 12.0) == 0.0
+
+
+def test_a_deletion_is_seen_when_the_index_has_another_object_or_none() -> None:
+    config = Key("ConfigMap", "ns", "auralink-b-config")
+    expected = Expectations()
+    expected.deleted(KEY, config, "uid-auralink-b-config", now=0.0)
+    assert expected.pending(KEY, indices(child())) == [config]
+    assert expected.pending(KEY, indices()) == []
+    expected.deleted(KEY, config, "another", now=0.0)
+    assert expected.pending(KEY, indices(child())) == []
+
+
+def test_what_is_deleted_right_after_our_write_is_not_waited_for() -> None:
+    expected = Expectations()
+    expected.wrote(KEY, child(version="7"), now=0.0)
+    expected.saw_deleted(KEY, child(version="6"))
+    assert expected.pending(KEY, indices())
+    expected.saw_deleted(KEY, child(version="8"))
+    assert expected.pending(KEY, indices()) == []

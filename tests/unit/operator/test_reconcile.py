@@ -1,0 +1,318 @@
+"""The verb against an API server in memory: whose turn it is after each kind of failure, and what is not called."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+from auralink_operator.cluster import ApiError, Cluster
+from auralink_operator.index import BRIDGE, POLICY, Ghosts, Indices, Key, Obj
+from auralink_operator.metrics import Metrics
+from auralink_operator.queue import WorkQueue
+from auralink_operator.reconcile import Context, reconcile, resync, still_lacking
+
+from tests.fakes.kube import FakeCluster, LiveStore
+from tests.unit.operator import samples
+
+KEY = Key(BRIDGE, "ns", "b")
+CONFIG = Key("ConfigMap", "ns", "auralink-b-config")
+DEPLOYMENT = Key("Deployment", "ns", "auralink-b")
+
+
+class Desk:
+    """A context over the fake, with a clock that tests move."""
+
+    def __init__(self, *objects: Obj) -> None:
+        self.cluster = FakeCluster(*objects)
+        self.time = 1000.0
+        self.ghosts = Ghosts()
+        self.queue = WorkQueue(lambda: self.time, lambda: 0.5)
+        self.context = Context(
+            cluster=cast(Cluster, self.cluster),
+            queue=self.queue,
+            settings=samples.SETTINGS,
+            indices=Indices(LiveStore(self.cluster), self.ghosts),
+            ghosts=self.ghosts,
+            metrics=Metrics(),
+            clock=lambda: self.time,
+            now=lambda: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.time),
+        )
+
+    async def look(self, key: Key = KEY) -> float | None:
+        return await reconcile(key, self.context)
+
+    async def settle(self) -> None:
+        """Until a look changes nothing; a Deployment's pods come up in between."""
+        for _ in range(10):
+            if DEPLOYMENT in self.cluster.objects:
+                self.cluster.objects[DEPLOYMENT] = samples.rolled_out(self.cluster.objects[DEPLOYMENT])
+            count = len(self.cluster.calls)
+            await self.look()
+            if len(self.cluster.calls) == count:
+                return
+        raise AssertionError("never settles")
+
+    def status(self, key: Key = KEY) -> Obj:
+        return cast(Obj, self.cluster.objects[key]["status"])
+
+    def ready(self, key: Key = KEY) -> tuple[str, str]:
+        found = next(c for c in self.status(key)["conditions"] if c["type"] == "Ready")
+        return found["status"], found["reason"]
+
+    def since(self, count: int) -> list[tuple[str, str]]:
+        return [(verb, key.kind) for verb, key in self.cluster.calls[count:]]
+
+    def acknowledge(self, name: str, generation: int) -> None:
+        bridge = self.cluster.objects[KEY]
+        bridge["status"]["pods"] = [samples.entry(name, generation, rooms=1, sessions=1)]
+
+
+async def serving() -> Desk:
+    desk = Desk(samples.bridge(), samples.pod("p1"))
+    desk.acknowledge("p1", 1)
+    await desk.settle()
+    assert desk.ready() == ("True", "Succeeded")
+    return desk
+
+
+async def test_the_status_is_written_once_the_watch_has_shown_the_children() -> None:
+    desk = Desk(samples.bridge())
+    assert await desk.look() == 5.0
+    assert "conditions" not in desk.status()
+    await desk.look()
+    assert desk.ready() == ("False", "Progressing")
+
+
+async def test_a_steady_bridge_costs_no_call() -> None:
+    desk = await serving()
+    count = len(desk.cluster.calls)
+    assert await desk.look() is None
+    assert desk.since(count) == []
+
+
+async def test_a_key_waits_for_the_watch_to_show_its_own_writes() -> None:
+    desk = await serving()
+    desk.cluster.objects[KEY]["spec"]["replicas"] = 2
+    desk.cluster.lag()
+    await desk.look()
+    count = len(desk.cluster.calls)
+    desk.time += 2.0
+    assert await desk.look() == pytest.approx(3.0)
+    assert desk.since(count) == []
+    desk.cluster.catch_up()
+    await desk.look()
+    assert ("get", "Deployment") not in desk.since(count)
+
+
+async def test_a_watch_that_stays_behind_is_asked_about_after_five_seconds() -> None:
+    desk = await serving()
+    desk.cluster.lag()
+    del desk.cluster.objects[CONFIG]
+    assert desk.cluster.frozen is not None
+    del desk.cluster.frozen[CONFIG]
+    await desk.look()
+    desk.time += 6.0
+    count = len(desk.cluster.calls)
+    await desk.look()
+    assert desk.since(count)[0] == ("get", "ConfigMap")
+
+
+async def test_a_policy_s_acknowledgement_is_waited_for_before_the_status_says_otherwise() -> None:
+    desk = await serving()
+    policy = samples.policy("p", qualityLevel=1)
+    desk.cluster.objects[Key(POLICY, "ns", "p")] = policy
+    await desk.look()
+    assert await desk.look() == pytest.approx(1.0)
+    assert desk.ready() == ("True", "Succeeded")
+    desk.acknowledge("p1", 2)
+    desk.time += 0.3
+    await desk.look()
+    assert desk.ready() == ("True", "Succeeded")
+    assert desk.status()["config"]["ackedGeneration"] == 2
+
+
+async def test_a_pod_that_does_not_acknowledge_in_a_second_shows() -> None:
+    desk = await serving()
+    desk.cluster.objects[Key(POLICY, "ns", "p")] = samples.policy("p", qualityLevel=1)
+    await desk.look()
+    await desk.look()
+    desk.time += 1.1
+    await desk.look()
+    assert desk.ready() == ("False", "ConfigPropagating")
+
+
+@pytest.mark.parametrize(
+    ("error", "ready"),
+    [
+        (ApiError(422, "Invalid", "spec.x: wrong"), ("False", "InvalidSpec")),
+        (ApiError(403, "Forbidden", "not allowed"), ("False", "AccessDenied")),
+        (ApiError(403, "Forbidden", "exceeded quota: compute"), ("False", "Progressing")),
+    ],
+)
+async def test_a_refused_child_says_who_is_to_act_and_the_others_are_made(
+    error: ApiError, ready: tuple[str, str]
+) -> None:
+    desk = Desk(samples.bridge())
+    desk.cluster.failures["apply"] = [error]
+    await desk.look()
+    assert desk.ready() == ready
+    if error.status == 422:
+        assert DEPLOYMENT in desk.cluster.objects
+
+
+@pytest.mark.parametrize("error", [ApiError(409, "Conflict", "changed"), ApiError(0, "NoAnswer", "timeout")])
+async def test_what_may_pass_by_itself_is_raised_for_the_queue(error: ApiError) -> None:
+    desk = Desk(samples.bridge())
+    desk.cluster.failures["apply"] = [error]
+    with pytest.raises(ApiError):
+        await desk.look()
+    assert desk.ready() == ("False", "Progressing")
+    await desk.settle()
+    assert DEPLOYMENT in desk.cluster.objects
+
+
+async def test_five_failures_in_a_row_are_reported() -> None:
+    desk = await serving()
+    for _ in range(4):
+        desk.queue.add(KEY)
+        desk.time += 1.0
+        await asyncio.wait_for(desk.queue.get(), 1)
+        desk.queue.done(KEY, failed=True)
+    desk.cluster.objects[KEY]["spec"]["replicas"] = 2
+    desk.cluster.failures["apply"] = [ApiError(500, "InternalError", "etcd is away")]
+    with pytest.raises(ApiError):
+        await desk.look()
+    assert desk.ready() == ("False", "ProgressingWithRetry")
+
+
+async def test_a_terminating_namespace_is_left_alone() -> None:
+    desk = Desk(samples.bridge())
+    refused = ApiError(403, "Forbidden", "ns is being terminated", ("NamespaceTerminating",))
+    desk.cluster.failures["apply"] = [refused]
+    assert await desk.look() is None
+    assert "conditions" not in desk.status()
+
+
+async def test_a_bridge_that_is_gone_behind_the_watch_s_back_gets_no_children() -> None:
+    desk = await serving()
+    desk.cluster.lag()
+    assert desk.cluster.frozen is not None
+    for key in (KEY, CONFIG):
+        del desk.cluster.objects[key]
+    del desk.cluster.frozen[CONFIG]
+    assert await desk.look() is None
+    assert CONFIG not in desk.cluster.objects
+    assert "uid-b" in desk.ghosts
+    assert await desk.look() is None
+
+
+async def test_a_status_of_a_bridge_that_is_gone_makes_a_ghost() -> None:
+    desk = await serving()
+    desk.cluster.lag()
+    assert desk.cluster.frozen is not None
+    desk.cluster.frozen[KEY]["status"]["pods"] = [samples.entry("p1", 1, problems=["PacketLoss"])]
+    del desk.cluster.objects[KEY]
+    assert await desk.look() is None
+    assert "uid-b" in desk.ghosts
+
+
+async def test_a_child_of_an_earlier_bridge_of_the_name_is_waited_for() -> None:
+    old = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {
+            "name": "auralink-b",
+            "namespace": "ns",
+            "uid": "old",
+            "ownerReferences": [{"kind": BRIDGE, "name": "b", "uid": "uid-of-before"}],
+        },
+    }
+    desk = Desk(samples.bridge(), old)
+    assert await desk.look() == 2.0
+    assert desk.ready() == ("False", "Progressing")
+
+
+async def test_a_child_that_never_stays_as_written_does_not_keep_the_bridge_silent() -> None:
+    desk = Desk(samples.bridge())
+    await desk.look()
+    for _ in range(3):
+        desk.cluster.objects[CONFIG]["data"]["config.json"] = "theirs"
+        await desk.look()
+    assert desk.ready() == ("False", "Progressing")
+
+
+async def test_the_entry_of_a_pod_that_still_lives_stays() -> None:
+    desk = await serving()
+    desk.cluster.lag()
+    assert desk.cluster.frozen is not None
+    del desk.cluster.frozen[Key("Pod", "ns", "p1")]
+    await desk.look()
+    assert desk.status()["pods"]
+
+
+async def test_the_entry_of_a_dead_pod_goes() -> None:
+    desk = await serving()
+    del desk.cluster.objects[Key("Pod", "ns", "p1")]
+    await desk.look()
+    assert "pods" not in desk.status()
+    assert ("status", KEY) in desk.cluster.calls
+
+
+async def test_an_unreadable_spec_is_stalled_and_the_children_stay() -> None:
+    desk = await serving()
+    desk.cluster.objects[KEY]["spec"]["compression"] = {"qualityLevel": 99}
+    await desk.look()
+    assert desk.ready() == ("False", "InvalidSpec")
+    assert CONFIG in desk.cluster.objects
+
+
+async def test_an_unreadable_policy_is_stalled_and_does_not_hold_up_the_bridge() -> None:
+    desk = await serving()
+    policy = Key(POLICY, "ns", "p")
+    desk.cluster.objects[policy] = samples.policy("p", qualityLevel=99)
+    await desk.look(policy)
+    assert desk.ready(policy) == ("False", "InvalidSpec")
+    count = len(desk.cluster.calls)
+    await desk.look()
+    assert desk.since(count) == []
+
+
+async def test_a_policy_is_ready_when_its_bridges_carry_it() -> None:
+    desk = await serving()
+    policy = Key(POLICY, "ns", "p")
+    desk.cluster.objects[policy] = samples.policy("p", qualityLevel=1)
+    await desk.look(policy)
+    assert desk.ready(policy) == ("False", "Progressing")
+    await desk.look()
+    await desk.look(policy)
+    assert desk.ready(policy) == ("True", "Succeeded")
+
+
+async def test_a_flip_posts_an_event_and_its_refusal_is_no_failure() -> None:
+    desk = await serving()
+    assert [key.name for verb, key in desk.cluster.calls if verb == "create"] == ["Succeeded"]
+    desk.cluster.failures["create"] = [ApiError(403, "Forbidden", "no events here")]
+    desk.cluster.objects[KEY]["status"]["pods"] = [samples.entry("p1", 1, problems=["AICoreUnavailable"])]
+    await desk.look()
+    assert any(c["type"] == "Degraded" for c in desk.status()["conditions"])
+
+
+async def test_the_resync_finds_what_is_gone_and_what_the_watch_lacks() -> None:
+    desk = await serving()
+    desk.cluster.lag()
+    assert desk.cluster.frozen is not None
+    del desk.cluster.objects[CONFIG]
+    desk.cluster.objects[Key("Pod", "ns", "p2")] = samples.pod("p2")
+    lacking = await resync(desk.context)
+    assert "uid-ConfigMap-auralink-b-config" in desk.ghosts
+    assert [kind for kind, _ in lacking] == ["Pod"]
+    assert still_lacking(desk.context, lacking) == ["Pod"]
+    desk.cluster.catch_up()
+    assert still_lacking(desk.context, lacking) == []
+    assert await asyncio.wait_for(desk.queue.get(), 1) == KEY
+
+
+def test_the_fake_answers_as_a_mapping_does() -> None:
+    store: Any = LiveStore(FakeCluster(samples.bridge()))
+    assert tuple(KEY) in store
+    assert len(list(store)) == 2
