@@ -9,6 +9,7 @@ again nothing is sent at all. Native and recompressed frames change places only 
 - COMPRESSED after UNCHANGED only as a key.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -26,7 +27,7 @@ from auralink_aicore.controller import H264_CURVE, Controller, Governor, Policy,
 MODEL = "auralink-table-1.0.0"
 
 BAD_KEYS_ALLOWED = 2  # the third in a row is a sender we do not understand
-SIZE_CHANGE_EVERY_S = 1.0
+FORMAT_CHANGE_EVERY_S = 1.0
 B_FRAMES_SHOW_IN = 30  # pictures, where the parameter set allows them
 
 FLAG_KEY = 0x02
@@ -36,10 +37,6 @@ FLAG_DEGRADED = 0x20
 FLAG_SKIPPED_BEFORE = 0x40
 
 QUALITY_NATIVE = 1000
-
-
-class UnsteadyInputError(ValueError):
-    """The sender changes its mind faster than encoders can be opened."""
 
 
 class Mode(IntEnum):
@@ -139,7 +136,8 @@ class Transcoder:
         self._failed_by_input = False
         self._b_frames = False
         self._pictures = 0
-        self._resized_at_s: float | None = None
+        self._output: OutputFormat | None = None  # what the latest picture has to be encoded as
+        self._output_since_s = -math.inf
         self._picture: VideoFrame | None = None
         self._picture_id = 0
 
@@ -244,6 +242,10 @@ class Transcoder:
             self._b_frames = True
             picture = None
         if picture is not None:
+            if not self._is_steady(picture) and frame.mode is Mode.COMPRESS:
+                return self.fail(
+                    frame.frame_id, "the picture changes its format more than once a second", bad_input=True
+                )
             self._picture, self._picture_id = picture, frame.frame_id
             self._pictures += 1
             self._worth.saw(self._clock(), len(frame.payload), self.pixels)
@@ -278,17 +280,12 @@ class Transcoder:
     def _encode_or_fail(self, picture: VideoFrame, frame_id: int, *, source_bytes: int, source_key: bool) -> Result:
         try:
             return self._encode(picture, frame_id, source_bytes=source_bytes, source_key=source_key)
-        except UnsteadyInputError as error:
-            return self.fail(frame_id, str(error), bad_input=True)
         except EncoderError as error:
             return self.fail(frame_id, str(error))
 
     def _encode(self, picture: VideoFrame, frame_id: int, *, source_bytes: int, source_key: bool) -> Result:
-        output = self._stream.output_for(picture)
-        if self._encoder is None or self._encoder.output != output:
-            self._reopen(output)
-        assert self._encoder is not None  # noqa: S101 - _reopen set it or raised
-        coded = self._encoder.encode(picture, self._controller.q, key=source_key or self._want_key)
+        encoder = self._encoder_for(self._stream.output_for(picture))
+        coded = encoder.encode(picture, self._controller.q, key=source_key or self._want_key)
         now = self._clock()
         quality, binds = self._controller.quality, self._controller.floor_binds
         self._controller.record(
@@ -311,19 +308,25 @@ class Transcoder:
             flags=flags,
         )
 
-    def _reopen(self, output: OutputFormat) -> None:
-        """A new encoder for a new kind of picture. Raises EncoderError, UnsteadyInputError."""
-        now = self._clock()
-        if self._encoder is not None:
-            if self._resized_at_s is not None and now - self._resized_at_s < SIZE_CHANGE_EVERY_S:
-                raise UnsteadyInputError("the picture changes its format more than once a second")
-            self._resized_at_s = now
-            self._encoder.close()
-            self._encoder = None
-        self._encoder = Encoder(output)
-        if self._governor.level:
-            self._encoder.set_trellis(False)
-        self._want_key = True
+    def _encoder_for(self, output: OutputFormat) -> Encoder:
+        """The encoder there is, or a new one, which starts with a key. Raises EncoderError."""
+        if self._encoder is None or self._encoder.output != output:
+            self.close()
+            self._encoder = Encoder(output)
+            if self._governor.level:
+                self._encoder.set_trellis(False)
+            self._want_key = True
+        return self._encoder
+
+    def _is_steady(self, picture: VideoFrame) -> bool:
+        """False when the sender changes its format faster than encoders should be opened."""
+        output, now = self._stream.output_for(picture), self._clock()
+        if output == self._output:
+            return True
+        first, self._output = self._output is None, output
+        steady = now - self._output_since_s >= FORMAT_CHANGE_EVERY_S
+        self._output_since_s = -math.inf if first else now
+        return steady
 
     def _lost_sync(self, frame: Frame, *, key: bool, reason: str) -> Result:
         self._synced = False
