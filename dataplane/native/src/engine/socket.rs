@@ -1,10 +1,10 @@
-//! UDP sockets and their batched calls (recvmmsg, sendmmsg).
+//! UDP sockets and their batched calls (recvmmsg, sendmmsg, UDP_SEGMENT).
 
 use crate::core::output::Transmit;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, SockaddrStorage,
-    bind, getsockname, recvmmsg, sendmmsg, setsockopt, socket, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike,
+    SockaddrStorage, bind, getsockname, recvmmsg, sendmmsg, sendmsg, setsockopt, socket, sockopt,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -17,6 +17,12 @@ const BUFFER_BYTES: usize = 2048;
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// Tries to find an even port with its odd neighbour free.
 const PAIR_TRIES: usize = 64;
+const SEND_FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
+/// The kernel cuts a datagram into at most this many.
+const MAX_SEGMENTS: usize = 64;
+const MAX_SEGMENTED_BYTES: usize = 65_000;
+/// Shorter runs are no gain over a place in a batch.
+const LEAST_RUN: usize = 4;
 
 #[derive(Debug)]
 pub struct Socket {
@@ -83,6 +89,8 @@ pub struct Batches {
     receive_v4: MultiHeaders<SockaddrIn>,
     receive_v6: MultiHeaders<SockaddrIn6>,
     send: MultiHeaders<SockaddrStorage>,
+    /// UDP_SEGMENT works, as far as we know.
+    segments: bool,
     buffers: Vec<[u8; BUFFER_BYTES]>,
     addresses: Vec<Option<SockaddrStorage>>,
 }
@@ -96,6 +104,7 @@ impl Default for Batches {
             receive_v4: MultiHeaders::preallocate(BATCH, None),
             receive_v6: MultiHeaders::preallocate(BATCH, None),
             send: MultiHeaders::preallocate(BATCH, None),
+            segments: true,
             buffers: vec![[0; BUFFER_BYTES]; BATCH],
             addresses: Vec::with_capacity(BATCH),
         }
@@ -111,8 +120,28 @@ impl Batches {
         }
     }
 
-    /// Sends packets in order; returns how many the kernel did not take.
+    /// Sends packets in order; returns how many the kernel did not take. Runs of equal size (a frame's fragments) go as one
+    /// datagram that the kernel cuts (UDP_SEGMENT), the others in batches.
     pub fn send(&mut self, socket: &Socket, packets: &[Transmit]) -> u64 {
+        let mut failed = 0;
+        let (mut waiting, mut at) = (0, 0); // packets[waiting..at] go in the next batch
+        while at < packets.len() {
+            let run = if self.segments { run_length(&packets[at..]) } else { 1 };
+            if run < LEAST_RUN {
+                at += run;
+                continue;
+            }
+            failed += self.send_batches(socket, &packets[waiting..at]);
+            if !self.send_run(socket, &packets[at..at + run]) {
+                failed += self.send_batches(socket, &packets[at..at + run]);
+            }
+            at += run;
+            waiting = at;
+        }
+        failed + self.send_batches(socket, &packets[waiting..])
+    }
+
+    fn send_batches(&mut self, socket: &Socket, packets: &[Transmit]) -> u64 {
         let mut failed = 0;
         for batch in packets.chunks(BATCH) {
             let slices: Vec<[IoSlice<'_>; 1]> = batch.iter().map(|packet| [IoSlice::new(&packet.bytes)]).collect();
@@ -120,9 +149,8 @@ impl Batches {
             self.addresses.extend(batch.iter().map(|packet| Some(address(socket, packet.dst))));
             let mut at = 0;
             while at < batch.len() {
-                let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
                 let fd = socket.fd.as_raw_fd();
-                match sendmmsg(fd, &mut self.send, &slices[at..], &self.addresses[at..], [], flags) {
+                match sendmmsg(fd, &mut self.send, &slices[at..], &self.addresses[at..], [], SEND_FLAGS) {
                     Ok(sent) => at += sent.count().max(1),
                     Err(Errno::EINTR) => {}
                     Err(_) => {
@@ -135,6 +163,42 @@ impl Batches {
         }
         failed
     }
+
+    /// False: not sent, try without segmentation.
+    fn send_run(&mut self, socket: &Socket, run: &[Transmit]) -> bool {
+        let slices: Vec<IoSlice<'_>> = run.iter().map(|packet| IoSlice::new(&packet.bytes)).collect();
+        let size = run[0].bytes.len() as u16; // below the MTU
+        let control = [ControlMessage::UdpGsoSegments(&size)];
+        let to = address(socket, run[0].dst);
+        match sendmsg(socket.fd.as_raw_fd(), &slices, &control, SEND_FLAGS, Some(&to)) {
+            Ok(_) => true,
+            Err(error) => {
+                // An old kernel, or a device that cannot add the checksums.
+                self.segments &= !matches!(error, Errno::EIO | Errno::EINVAL | Errno::EOPNOTSUPP);
+                false
+            }
+        }
+    }
+}
+
+/// How many packets from the first on can leave as segments of one datagram: one destination, one size, the last may be
+/// shorter.
+fn run_length(packets: &[Transmit]) -> usize {
+    let Some(first) = packets.first() else { return 0 };
+    let size = first.bytes.len();
+    let most = MAX_SEGMENTS.min(MAX_SEGMENTED_BYTES / size.max(1)).max(1);
+    let mut length = 1;
+    while length < most.min(packets.len()) {
+        let next = &packets[length];
+        if next.dst != first.dst || next.bytes.len() > size {
+            break;
+        }
+        length += 1;
+        if next.bytes.len() < size {
+            break;
+        }
+    }
+    length
 }
 
 fn receive<S: Family>(
@@ -188,4 +252,66 @@ fn address(socket: &Socket, to: SocketAddr) -> SockaddrStorage {
 fn to_std(address: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = address.as_sockaddr_in().map(|a| SocketAddr::V4((*a).into()));
     v4.or_else(|| address.as_sockaddr_in6().map(|a| SocketAddr::V6((*a).into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::SockId;
+    use std::net::Ipv4Addr;
+
+    const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn packets(to: u16, sizes: &[usize]) -> Vec<Transmit> {
+        let packet = |(i, size): (usize, &usize)| Transmit {
+            sock: SockId(0),
+            dst: SocketAddr::new(LOCAL, to),
+            bytes: vec![i as u8; *size].into(),
+            last_of: None,
+        };
+        sizes.iter().enumerate().map(packet).collect()
+    }
+
+    fn received(batches: &mut Batches, socket: &Socket) -> Vec<Vec<u8>> {
+        let mut all = Vec::new();
+        for _ in 0..10 {
+            batches.receive(socket, |(_, data)| all.push(data.unwrap().to_vec())).unwrap();
+        }
+        all
+    }
+
+    #[test]
+    fn runs_of_one_size_and_single_packets_arrive_in_order_either_way() {
+        let (from, to) = (Socket::bind(LOCAL, 0).unwrap(), Socket::bind(LOCAL, 0).unwrap());
+        let mut sizes = vec![30, 600, 600];
+        sizes.extend([1200; 70]);
+        sizes.extend([900, 1200, 1200, 1200, 1200, 50, 50]);
+        for segments in [true, false] {
+            let mut batches = Batches { segments, ..Batches::default() };
+            let sent = packets(to.port(), &sizes);
+            assert_eq!(batches.send(&from, &sent), 0);
+            let expected: Vec<Vec<u8>> = sent.iter().map(|packet| packet.bytes.to_vec()).collect();
+            assert_eq!(received(&mut batches, &to), expected);
+        }
+    }
+
+    #[test]
+    fn a_run_is_one_destination_and_one_size_but_for_its_end() {
+        assert_eq!(run_length(&packets(1, &[100, 100, 100, 90, 100])), 4);
+        assert_eq!(run_length(&packets(1, &[100, 101])), 1);
+        assert_eq!(run_length(&packets(1, &[1200; 100])), 54);
+        let mut two = packets(1, &[100, 100, 100]);
+        two[2].dst.set_port(2);
+        assert_eq!(run_length(&two), 2);
+    }
+
+    #[test]
+    fn a_packet_nobody_can_take_is_counted_and_the_others_leave() {
+        let (from, to) = (Socket::bind(LOCAL, 0).unwrap(), Socket::bind(LOCAL, 0).unwrap());
+        let mut batches = Batches::default();
+        let mut sent = packets(to.port(), &[10, 70_000, 10]);
+        sent[1].bytes = vec![0; 70_000].into();
+        assert_eq!(batches.send(&from, &sent), 1);
+        assert_eq!(received(&mut batches, &to).len(), 2);
+    }
 }
