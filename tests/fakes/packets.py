@@ -230,7 +230,7 @@ class FakePackets:
         source.next_id += 1
         if source.pending:
             mode, at_frame = source.pending
-            due = key or (not source.held and at_frame is not None and frame_id >= at_frame)
+            due = key if at_frame is None or source.held else frame_id >= at_frame
             if due:
                 source.mode, source.pending, source.held = mode, None, False
                 self._tell(ModeApplied(stream, mode, frame_id))

@@ -581,10 +581,10 @@ class Pipeline:
 
     def _set_mode(self, mode: Mode, *, soon: bool = False) -> SetMode:
         """`soon`: where the receivers' references allow any frame. The next one may be in the packet core already,
-        so the one after it."""
+        so the one after it; a stream that has given no frame yet still begins at a key."""
         self._goal = mode
         degraded = mode is Mode.BYPASS and self._policy.enabled and self.fallback is not None
-        return SetMode(mode, self._last_id + 2 if soon else None, self._policy.enabled, degraded)
+        return SetMode(mode, self._last_id + 2 if soon and self._last_id >= 0 else None, self._policy.enabled, degraded)
 
     def _switch(self, new: State, reason: str, now: float) -> list[Decision]:
         old = self.state

@@ -211,6 +211,14 @@ def test_frames_do_not_wait_longer_than_the_timeout_for_a_slow_session() -> None
     assert rig.pipeline.fallback is None
 
 
+def test_a_session_that_fails_before_the_first_frame_does_not_cost_the_first_key() -> None:
+    rig = Rig()
+    rig.run(rig.pipeline.failed(rig.pipeline.session, Failure.UNREACHABLE, rig.now))
+    rig.frame(key=True)
+    rig.frame()
+    assert sent(rig) == "Nn"
+
+
 def test_a_session_that_never_opens_fails_and_is_opened_again() -> None:
     rig = Rig()
     first = rig.pipeline.session

@@ -192,8 +192,9 @@ def test_rtcp_counts_as_the_port_after_rtp() -> None:
 def test_the_bridge_section_wins_over_the_short_form() -> None:
     text = MINIMAL.replace(
         "  redis {",
-        "  bridge { compression { targetSavingsPercent = 20, mode = Always }, aiCore { addresses = ['x'] } }\n  redis {",
-    ).replace("['x']", '["one:1", "two:2"]')
+        '  bridge { compression { targetSavingsPercent = 20, mode = Always }, aiCore { addresses = ["one:1", "two:2"] }'
+        "}\n  redis {",
+    )
     bridge = from_file(text, ENV).config.bridge  # type: ignore[union-attr]
     assert bridge.ai_core.addresses == ("one:1", "two:2")
     assert (bridge.compression.target_savings_percent, bridge.compression.quality_level) == (20, 7)
@@ -259,7 +260,7 @@ def test_addresses(text: str, parsed: tuple[str, int]) -> None:
 
 @pytest.mark.parametrize("text", ["h", "h:", ":1", "h:0", "h:65536", "h:x", "::1:x", "[zz::]:1"])
 def test_bad_addresses(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"host:port|IPv6|permitted|Expected"):
         split_address(text)
 
 

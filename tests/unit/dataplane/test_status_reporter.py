@@ -166,12 +166,12 @@ async def test_a_poke_reports_at_once_and_cancelling_ends_it() -> None:
     generation = [1]
     reporter = StatusReporter(writer, lambda: snapshot(generation=generation[0]), {}, clock=lambda: 0.0)
     task = asyncio.create_task(reporter.run())
-    while not writer.entries:
+    while not writer.entries:  # noqa: ASYNC110 - a few turns of the loop
         await asyncio.sleep(0)
     generation[0] = 2
     reporter.poke()
     async with asyncio.timeout(0.5):
-        while len(writer.entries) < 2:
+        while len(writer.entries) < 2:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0)
     reporter.poke()
     task.cancel()

@@ -1,0 +1,126 @@
+"""Plain-RTP legs: what is opened, what is left alone, names that move, and the SDP a peer opens."""
+
+import socket
+from collections.abc import Sequence
+
+from auralink_dataplane.media.legs.plain_rtp import OpenLeg, PlainRtpLegs, changes, engine_config, sdp
+from auralink_dataplane.settings import LegSpec, MediumSpec, Payload, RoomSpec, RtpSpec
+
+from tests.fakes.packets import FakePackets
+
+H264 = (Payload(96, "H264", "packetization-mode=1"),)
+OPUS = (Payload(97, "Opus"),)
+
+
+def leg(name: str, port: int | None = None, remote: str | None = None, **rtp: object) -> LegSpec:
+    medium = MediumSpec(H264, port, remote)
+    return LegSpec(name, RtpSpec(video=medium, **rtp), "Send" if port is None else "Receive")  # type: ignore[arg-type]
+
+
+class Desk:
+    """Legs over the twin, with a resolver that the test edits."""
+
+    def __init__(self) -> None:
+        self.names = {"peer": "10.0.0.1"}
+        self.opened: list[str] = []
+        self.closed: list[str] = []
+        self.packets = FakePackets()
+        self.legs = PlainRtpLegs(
+            self.packets,
+            self.resolve,
+            opened=lambda one: self.opened.append(one.spec.name),
+            closed=lambda one: self.closed.append(one.spec.name),
+        )
+
+    async def resolve(self, host: str, port: int) -> Sequence[tuple[str, int]]:
+        if host not in self.names:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return [(self.names[host], port)]
+
+    async def want(self, *specs: LegSpec) -> None:
+        self.legs.want([RoomSpec("r", specs)])
+        await self.legs.reconcile()
+
+
+def test_only_what_differs_is_touched() -> None:
+    a, b, c = leg("a", 5000), leg("b", 5002), leg("c", 5004)
+    have = {("r", "a"): a, ("r", "b"): b}
+    assert changes(have, {("r", "a"): a, ("r", "b"): leg("b", 6000), ("r", "c"): c}) == (
+        [("r", "b")], [("r", "b"), ("r", "c")],
+    )  # fmt: skip
+    assert changes(have, have) == ([], [])
+    assert changes(have, {}) == ([("r", "a"), ("r", "b")], [])
+
+
+async def test_a_leg_waits_for_the_name_of_its_peer_and_says_so() -> None:
+    desk = Desk()
+    await desk.want(leg("in", 5000), leg("out", None, "nobody:6000"))
+    assert desk.opened == ["in"]
+    assert "video.remote nobody:6000 does not resolve" in desk.legs.problems["r", "out"]
+    desk.names["nobody"] = "10.0.0.9"
+    await desk.legs.reconcile()
+    assert desk.opened == ["in", "out"]
+    assert not desk.legs.problems
+
+
+async def test_a_peer_that_moves_is_followed_without_reopening() -> None:
+    desk = Desk()
+    await desk.want(leg("in", 5000), leg("out", None, "peer:6000"))
+    desk.names["peer"] = "10.0.0.2"
+    await desk.legs.reconcile()
+    out = desk.legs.open["r", "out"]
+    assert desk.packets.remotes == [(out.id, "video", "10.0.0.2:6000")]
+    assert out.remotes == {"video": "10.0.0.2:6000"}
+    del desk.names["peer"]
+    await desk.legs.reconcile()
+    assert desk.legs.open["r", "out"].remotes == {"video": "10.0.0.2:6000"}
+    assert not desk.closed
+
+
+async def test_a_leg_that_the_packet_core_gave_up_is_opened_again() -> None:
+    desk = Desk()
+    await desk.want(leg("in", 5000), leg("out", None, "peer:6000"))
+    desk.legs.failed(desk.legs.open["r", "in"].id, "socket closed")
+    assert desk.closed == ["in"]
+    await desk.legs.reconcile()
+    assert desk.opened == ["in", "out", "in"]
+
+
+async def test_close_closes_all() -> None:
+    desk = Desk()
+    await desk.want(leg("in", 5000), leg("out", None, "peer:6000"))
+    desk.legs.close()
+    assert not desk.packets.legs
+
+
+def test_the_packet_core_is_told_everything_about_a_leg() -> None:
+    spec = LegSpec("x", RtpSpec(video=MediumSpec(H264, 5000), audio=MediumSpec(OPUS, None, "h:7"), rtcp_mux=True))
+    assert engine_config(spec, {"audio": "10.0.0.1:7"}) == {
+        "name": "x", "direction": "Both", "feedback": "None", "rtcp_mux": True, "extension_id": 14, "bind": "0.0.0.0",
+        "media": {
+            "video": {
+                "payloads": [
+                    {"type": 96, "codec": "H264", "clock_rate": 90000, "fmtp": "packetization-mode=1"}
+                ],
+                "remote": None,
+                "listen_port": 5000,
+            },
+            "audio": {
+                "payloads": [{"type": 97, "codec": "Opus", "clock_rate": 48000, "fmtp": ""}],
+                "remote": "10.0.0.1:7",
+            },
+        },
+    }  # fmt: skip
+    assert engine_config(spec, {"audio": "[::1]:7"})["bind"] == "::"
+
+
+def test_the_sdp_of_a_receiving_leg_names_our_port_and_feedback() -> None:
+    spec = LegSpec(
+        "in", RtpSpec(video=MediumSpec(H264, 5000), feedback="AVPF", rtcp_mux=True, extension_id=3), "Receive"
+    )
+    text = sdp(OpenLeg(1, "r", spec, {}, {"video": 5000}), "10.1.2.3")
+    assert text.split("\r\n") == [
+        "v=0", "o=- 0 0 IN IP4 10.1.2.3", "s=r/in", "t=0 0", "m=video 5000 RTP/AVPF 96", "c=IN IP4 10.1.2.3",
+        "a=rtpmap:96 H264/90000", "a=fmtp:96 packetization-mode=1", "a=extmap:3 urn:auralink:rtp-hdrext:aic:1",
+        "a=rtcp-fb:* nack", "a=rtcp-fb:* nack pli", "a=rtcp-fb:* ccm fir", "a=rtcp-mux", "a=recvonly", "",
+    ]  # fmt: skip
