@@ -54,6 +54,7 @@ def conditions(content: str, **more: Any) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "cpu": _cpu(),
         "kernel": platform.release(),
+        "load_average": round(os.getloadavg()[0], 1),
         "versions": versions,
         **more,
     }
@@ -61,10 +62,15 @@ def conditions(content: str, **more: Any) -> dict[str, Any]:
 
 def write(path: Path, report: Report) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    document = {"conditions": dict(report.conditions), "rows": [asdict(row) for row in report.rows]}
+    document = {"conditions": dict(report.conditions), "rows": [_rounded(row) for row in report.rows]}
     part = path.with_suffix(".tmp")
     part.write_text(json.dumps(document, indent=1) + "\n")
     part.replace(path)
+
+
+def _rounded(row: Row) -> dict[str, Any]:
+    made = asdict(row)
+    return made | {"value": round(row.value, 3)} if isinstance(row.value, float) else made
 
 
 def read(path: Path) -> Report:
@@ -87,7 +93,7 @@ def heading(seen: Mapping[str, Any]) -> list[str]:
 def lines(rows: Sequence[Row]) -> list[str]:
     """Aligned columns; notes are wrapped under their row."""
     titles = ("what", "measured", "target", "met")
-    cells = [(row.what, _shown(row), row.target, {True: "yes", False: "NO", None: ""}[row.met]) for row in rows]
+    cells = [(row.what, shown(row), row.target, {True: "yes", False: "NO", None: ""}[row.met]) for row in rows]
     widths = [max(len(line[i]) for line in (titles, *cells)) for i in range(len(titles))]
 
     def line(what: str, value: str, target: str, met: str) -> str:
@@ -101,7 +107,8 @@ def lines(rows: Sequence[Row]) -> list[str]:
     return out
 
 
-def _shown(row: Row) -> str:
+def shown(row: Row) -> str:
+    """Value and unit with the digits that mean something."""
     if row.value is None:
         return "not measured"
     if isinstance(row.value, float):
