@@ -9,19 +9,11 @@ from typing import Any
 
 import kopf
 
-from auralink_operator.index import BRIDGE, POLICY, RESOURCES, Obj, entries
-from auralink_operator.reconcile import MANAGED, WATCHED
+from auralink_operator.index import RESOURCES, Obj, entries
+from auralink_operator.reconcile import WATCHED, selector
 
 Started = Callable[[Mapping[Any, Any]], Awaitable[None]]
 Changed = Callable[[str | None, Obj], None]
-
-# EndpointSlices of ordinary Services carry the Service's labels too: only ours are wanted.
-_SELECTORS = {"EndpointSlice": "endpointslice.kubernetes.io/managed-by=auralink-operator"}
-
-
-def selector(kind: str) -> str:
-    """What a watch asks the API server for; "" for our own two kinds, which are all wanted."""
-    return "" if kind in (BRIDGE, POLICY) else ",".join(filter(None, (MANAGED, _SELECTORS.get(kind))))
 
 
 def registry(started: Started, changed: Changed) -> kopf.OperatorRegistry:

@@ -464,12 +464,20 @@ class DeadWatchError(Exception):
     """A watch has stopped telling; the process must end, for nothing in it can mend that."""
 
 
+# EndpointSlices of ordinary Services carry the Service's labels too: only ours are wanted.
+_NARROWER = {"EndpointSlice": "endpointslice.kubernetes.io/managed-by=auralink-operator"}
+
+
+def selector(kind: str) -> str:
+    """What watch and list ask the API server for; "" for our own two kinds, which are all wanted."""
+    return "" if kind in (BRIDGE, POLICY) else ",".join(filter(None, (MANAGED, _NARROWER.get(kind))))
+
+
 async def listed(ctx: Context, kind: str) -> dict[str, int]:
     """Uids and versions of a kind as the API server has them."""
-    selector = "" if kind in (BRIDGE, POLICY) else MANAGED
     found: dict[str, int] = {}
     for namespace in ctx.settings.namespaces or ("",):
-        async for item in ctx.cluster.list_metadata(kind, namespace, selector):
+        async for item in ctx.cluster.list_metadata(kind, namespace, selector(kind)):
             found[item["metadata"]["uid"]] = int(item["metadata"]["resourceVersion"])
     return found
 

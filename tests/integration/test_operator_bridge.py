@@ -95,6 +95,19 @@ async def test_a_restarted_operator_writes_nothing_where_nothing_changed(
     assert before == {name: (await at.child(plural, name))["metadata"]["resourceVersion"] for plural, name in CHILDREN}
 
 
+async def test_an_operator_is_ready_beside_what_other_controllers_label_like_us(
+    at: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Service's own EndpointSlices copy its labels: not ours, and not to be waited for."""
+    await at.kube.create("auralinkbridges", a_bridge())
+    labels = (await at.child("services", "auralink-b"))["metadata"]["labels"]
+    copied = {**labels, "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}
+    other = {"metadata": {"name": "auralink-b-x7", "labels": copied}, "addressType": "IPv4", "endpoints": []}
+    await at.kube.create("endpointslices", other)
+    async with running(at.server, monkeypatch, at.kube.namespace, AURALINK_HEALTH_PORT="18182") as second:
+        assert second.full
+
+
 @pytest.mark.parametrize(("plural", "name"), CHILDREN)
 async def test_a_deleted_child_comes_back(at: Bench, plural: str, name: str) -> None:
     await at.kube.create("auralinkbridges", a_bridge())

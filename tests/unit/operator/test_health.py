@@ -8,10 +8,10 @@ import aiohttp
 import pytest
 from auralink_operator import health
 from auralink_operator.__main__ import JsonFormatter
-from auralink_operator.handlers import kopf_settings, registry, selector
-from auralink_operator.index import BRIDGE
+from auralink_operator.handlers import kopf_settings, registry
+from auralink_operator.index import BRIDGE, Obj
 from auralink_operator.metrics import Metrics
-from auralink_operator.reconcile import WATCHED
+from auralink_operator.reconcile import WATCHED, selector
 
 
 @pytest.fixture
@@ -57,7 +57,10 @@ def test_kopf_only_watches() -> None:
     async def started(store: Mapping[Any, Any]) -> None:
         raise AssertionError("nothing runs here")
 
-    found = registry(started, lambda kind, obj: None)
+    def changed(_: str | None, __: Obj) -> None:
+        raise AssertionError("nothing runs here")
+
+    found = registry(started, changed)
     assert not found._changing.get_all_handlers()
     assert not found._spawning.get_all_handlers()
     assert len(found._watching.get_all_handlers()) == len(WATCHED)
