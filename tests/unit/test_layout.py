@@ -1,0 +1,41 @@
+"""What must hold of the repository as a whole, and would otherwise be found out late."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import auralink_dataplane
+import yaml
+
+ROOT = Path(__file__).parents[2]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def test_the_operator_folder_is_no_package() -> None:
+    """With an `__init__.py` it would hide the standard library's `operator` from everything started at the root."""
+    assert not (ROOT / "operator" / "__init__.py").exists()
+
+
+def test_all_parts_carry_one_version() -> None:
+    chart = yaml.safe_load((ROOT / "charts" / "auralink" / "Chart.yaml").read_text())
+    crate = tomllib.loads((ROOT / "dataplane" / "native" / "Cargo.toml").read_text())["package"]
+    assert {chart["version"], chart["appVersion"], crate["version"], auralink_dataplane.__version__} == {VERSION}
+
+
+def test_examples_name_kinds_that_exist() -> None:
+    kinds = {yaml.safe_load(path.read_text())["spec"]["names"]["kind"] for path in (ROOT / "crds").glob("*.yaml")}
+    for example in (ROOT / "examples").glob("*.yaml"):
+        used = {item["kind"] for item in yaml.safe_load_all(example.read_text()) if item}
+        assert used <= kinds, example.name
+
+
+def test_the_chart_ships_the_crds_that_are_committed() -> None:
+    """One for one: a CRD that `crds/` has and the chart lacks would never reach a cluster."""
+    assert {path.name for path in (ROOT / "crds").glob("*.yaml")} == {
+        path.name for path in (ROOT / "charts" / "auralink" / "templates" / "crds").glob("*.yaml")
+    }
+
+
+def test_vectors_shared_by_both_sides_are_not_empty() -> None:
+    for vectors in (ROOT / "tests" / "unit" / "vectors").glob("*.json"):
+        assert json.loads(vectors.read_text()), vectors.name
