@@ -6,6 +6,7 @@ from pathlib import Path
 
 import auralink_dataplane
 import yaml
+from auralink_dataplane.settings import from_file
 
 ROOT = Path(__file__).parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -39,3 +40,9 @@ def test_the_chart_ships_the_crds_that_are_committed() -> None:
 def test_vectors_shared_by_both_sides_are_not_empty() -> None:
     for vectors in (ROOT / "tests" / "unit" / "vectors").glob("*.json"):
         assert json.loads(vectors.read_text()), vectors.name
+
+
+def test_the_example_configuration_loads() -> None:
+    settings = from_file((ROOT / "examples" / "auralink.conf").read_text(), {})
+    assert settings.config is not None
+    assert [leg.name for leg in settings.config.bridge.rooms[0].legs] == ["studio", "audience"]
