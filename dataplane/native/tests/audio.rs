@@ -96,3 +96,21 @@ fn a_successor_continues_numbers_and_timestamps() {
     assert_eq!(numbers, [0, 1, 2, 3]);
     assert_eq!(relayed[1].1, 960 + 4800, "by the time that passed");
 }
+
+#[test]
+fn a_packet_from_before_the_first_takes_no_number_of_the_predecessor() {
+    let (mut world, _) = started(100);
+    world.receive_from(IN_AUDIO, sender(), &opus(101, 960, false));
+    for sequence in [5000, 5001, 5002, 5003, 5001u16] {
+        let bytes = packet(0xbbbb, AUDIO_PT, sequence, 0, false, &sequence.to_be_bytes());
+        world.receive_from(IN_AUDIO, sender(), &bytes);
+        if sequence == 5002 {
+            let stream = world.stream();
+            world.link(stream);
+        }
+    }
+    let late = packet(0xbbbb, AUDIO_PT, 4999, 0, false, &[0, 0]);
+    world.receive_from(IN_AUDIO, sender(), &late);
+    let sources: Vec<u16> = relayed(&world).iter().map(|relayed| relayed.3).collect();
+    assert_eq!(sources, [101, 5003]);
+}

@@ -41,7 +41,7 @@ pub struct Out {
     cache: Option<SentPackets>,
     pacer: Pacer,
     needs_key: bool,
-    audio_offset: Option<i64>,
+    audio: Option<AudioNumbers>,
     key_requested: Option<Time>,
     fir_seen: Option<(u32, u8)>,
 }
@@ -56,6 +56,13 @@ pub struct Path {
     pub extension_id: u8,
     /// NACKs are answered.
     pub resend: bool,
+}
+
+/// The first number of a source and ours for it.
+#[derive(Clone, Copy, Debug)]
+struct AudioNumbers {
+    ours: u64,
+    theirs: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -98,7 +105,7 @@ impl Out {
             cache: path.resend.then(SentPackets::default),
             pacer: Pacer::default(),
             needs_key: true,
-            audio_offset: None,
+            audio: None,
             key_requested: None,
             fir_seen: None,
         }
@@ -110,7 +117,7 @@ impl Out {
         self.orphaned = None;
         self.generator.new_source();
         self.needs_key = true;
-        self.audio_offset = None;
+        self.audio = None;
     }
 
     pub fn video(
@@ -162,13 +169,10 @@ impl Out {
         clock: Option<&SourceClock>,
         now: Time,
     ) -> Option<Transmit> {
-        let next = self.generator.next_sequence() as i64;
-        let offset = *self.audio_offset.get_or_insert(next - packet.sequence as i64);
-        // Reordered in front of the first packet we sent: there is no number left for it.
-        let sequence = u64::try_from(packet.sequence as i64 + offset).ok()?;
-        if self.counts.frames == 0 {
-            self.needs_key = false;
-        }
+        let ours = self.generator.next_sequence();
+        let first = *self.audio.get_or_insert(AudioNumbers { ours, theirs: packet.sequence });
+        // Reordered in front of the first packet we took: its number may be used.
+        let sequence = packet.sequence.checked_sub(first.theirs)? + first.ours;
         self.counts.frames += 1;
         let timestamp = self.generator.timestamp(packet.timestamp, clock, now);
         let payload = Payload::whole(packet.payload.clone());
@@ -180,7 +184,7 @@ impl Out {
     pub fn rename(&mut self, ssrc: u32, random: u64) {
         self.generator.rename(ssrc, random);
         self.cache = self.cache.take().map(|_| SentPackets::default());
-        self.audio_offset = None;
+        self.audio = None;
     }
 
     /// A frame of its stream does not leave here.

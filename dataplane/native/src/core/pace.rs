@@ -32,13 +32,13 @@ impl Pacer {
             let interval = (now - last).clamp(MIN_INTERVAL, MAX_INTERVAL);
             self.interval = (self.interval * 7 + interval) / 8;
         }
-        // Never further behind than a frame, whatever the interval was taken for.
-        let behind = self.queue.back().map_or(now, |(due, _)| (*due).min(now + self.interval));
+        // All of a frame is gone half an interval later, whatever waits in front of it.
+        let end = now + self.interval / 2;
+        let mut due = self.queue.back().map_or(now, |(due, _)| (*due).clamp(now, end));
         let at_once = BURST_PACKETS.saturating_sub(self.queue.len());
-        // At least as slow as a burst per half interval would be; one packet too many need not wait that long.
+        // One packet too many need not wait that long: no slower than a burst per half interval.
         let spread = packets.len().saturating_sub(at_once).max(BURST_PACKETS) as u32;
-        let step = self.interval / 2 / spread;
-        let mut due = behind;
+        let step = (end - due) / spread;
         for (index, packet) in packets.enumerate() {
             if index >= at_once {
                 due = due + step;
@@ -114,6 +114,15 @@ mod tests {
         for frame in 0..50 {
             schedule(&mut pacer, 200, frame * 33, 33);
         }
-        assert!(pacer.deadline().is_none_or(|due| due <= Time::from_millis(50 * 33 + 33)));
+        let last = Time::from_millis(49 * 33);
+        assert!(pacer.queue.iter().all(|(due, _)| *due <= last + MAX_INTERVAL / 2));
+        assert!(pacer.queue.iter().is_sorted_by_key(|(due, _)| *due));
+    }
+
+    #[test]
+    fn the_seventeenth_packet_waits_a_sixteenth_of_that() {
+        let mut pacer = Pacer::default();
+        schedule(&mut pacer, 17, 0, 1);
+        assert_eq!(pacer.deadline(), Some(Time(0) + FIRST_INTERVAL / 32));
     }
 }

@@ -426,3 +426,163 @@ fn stap_a(units: &[Bytes], bytes: usize) -> Bytes {
     }
     out.freeze()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Time;
+    use crate::core::reorder::Content;
+    use proptest::prelude::*;
+
+    const SPS: &[u8] = &[
+        0x67, 0x64, 0x00, 0x1f, 0xac, 0xd9, 0x40, 0x50, 0x05, 0xbb, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00,
+        0x00, 0x03, 0x03, 0xc0, 0xf1, 0x83,
+    ];
+    const PPS: &[u8] = &[0x68, 0xce, 0x3c, 0x80];
+    const IDR: &[u8] = &[0x65, 0x88, 0x84, 0x11, 0x22];
+    const LIMITS: Limits = Limits { first: 1162, rest: 1186 };
+
+    fn frame(payloads: &[&[u8]]) -> Vec<Packet> {
+        let packet = |payload: &&[u8]| Packet {
+            sequence: 0,
+            timestamp: 0,
+            marker: false,
+            arrived: Time(0),
+            payload: Bytes::copy_from_slice(payload),
+            content: Content::Padding,
+        };
+        payloads.iter().map(packet).collect()
+    }
+
+    fn stap(units: &[&[u8]]) -> Vec<u8> {
+        let mut out = vec![0x78];
+        for unit in units {
+            out.extend((unit.len() as u16).to_be_bytes());
+            out.extend(*unit);
+        }
+        out
+    }
+
+    fn annex_b(units: &[&[u8]]) -> Vec<u8> {
+        units.iter().flat_map(|unit| [&START_CODE, *unit].concat()).collect()
+    }
+
+    fn bytes(payloads: Vec<Payload>) -> Vec<Vec<u8>> {
+        payloads.iter().map(|payload| payload.parts().concat()).collect()
+    }
+
+    #[test]
+    fn aggregated_and_fragmented_units_come_out_as_one_frame() {
+        let mut codec = H264::default();
+        let sets = stap(&[SPS, PPS]);
+        let packets = frame(&[&sets, &[0x7c, 0x85, 0x88, 0x84], &[0x7c, 0x05, 0x11], &[0x7c, 0x45, 0x22]]);
+        let info = codec.complete(&packets).unwrap();
+        assert!(info.key && !info.discardable && info.missing_sets.is_empty());
+        assert_eq!((info.width, info.height), (1280, 720));
+        assert_eq!(codec.to_frame(&packets, &info), annex_b(&[SPS, PPS, IDR]));
+        assert_eq!(bytes(codec.restamp(&packets, &info, LIMITS))[0], sets, "sent on as it came");
+    }
+
+    #[test]
+    fn parameter_sets_in_fragments_are_remembered_too() {
+        let mut codec = H264::default();
+        let (begin, end) = ([&[0x7c, 0x87], &SPS[1..10]].concat(), [&[0x7c, 0x47], &SPS[10..]].concat());
+        codec.complete(&frame(&[&begin, &end, PPS])).unwrap();
+        let info = codec.complete(&frame(&[IDR])).unwrap();
+        assert_eq!(info.missing_sets, [SPS, PPS]);
+    }
+
+    #[test]
+    fn missing_sets_leave_as_one_packet_in_front() {
+        let mut codec = H264::default();
+        codec.complete(&frame(&[SPS, PPS, IDR])).unwrap();
+        let packets = frame(&[IDR]);
+        let info = codec.complete(&packets).unwrap();
+        assert_eq!(bytes(codec.restamp(&packets, &info, LIMITS)), [stap(&[SPS, PPS]), IDR.to_vec()]);
+    }
+
+    #[test]
+    fn frames_of_an_encoder_that_sends_its_sets_once_get_them_at_every_key() {
+        let mut codec = H264::default();
+        codec.packetize(annex_b(&[SPS, PPS, IDR]).into(), true, LIMITS).unwrap();
+        let aud: &[u8] = &[9, 0xf0];
+        let again = codec.packetize(annex_b(&[aud, IDR]).into(), true, LIMITS).unwrap();
+        assert_eq!(bytes(again), [stap(&[aud, SPS, PPS]), IDR.to_vec()]);
+    }
+
+    #[test]
+    fn the_encoders_sets_and_the_senders_are_never_mixed() {
+        let mut codec = H264::default();
+        codec.complete(&frame(&[SPS, PPS, IDR])).unwrap();
+        let refused = codec.packetize(annex_b(&[IDR]).into(), true, LIMITS);
+        assert_eq!(refused.unwrap_err(), Drop::NoParameterSets);
+    }
+
+    #[test]
+    fn packet_types_of_the_interleaved_mode_are_unsupported() {
+        for kind in [25, 26, 27, 29] {
+            let payload = [0x60 | kind, 0, 3, 0x65, 0x88, 0x84];
+            assert_eq!(H264::default().inspect(&payload), Err(Drop::UnsupportedPayload), "type {kind}");
+        }
+    }
+
+    #[test]
+    fn malformed_payloads_are_told() {
+        let cases: [&[u8]; 10] = [
+            &[],
+            &[0x80 | 0x61, 1],               // forbidden bit
+            &[0x60],                         // type 0
+            &[0x7c, 0x85],                   // FU-A without bytes
+            &[0x7c, 0xc5, 1],                // both marks
+            &[0x7c, 0x9c, 1],                // a fragment of a fragment
+            &[0x78],                         // STAP-A without units
+            &[0x78, 0, 0],                   // an empty unit
+            &[0x78, 0, 5, 0x61, 1],          // a unit beyond the end
+            &[0x78, 0, 1, 0x61, 0, 1, 0x78], // an aggregate in an aggregate
+        ];
+        for payload in cases {
+            assert_eq!(H264::default().inspect(payload), Err(Drop::MalformedPayload), "{payload:02x?}");
+        }
+    }
+
+    #[test]
+    fn fragments_that_do_not_follow_each_other_are_no_frame() {
+        let (start, next, end): (&[u8], &[u8], &[u8]) = (&[0x5c, 0x81, 0x88], &[0x5c, 0x01, 1], &[0x5c, 0x41, 1]);
+        for payloads in [&[start, next][..], &[next, end], &[start, start, end], &[start, IDR, end], &[end]] {
+            assert_eq!(H264::default().complete(&frame(payloads)), Err(Drop::MalformedPayload));
+        }
+        assert!(H264::default().complete(&frame(&[start, next, end])).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_received_panics_and_what_is_accepted_fits(
+            payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 1..6),
+            first in 40usize..100,
+        ) {
+            let mut codec = H264::default();
+            codec.complete(&frame(&[SPS, PPS, IDR])).unwrap();
+            let accepted: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).filter(|p| codec.inspect(p).is_ok()).collect();
+            let packets = frame(&accepted);
+            if let Ok(info) = codec.complete(&packets) {
+                codec.to_frame(&packets, &info);
+                let limits = Limits { first, rest: first + 24 };
+                for (i, payload) in codec.restamp(&packets, &info, limits).iter().enumerate() {
+                    let limit = if i == 0 { limits.first } else { limits.rest };
+                    prop_assert!(payload.len() <= limit);
+                    prop_assert!(codec.inspect(&payload.parts().concat()).is_ok());
+                }
+            }
+        }
+
+        #[test]
+        fn nothing_submitted_panics_and_what_is_accepted_parses(
+            data in proptest::collection::vec(prop_oneof![Just(0u8), Just(1), any::<u8>()], 0..400), key: bool,
+        ) {
+            let mut codec = H264::default();
+            for payload in codec.packetize(data.into(), key, Limits { first: 40, rest: 60 }).unwrap_or_default() {
+                prop_assert!(payload.len() <= 60);
+            }
+        }
+    }
+}

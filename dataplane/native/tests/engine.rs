@@ -1,0 +1,108 @@
+//! The engine's own promises: it idles, it is bounded towards Python, and a fault of ours ends legs, not the process.
+#![allow(clippy::disallowed_types)] // the traffic's own socket
+
+mod common;
+use auralink_native::core::LegId;
+use auralink_native::core::codec::Media;
+use auralink_native::core::ledger::{Mode, Policy};
+use auralink_native::core::leg_plain::Direction;
+use auralink_native::core::output::Event;
+use auralink_native::engine::{Binding, Engine, Item, Stopped};
+use common::{Sender, config};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn open(engine: &Engine, direction: Direction, remote: Option<SocketAddr>) -> LegId {
+    let binding = Binding { ip: LOCAL, ports: vec![0, 0] };
+    engine.open_leg(config(direction, false, remote), binding).unwrap().unwrap()
+}
+
+fn video_port(engine: &Engine, leg: LegId) -> u16 {
+    let ports = engine.local_ports(leg).unwrap();
+    ports.iter().find(|(media, _)| *media == Media::Video).unwrap().1
+}
+
+fn send(peer: &UdpSocket, packets: &[Vec<u8>]) {
+    for packet in packets {
+        peer.send(packet).unwrap();
+    }
+}
+
+/// Asks until `check` holds; the engine's thread works meanwhile.
+fn eventually<T>(mut check: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..500 {
+        if let Some(found) = check() {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("not within 5 s");
+}
+
+#[test]
+fn an_idle_engine_uses_no_time() {
+    let engine = Engine::start().unwrap();
+    open(&engine, Direction::Both, Some(SocketAddr::new(LOCAL, 9)));
+    let before = engine.cpu_time().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    let used = engine.cpu_time().unwrap() - before;
+    assert!(used < Duration::from_millis(10), "{used:?}");
+}
+
+#[test]
+fn a_fault_fails_every_leg_and_later_calls_say_stopped() {
+    let engine = Engine::start().unwrap();
+    let legs = [open(&engine, Direction::Receive, None), open(&engine, Direction::Receive, None)];
+    assert_eq!(engine.call(|_, _| panic!("a fault of ours")), Err::<(), _>(Stopped));
+    let mut failed = Vec::new();
+    eventually(|| {
+        failed.extend(engine.poll(10).into_iter().filter_map(|item| match item {
+            Item::Event(Event::LegFailed { leg, .. }) => Some(leg),
+            _ => None,
+        }));
+        (failed.len() == 2).then_some(())
+    });
+    assert_eq!(failed, legs);
+    assert_eq!(engine.stats(), Err(Stopped));
+    engine.close();
+}
+
+#[test]
+fn what_python_does_not_fetch_is_bounded_and_counted() {
+    let engine = Engine::start().unwrap();
+    let inlet = open(&engine, Direction::Receive, None);
+    let sink = UdpSocket::bind((LOCAL, 0)).unwrap();
+    let outlet = open(&engine, Direction::Send, Some(sink.local_addr().unwrap()));
+    let peer = UdpSocket::bind((LOCAL, 0)).unwrap();
+    peer.connect((LOCAL, video_port(&engine, inlet))).unwrap();
+    let mut sender = Sender::new(0, 0);
+    send(&peer, &sender.key(0, 100));
+    let stream = eventually(|| {
+        engine.poll(1).into_iter().find_map(|item| match item {
+            Item::Event(Event::StreamStarted { stream, .. }) => Some(stream),
+            _ => None,
+        })
+    });
+    let policy = Policy { mode: Mode::Shadow, extension: true, degraded: false };
+    engine
+        .call(move |shard, now| {
+            shard.link(stream, outlet, now).unwrap();
+            shard.set_mode(stream, policy, None, now)
+        })
+        .unwrap();
+    for id in 1..1500 {
+        send(&peer, &sender.delta(id, 100));
+        if id % 50 == 0 {
+            engine.stats().unwrap(); // lets it catch up
+        }
+    }
+    let refused = eventually(|| engine.stats().unwrap().get("drops")?.get("shadow_overflow")?.int());
+    assert!(refused > 0);
+    let frames = std::iter::from_fn(|| Some(engine.poll(100)).filter(|items| !items.is_empty()))
+        .flatten()
+        .filter(|item| matches!(item, Item::Frame(_)))
+        .count();
+    assert_eq!(frames, 1024);
+}
