@@ -50,15 +50,18 @@ class Worker:
     def run(self, *, calibrate: bool) -> None:
         """Serve until the front is gone."""
         calibration_ms = picture_ms(time.perf_counter) if calibrate else 0.0
-        self._link.sendall(wire.pack(Kind.READY, 0, wire.pack_ready(calibration_ms)))
-        while True:
-            due = [number for number, lane in self._lanes.items() if lane.items]
-            if not self._take_in(wait=not due):
-                return
-            due = [number for number, lane in self._lanes.items() if lane.items]
-            if due:
-                number = min(due, key=lambda number: self._lanes[number].items[0].due_s)
-                self._serve(number, self._lanes[number])
+        try:
+            self._link.sendall(wire.pack(Kind.READY, 0, wire.pack_ready(calibration_ms)))
+            while self._take_in(wait=not self._due()):
+                due = self._due()
+                if due:
+                    number = min(due, key=lambda number: self._lanes[number].items[0].due_s)
+                    self._serve(number, self._lanes[number])
+        except ConnectionError:
+            return  # the front went while we were answering
+
+    def _due(self) -> list[int]:
+        return [number for number, lane in self._lanes.items() if lane.items]
 
     def _take_in(self, *, wait: bool) -> bool:
         """Sort what has arrived into the lanes; False when the front is gone."""
