@@ -2,7 +2,8 @@
 
 `app` shows a Snapshot once a second; the pure Reporter decides whether an entry is due: counts in buckets, the saving
 in steps, problems with hysteresis, at most one write in ten seconds, except for what others wait for (phase, applied
-configuration, no more sessions), which is written at once. `adapters.kubernetes_api` does the writing.
+configuration, no more sessions, a problem that came or went): that is written at once. `adapters.kubernetes_api` does
+the writing.
 """
 
 import asyncio
@@ -85,7 +86,7 @@ class Reporter:
             or entry.phase != last.phase
             or entry.config_generation != last.config_generation
             or (entry.sessions == 0 and last.sessions != 0)
-            or ("ConfigInvalid" in entry.problems) != ("ConfigInvalid" in last.problems)
+            or entry.problems != last.problems  # their own hysteresis keeps these rare
         )
         return entry if at_once or now >= self._written_at + WRITE_INTERVAL_S else None
 

@@ -125,7 +125,13 @@ class Endpoint:
             )
         self.stub = rpc.AICoreStub(self.channel)
 
+    @property
+    def serves(self) -> bool:
+        """As far as is known."""
+        return self.breaker.state is State.CLOSED and self.reachable is not False and not self.draining
+
     def open_for(self, now: float) -> bool:
+        """Whether a new session may go here, the breaker apart."""
         return not self.draining and self.load < LOAD_LIMIT and now >= self.rests_until
 
 
@@ -356,10 +362,10 @@ class AicClient:
                 return None
             address, said = next(iter(self._unresolved.items()))
             return f"{address} does not resolve ({said}): is the AI Core running, is aiCore.addresses right?"
-        if any(one.breaker.state is State.CLOSED and one.reachable is not False for one in self._endpoints.values()):
+        if any(one.serves for one in self._endpoints.values()):
             return None
         names = ", ".join(sorted(one.address for one in self._endpoints.values())[:3])
-        return f"AI Core at {names} does not answer: check its pods and the network between"
+        return f"AI Core at {names} does not answer or shuts down: check its pods and the network between"
 
     @property
     def missing_secret(self) -> str | None:

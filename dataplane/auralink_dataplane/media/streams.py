@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 SAVED_SPAN_S: Final = 10.0
 UNPACED_PACKETS: Final = 16
 """The packet core sends so many of a frame at once and paces the rest."""
+OWN_STALL_S: Final = 0.010
 TIMED_FRAMES: Final = 64
 """Frames whose way is being timed, per stream: four times what may be in flight."""
 
@@ -371,9 +372,15 @@ class Stream:
         self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
 
     def _ring(self) -> None:
+        """A timer that rings late tells of a stall of ours: answers that came meanwhile are read before anybody is
+        called late."""
         self._timer = None
-        if self.pipeline:
-            self.run(self.pipeline.tick(self._streams.clock()))
+        now = self._streams.clock()
+        if now > self._timer_at + OWN_STALL_S:
+            self._timer_at = now + OWN_STALL_S
+            self._timer = asyncio.get_running_loop().call_later(OWN_STALL_S, self._ring)
+        elif self.pipeline:
+            self.run(self.pipeline.tick(now))
 
     def names(self) -> dict[str, object]:
         return {"room": self.room, "leg": self.leg.spec.name, "stream": self.id}

@@ -70,6 +70,7 @@ class FakeCluster:
 class PodUnderTest:
     def __init__(self, core: FakeAiCore, *, config: BridgeConfig | None = None, propagation_s: int = 0) -> None:
         self.core = core
+        self.skew_s = 0.0
         self.packets = FakePackets()
         self.cluster = None if config else FakeCluster()
         self.secrets = {("api", "token"): f"{TOKEN}\n".encode()}
@@ -86,7 +87,7 @@ class PodUnderTest:
         )
         loop = asyncio.get_running_loop()
         host = Host(
-            clock=loop.time,
+            clock=lambda: loop.time() + self.skew_s,
             wall_ms=lambda: 1700000000000,
             started_at="2026-01-01T00:00:00Z",
             read_secret=lambda name, key: self.secrets.get((name, key)),
@@ -329,8 +330,10 @@ async def test_a_configmap_that_comes_back_is_no_end(core: FakeAiCore) -> None:
     pod.cluster.queue.put_nowait(None)
     pod.cluster.queue.put_nowait(documents(bridge(core.address), generation=2))
     await pod.until(lambda: pod.app.snapshot().generation == 2)
-    await asyncio.sleep(2.5)
-    assert not pod.task.done()
+    pod.skew_s = 60.0  # past the time it would have had
+    assert not pod.app.health()[0]
+    await pod.until(lambda: pod.app.health()[0])  # it has looked
+    assert pod.app.phase == "Serving"
     pod.app.request_stop()
     pod.app.request_stop()
     await asyncio.wait_for(pod.task, 5)

@@ -95,6 +95,12 @@ def test_a_problem_is_told_after_ten_seconds_and_taken_back_after_thirty(clock: 
     assert [entry.problems for entry in clock.look(snapshot(), 2)] == [()]
 
 
+def test_a_problem_is_told_at_once_when_it_is_one(clock: Clock) -> None:
+    bad = snapshot(saved=0.4, problems={"AICoreUnavailable": "start it"})
+    clock.look(bad, 10)
+    assert [entry.problems for entry in clock.look(bad, 2)] == [("AICoreUnavailable",)]
+
+
 def test_a_problem_that_comes_and_goes_is_never_told(clock: Clock) -> None:
     for _ in range(20):
         assert clock.look(snapshot(problems={"PacketLoss": "x"}), 5) == []
