@@ -10,7 +10,7 @@ packages_of() {
 	case $1 in
 	cluster) echo containerd runc etcd-server containernetworking-plugins conntrack iptables socat iproute2 openssl gcc libc6-dev ;;
 	images) echo buildah debootstrap ca-certificates ;;
-	build) echo gcc libc6-dev pkg-config libx264-dev ;;
+	build) echo gcc libc6-dev pkg-config libx264-dev openssl ;;
 	*)
 		echo "apt.sh: no such group: $1 (cluster, images, build)" >&2
 		return 2
