@@ -209,7 +209,9 @@ def api_server() -> Iterator[ApiServer]:
     missing = [name for name in ("kube-apiserver", "etcd") if find_tool(name) is None]
     if missing:
         pytest.skip(f"{' and '.join(missing)} not built: make cluster-tools, or set AURALINK_TOOLS to their folder")
-    with tempfile.TemporaryDirectory(prefix="auralink-api-") as name:
+    # etcd waits for the disk at each write, and nothing here has to survive.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="auralink-api-", dir=memory) as name:
         server, processes = start(Path(name))
         try:
             yield server

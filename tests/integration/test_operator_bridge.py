@@ -120,7 +120,7 @@ async def test_a_deleted_child_comes_back(at: Bench, plural: str, name: str) -> 
         found = await at.kube.get(plural, name)
         return found is not None and found["metadata"]["uid"] != old["metadata"]["uid"]
 
-    await eventually(new, f"{plural}/{name} is back", 2.0)
+    await eventually(new, f"{plural}/{name} is back")
 
 
 EDITS: tuple[tuple[str, str, Obj], ...] = (
@@ -147,7 +147,7 @@ async def test_a_changed_child_is_repaired(at: Bench, plural: str, name: str, pa
             found["metadata"]["labels"] == wanted["metadata"]["labels"]
         )
 
-    await eventually(repaired, f"{plural}/{name} is as before", 2.0)
+    await eventually(repaired, f"{plural}/{name} is as before")
     await at.kube.roll_out("b")
     await at.until("Ready", "True", "Succeeded")
 
@@ -177,13 +177,13 @@ async def test_a_policy_reaches_the_configuration_and_ready_does_not_flap(at: Be
     async def pushed() -> bool:
         return await at.generation() == generation + 1
 
-    await eventually(pushed, "the next generation", 2.0)
+    await eventually(pushed, "the next generation")
     await at.kube.report("b", pod, generation + 1)
 
     async def acked() -> bool:
         return bool((await at.bridge())["status"]["config"]["ackedGeneration"] == generation + 1)
 
-    await eventually(acked, "the acknowledgement shows", 3.0)
+    await eventually(acked, "the acknowledgement shows")
     assert [c for c in (await at.bridge())["status"]["conditions"] if c["type"] == "Ready"] == flip
     assert (await at.child("deployments", "auralink-b"))["spec"]["template"] == template
     (applied,) = (await at.bridge())["status"]["appliedPolicies"]
@@ -216,7 +216,7 @@ async def test_a_lost_config_map_comes_back_with_its_generation(at: Bench) -> No
     async def back() -> bool:
         return await at.kube.get("configmaps", "auralink-b-config") is not None
 
-    await eventually(back, "the ConfigMap is back", 2.0)
+    await eventually(back, "the ConfigMap is back")
     assert await at.generation() == 2
 
 
@@ -282,7 +282,7 @@ async def test_a_room_moves_when_its_owner_is_not_ready(at: Bench) -> None:
     async def moved() -> bool:
         return await owner() == f'{{"demo":"{staying}"}}'
 
-    await eventually(moved, "the room has the other owner", 2.0)
+    await eventually(moved, "the room has the other owner")
     assert await at.generation() == generation  # who owns what needs no acknowledgement
 
 
@@ -299,8 +299,12 @@ async def test_problems_of_pods_show_with_what_to_do(at: Bench) -> None:
     await at.until("Degraded", "", "")
     await at.kube.report("b", pod, 1, problems=["CredentialsMissing"], message="Secret tls has no key ca.crt")
     await at.until("Ready", "False", "DependencyNotReady")
-    events = {event["reason"] for event in await at.kube.list("events")}
-    assert {"AICoreUnavailable", "Succeeded", "DependencyNotReady"} <= events
+
+    async def told() -> bool:
+        reasons = {event["reason"] for event in await at.kube.list("events")}
+        return {"AICoreUnavailable", "Succeeded", "DependencyNotReady"} <= reasons
+
+    await eventually(told, "an event per flip")
 
 
 async def test_suspend_reports_a_difference_and_changes_nothing(at: Bench) -> None:
