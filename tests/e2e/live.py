@@ -7,6 +7,8 @@ from hack.lab import clip, measure
 from hack.lab.bridge import AICore, Bridge
 from hack.lab.stage import Seen, Stage
 
+LATE_SHARE = 0.03  # of the pictures may be skipped by an AI Core that has too little CPU
+
 
 @dataclass(frozen=True, slots=True)
 class Live:

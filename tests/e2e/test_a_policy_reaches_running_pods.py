@@ -1,6 +1,6 @@
 import pytest
 
-from tests.e2e.live import Live
+from tests.e2e.live import LATE_SHARE, Live
 
 
 def test_a_new_target_is_applied_without_a_restart_and_the_saving_follows(live: Live) -> None:
@@ -15,5 +15,5 @@ def test_a_new_target_is_applied_without_a_restart_and_the_saving_follows(live: 
 
     assert acknowledged_s < 5
     assert crossed.saved_percent == pytest.approx(20, abs=5)
-    assert crossed.missing == 0
+    assert crossed.missing <= LATE_SHARE * crossed.frames_in
     assert live.bridge.lives() == lives
