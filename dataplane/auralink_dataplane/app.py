@@ -224,7 +224,7 @@ class App:
         generation = self._config.generation if self._config else None
         self._config, self._owners = config, owners
         bridge = config.bridge
-        logging.getLogger().setLevel(bridge.log_level.upper())
+        logging.getLogger("auralink_dataplane").setLevel(bridge.log_level.upper())
         mine = self.settings.pod.name
         self._rooms = tuple(room for room in bridge.rooms if owners is None or owners.get(room.name) == mine)
         self._policies = {
