@@ -54,3 +54,21 @@ async def test_the_picture_goes_on_natively_while_the_core_is_gone_and_comes_bac
     assert [out["illegal_switch"] for out in video["outs"]] == [0], video
     assert frames >= 18 * FPS  # a freeze of a key interval at most, twice
     assert "AICoreUnavailable" not in status["problems"]
+
+
+async def test_a_core_that_shuts_down_in_order_costs_no_picture(studio: Studio) -> None:
+    async with studio.core() as core, studio.pod(), studio.receiver(9), studio.sender(12) as sender:
+        await until(lambda: studio.mode_is("compress"), "compression", 30)
+        await asyncio.sleep(2)
+        core.terminate()
+        await until(lambda: studio.mode_is("bypass"), "native frames", 5)
+        assert "AICoreUnavailable" in (await studio.status())["problems"]
+        await core.wait()
+        await sender.wait()
+        status = await studio.status()
+    frames, errors = await studio.decode()
+    assert errors == ""
+    assert frames >= 7 * FPS
+    [video] = [one for one in status["aic_compression"]["streams"] if one["media"] == "video"]
+    assert video["source"]["frames"] - video["outs"][0]["frames"] <= 0.1 * video["source"]["frames"]
+    assert '"to": "hold"' not in (studio.folder / "pod.log").read_text()
