@@ -260,8 +260,9 @@ def _draining(pods: Sequence[PodView]) -> list[Condition]:
 
 def _degraded(pods: Sequence[PodView]) -> list[Condition]:
     for reason, remedy in DEGRADING.items():
-        if names := [pod.name for pod in pods if _has(pod, reason)]:
-            return [Condition("Degraded", "True", reason, f"{_named(names)} {remedy}")]
+        if having := [pod for pod in pods if _has(pod, reason)]:
+            said = next((f" ({text})" for pod in having if (text := pod.entry.get("message"))), "")
+            return [Condition("Degraded", "True", reason, f"{_named(pod.name for pod in having)} {remedy}{said}")]
     return []
 
 

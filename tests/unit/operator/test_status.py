@@ -171,12 +171,16 @@ def test_missing_credentials_are_named_from_the_spec_where_the_pod_says_nothing(
 
 
 def test_the_worst_problem_degrades_and_says_what_to_do() -> None:
-    pods = (pod("p1", problems=["PacketLoss"]), pod("p2", problems=["CompressionDisabled", "AICoreUnavailable"]))
+    pods = (
+        pod("p1", problems=["PacketLoss"]),
+        pod("p2", problems=["CompressionDisabled", "AICoreUnavailable"], message="x"),
+    )
     status = status_of(samples.bridge(replicas=2), child=deployment(2), pods=pods)
     assert conditions(status)["Degraded"] == ("True", "AICoreUnavailable")
     assert "p2" in message(status, "Degraded")
     assert "p1" not in message(status, "Degraded")
     assert "spec.aiCore.addresses" in message(status, "Degraded")
+    assert message(status, "Degraded").endswith("(x)")
     assert conditions(status)["Ready"][0] == "True"
 
 
