@@ -7,8 +7,20 @@ Ids of legs, streams and outs are never used twice. Calls with the id of somethi
 from typing import Any, Final, Literal, final
 
 __all__ = [
-    "BYPASS", "COMPRESS", "SHADOW", "Engine", "Frame", "FrameSent", "KeyRequested", "LegFailed", "ModeApplied", "OutNeedsKey",
-    "StreamEnded", "StreamFailed", "StreamStarted", "__version__",
+    "BYPASS",
+    "COMPRESS",
+    "SHADOW",
+    "Engine",
+    "Frame",
+    "FrameSent",
+    "KeyRequested",
+    "LegFailed",
+    "ModeApplied",
+    "OutNeedsKey",
+    "StreamEnded",
+    "StreamFailed",
+    "StreamStarted",
+    "__version__",
 ]
 
 __version__: Final[str]
@@ -54,16 +66,18 @@ class StreamStarted:
 
 @final
 class StreamEnded:
-    """No more frames; those in flight are gone. After "silence" and "replaced" its outs wait 30 s for a successor from the
-    same leg, which takes them over when it is linked to the same leg (same id, SSRC and numbers); `unlink` ends them now."""
+    """No more frames; those in flight are gone. After "silence" and "replaced" its outs wait 30 s for a successor
+    from the same leg, which takes them over when it is linked to the same leg (same id, SSRC and numbers);
+    `unlink` ends them now."""
 
     stream: int
     reason: str  # "bye", "silence", "replaced", "leg closed"
 
 @final
 class StreamFailed:
-    """Frames of a COMPRESS stream were lost between the core and Python (queue full, or more than 16 in flight). The core
-    holds the output and drops what is in flight; `set_mode` decides what comes next. A mode set before still counts."""
+    """Frames of a COMPRESS stream were lost between the core and Python (queue full, or more than 16 in flight).
+    The core holds the output and drops what is in flight; `set_mode` decides what comes next. A mode set before
+    still counts."""
 
     stream: int
     reason: str
@@ -97,7 +111,8 @@ class LegFailed:
 
 @final
 class FrameSent:
-    """The last packet of a submitted frame was handed to the kernel. Rides along with the next `poll`; does not wake."""
+    """The last packet of a submitted frame was handed to the kernel. Rides along with the next `poll`; does not
+    wake."""
 
     stream: int
     frame_id: int
@@ -117,7 +132,7 @@ class Engine:
     def fileno(self) -> int:
         """An eventfd, readable while `poll` has something; for `loop.add_reader`."""
 
-    def poll(self, max: int = 256) -> list[Frame | Event]:
+    def poll(self, max: int = 256) -> list[Frame | Event]:  # noqa: A002
         """At most `max` things that happened, frames in order within a stream. Never blocks; clears the
         eventfd when nothing is left."""
 
@@ -125,63 +140,75 @@ class Engine:
         """Binds the sockets of a plain-RTP leg and returns its id.
 
         config: {"name": str, "direction": "Both"|"Receive"|"Send", "feedback": "None"|"AVPF", "rtcp_mux": bool,
-        "extension_id": 1..14, "bind": "0.0.0.0"|"::", "media": {"video"|"audio": {"payloads": [{"type": 0..127,
-        "codec": "H264"|"Opus", "clock_rate": Hz, "fmtp": str}], "listen_port": int (0 = ephemeral; absent =
+        "extension_id": 1..14, "bind": "0.0.0.0"|"::", "media": {"video"|"audio": {"payloads": [{"type": 0..127 (not
+        64..95 with rtcp_mux), "codec": "H264"|"Opus", "clock_rate": Hz, "fmtp": str}], "listen_port": int (0 = ephemeral; absent =
         ephemeral, send only), "remote": "ip:port" | None (None = learn the source)}}}
         Raises ValueError naming the key at fault, OSError when a port is taken."""
 
     def close_leg(self, leg: int) -> None:
-        """Ends its streams and outs, also those on other legs that its streams feed, sends BYE, closes the sockets. Unknown
-        ids are ignored (a race with LegFailed)."""
+        """Ends its streams and outs, also those on other legs that its streams feed, sends BYE, closes the sockets.
+        Unknown ids are ignored (a race with LegFailed)."""
 
     def set_remote(self, leg: int, medium: str, remote: str) -> None:
-        """Sends to "ip:port" from now on, and takes media from there only (a name that resolved anew). ValueError if the leg
-        has no such medium."""
+        """Sends to "ip:port" from now on, and takes media from there only (a name that resolved anew). ValueError
+        if the leg has no such medium."""
 
     def local_ports(self, leg: int) -> dict[str, int]:
         """The bound RTP port per medium."""
 
     def link(self, stream: int, leg: int) -> int:
-        """Sends a stream to a leg: own SSRC, own contiguous video sequence numbers, starting at a key. Returns
-        the out's id; the same again if it is linked already. Frames kept since StreamStarted go on once the stream has both
-        an out and a mode. Raises ValueError if the stream or leg is gone, the leg only receives, or has no payload type for
-        the codec."""
+        """Sends a stream to a leg: own SSRC, own contiguous video sequence numbers, starting at a key. Returns the
+        out's id; the same again if it is linked already. Frames kept since StreamStarted go on once the stream
+        has both an out and a mode. Raises ValueError if the stream or leg is gone, the leg only receives, or has
+        no payload type for the codec."""
 
     def unlink(self, out: int) -> None: ...
-    def set_mode(self, stream: int, mode: int, *, extension: bool = True, degraded: bool = False, at_frame: int | None = None) -> None:
+    def set_mode(
+        self, stream: int, mode: int, *, extension: bool = True, degraded: bool = False, at_frame: int | None = None
+    ) -> None:
         """From the next key (or from frame `at_frame` on, if that is still to come) frames are handled in `mode`;
-        answered by ModeApplied. COMPRESS -> BYPASS and COMPRESS -> SHADOW drop nothing by themselves: frames already handed up keep their mode.
-        `extension`: native frames carry the 16 bytes too (policy on). `degraded`: with flag 0x20."""
+        answered by ModeApplied. COMPRESS -> BYPASS and COMPRESS -> SHADOW drop nothing by themselves: frames
+        already handed up keep their mode. `extension`: native frames carry the 16 bytes too (policy on).
+        `degraded`: with flag 0x20."""
 
     def hold(self, stream: int) -> None:
-        """Drops everything in flight and sends nothing until the mode set by `set_mode`, before or after, starts at a key."""
+        """Drops everything in flight and sends nothing until the mode set by `set_mode`, before or after, starts at
+        a key."""
 
     def submit(self, stream: int, frame_id: int, data: bytes | None, ext16: bytes | None, key: bool) -> bool:
         """Answers one COMPRESS frame; `data` None sends it native. Frames leave in frame_id order. Returns False,
-        counts `illegal_switch` and drops the frame if it changes between native and compressed off a key, or is a native
-        frame whose reference was dropped; False too for an unknown frame, and for data that is no frame (no slice, over
-        2 MiB, `key` without IDR or the reverse). `key` says what `data` is; a native frame knows it itself. The core sets flags
-        0x01, 0x02 and 0x04 of the extension. `ext16` None: with data no extension, without data the core's own."""
+        counts `illegal_switch` and drops the frame if it changes between native and compressed off a key, or is
+        a native frame whose reference was dropped; False too for an unknown frame, and for data that is no frame
+        (no slice, over 2 MiB, `key` without IDR or the reverse). `key` says what `data` is; a native frame knows
+        it itself. The core sets flags 0x01, 0x02 and 0x04 of the extension. `ext16` None: with data no
+        extension, without data the core's own."""
 
     def drop(self, stream: int, frame_id: int) -> None:
         """Answers one COMPRESS frame: nothing goes out for it (later ones stay contiguous)."""
 
     def request_key(self, stream: int) -> None:
-        """PLI upstream: at once, then one per second until a key comes, at most three per 10 s. Without AVPF: nothing,
-        counted as `key_request_unsupported`."""
+        """PLI upstream: at once, then one per second until a key comes, at most three per 10 s. Without AVPF:
+        nothing, counted as `key_request_unsupported`."""
 
     def stats(self) -> dict[str, Any]:
-        """Counters since start, of what exists now:
+        """Counters since start, of what exists now::
+
         {"drops": {reason: int},  # only reasons that occurred
-        "legs": {id: {"room", "name", "video"|"audio": {"packets", "aic_packets" (with our extension), "stream" (id or None),
-        "remote" ("ip:port" or None)}}},
-        "streams": {id: {"leg", "codec", "media", "ssrc", "packets", "payload_bytes", "lost_packets", "mode" (None: none yet, held,
-        or audio); video also "held", "in_flight", "frames", "keys", "frames_abandoned", "markerless_frames", "illegal_switch",
-        "key_requests_sent", "nacks_sent"}},
-        "outs": {id: {"stream" (None: waits for a successor), "leg", "codec", "ssrc", "packets", "payload_bytes", "frames" (audio:
-        packets), "native_frames", "compressed_frames", "dropped_frames", "illegal_switch", "resent_packets", "key_requests",
-        "last_rtp_ts", "round_trip_ms" (or None), "latency_ms": {"le": bounds, "count": one more, frame complete -> last packet
-        handed to the kernel}}}}."""
+         "legs": {id: {"room", "name",
+                       "video"|"audio": {"packets", "aic_packets" (with our extension), "stream" (id or None),
+                                         "remote" ("ip:port" or None)}}},
+         "streams": {id: {"leg", "codec", "media", "ssrc", "packets", "payload_bytes", "lost_packets",
+                          "mode" (None: none yet, held, or audio),
+                          # video only
+                          "held", "in_flight", "frames", "keys", "frames_abandoned", "markerless_frames",
+                          "illegal_switch", "key_requests_sent", "nacks_sent"}},
+         "outs": {id: {"stream" (None: waits for a successor), "leg", "codec", "ssrc", "packets",
+                       "payload_bytes", "frames" (audio: packets), "native_frames", "compressed_frames",
+                       "dropped_frames", "illegal_switch", "resent_packets", "key_requests", "last_rtp_ts",
+                       "round_trip_ms" (or None),
+                       # frame complete -> last packet handed to the kernel; one more count than bounds
+                       "latency_ms": {"le": [ms], "count": [int]}}}}
+        """
 
     def close(self) -> None:
         """Stops the thread after BYE; idempotent."""

@@ -312,13 +312,14 @@ fn leg_config(room: String, dict: &Bound<'_, PyDict>) -> PyResult<(LegConfig, Bi
     }
     let ip: String = get(dict, "bind", "")?.unwrap_or_else(|| "0.0.0.0".to_owned());
     let ip: IpAddr = ip.parse().map_err(|_| invalid("bind", "must be an IP address"))?;
+    let rtcp_mux = get(dict, "rtcp_mux", "")?.unwrap_or(false);
     let (mut media, mut ports) = (Vec::new(), Vec::new());
     for (name, value) in need::<Bound<'_, PyDict>>(dict, "media", "")?.iter() {
         let name: String = name.extract()?;
         let path = format!("media.{name}.");
         let medium = value.cast_into::<PyDict>().map_err(|_| invalid(&format!("media.{name}"), "must be a dict"))?;
         ports.push(get::<u16>(&medium, "listen_port", &path)?.unwrap_or(0));
-        media.push(medium_config(media_of(&name)?, &medium, &path)?);
+        media.push(medium_config(media_of(&name)?, &medium, &path, rtcp_mux)?);
     }
     if media.is_empty() {
         return Err(invalid("media", "must have video or audio"));
@@ -328,14 +329,14 @@ fn leg_config(room: String, dict: &Bound<'_, PyDict>) -> PyResult<(LegConfig, Bi
         room,
         direction,
         feedback,
-        rtcp_mux: get(dict, "rtcp_mux", "")?.unwrap_or(false),
+        rtcp_mux,
         extension_id,
         media,
     };
     Ok((config, Binding { ip, ports }))
 }
 
-fn medium_config(media: Media, dict: &Bound<'_, PyDict>, path: &str) -> PyResult<MediumConfig> {
+fn medium_config(media: Media, dict: &Bound<'_, PyDict>, path: &str, mux: bool) -> PyResult<MediumConfig> {
     let mut payloads = Vec::new();
     for (index, payload) in need::<Vec<Bound<'_, PyDict>>>(dict, "payloads", path)?.iter().enumerate() {
         let path = format!("{path}payloads[{index}].");
@@ -345,8 +346,8 @@ fn medium_config(media: Media, dict: &Bound<'_, PyDict>, path: &str) -> PyResult
             .ok_or_else(|| invalid(&format!("{path}codec"), "is no codec of this medium"))?;
         let number: u8 = need(payload, "type", &path)?;
         // With the marker bit set, 64 to 95 look like RTCP (RFC 5761 section 4).
-        if number > 127 || (64..96).contains(&number) {
-            return Err(invalid(&format!("{path}type"), "must be 0 to 63 or 96 to 127"));
+        if number > 127 || mux && (64..96).contains(&number) {
+            return Err(invalid(&format!("{path}type"), "must be 0 to 127, and with rtcp_mux not 64 to 95"));
         }
         let clock_rate: u32 = need(payload, "clock_rate", &path)?;
         if clock_rate == 0 {

@@ -39,7 +39,15 @@ pub enum Input<'a> {
 struct Port {
     leg: LegId,
     media: Media,
-    rtp: bool,
+    carries: Carries,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Carries {
+    Rtp,
+    Rtcp,
+    /// rtcp-mux: the second byte tells.
+    Both,
 }
 
 /// A submitted frame of which not every out has sent the last packet.
@@ -111,8 +119,9 @@ impl Shard {
         let cname = format!("{:016x}@auralink", (self.random)());
         let mut media = Vec::new();
         for (medium, sockets) in config.media.iter().zip(sockets) {
-            for (sock, rtp) in [(sockets.rtcp, false), (sockets.rtp, true)] {
-                self.ports.insert(sock, Port { leg: id, media: medium.media, rtp });
+            let rtp = if sockets.rtp == sockets.rtcp { Carries::Both } else { Carries::Rtp };
+            for (sock, carries) in [(sockets.rtcp, Carries::Rtcp), (sockets.rtp, rtp)] {
+                self.ports.insert(sock, Port { leg: id, media: medium.media, carries });
             }
             let ssrc = self.ssrc();
             let mut medium = Medium::new(medium.clone(), config.rtcp_mux, *sockets, ssrc, cname.clone());
@@ -272,9 +281,11 @@ impl Shard {
 
     fn datagram(&mut self, sock: SockId, src: SocketAddr, data: &[u8]) {
         let Some(port) = self.ports.get(&sock).copied() else { return };
-        match demux::classify(data) {
-            Some(Kind::Rtp) if port.rtp => self.rtp(port.leg, port.media, src, data),
-            Some(Kind::Rtcp) => self.rtcp(port.leg, port.media, src, data),
+        match (demux::classify(data), port.carries) {
+            (Some(Kind::Rtp), Carries::Rtp | Carries::Both) | (Some(Kind::Rtcp), Carries::Rtp) => {
+                self.rtp(port.leg, port.media, src, data);
+            }
+            (Some(Kind::Rtcp), Carries::Rtcp | Carries::Both) => self.rtcp(port.leg, port.media, src, data),
             _ => self.fx.drops.count(Drop::Malformed),
         }
         self.settle();
