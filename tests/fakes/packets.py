@@ -240,7 +240,7 @@ class FakePackets:
         source.slots[frame_id] = _Slot(frame_id, key, size, answered=not compress, out_key=key, out_size=size)
         if source.mode is not Mode.BYPASS:
             self._tell(
-                Frame(stream, frame_id, source.mode, source.codec, frame_id * 3000, key, 0, 0, now, now, size, payload)
+                Frame(stream, frame_id, source.mode, source.codec, frame_id * 3000, key, now, now, size, payload)
             )
         if sum(not slot.answered for slot in source.slots.values()) > IN_FLIGHT:
             self.hold(stream)

@@ -35,6 +35,8 @@ POLL_S: Final = 5.0
 POLL_TIMEOUT_S: Final = 2.0
 LOAD_LIMIT: Final = 0.9
 FULL_REST_S: Final = 5.0
+CLOSE_S: Final = 0.5
+"""For sessions that have said goodbye; the AI Core answers what it still has."""
 OUTBOX: Final = 64
 """Messages waiting for the transport; 16 frames in flight keep it far below, beyond it the session is broken."""
 
@@ -150,7 +152,8 @@ class Session:
         self._outbox: deque[pb.ClientMessage] = deque()
         self._wake = asyncio.Event()
         self._put(pb.ClientMessage(open=_open_message(client.identity, request)))
-        self._task = asyncio.create_task(self._run(), name=f"aic-session-{request.name}-{request.number}")
+        name = f"aic-session-{request.name}-{request.number}"
+        self._task = client.own(asyncio.create_task(self._run(), name=name))
 
     @property
     def endpoint_address(self) -> str:
@@ -188,7 +191,7 @@ class Session:
         self._client.ended(self._endpoint, failure, probe=self._probe)
         if failure is None:
             self._put(pb.ClientMessage(control=pb.Control(end=pb.End())))
-            asyncio.get_running_loop().call_later(1.0, self._task.cancel)
+            asyncio.get_running_loop().call_later(CLOSE_S, self._task.cancel)
         else:
             self._task.cancel()
 
@@ -196,12 +199,16 @@ class Session:
         if len(self._outbox) < OUTBOX:
             self._outbox.append(message)
             self._wake.set()
-        elif self._listener:
-            self._listener.session_failed(self.number, Failure.OVERFLOW)
+        else:  # not at once: the listener is amid its decisions
+            asyncio.get_running_loop().call_soon(self._fail, Failure.OVERFLOW)
+
+    def _fail(self, failure: Failure) -> None:
+        if self._listener:
+            self._listener.session_failed(self.number, failure)
 
     async def _run(self) -> None:
         call = self._endpoint.stub.Compress(metadata=self._client.metadata)  # type: ignore[call-arg]  # stubs want an iterator
-        writer = asyncio.create_task(self._write(call), name=f"{self._task_name}-writer")
+        writer = asyncio.create_task(self._write(call), name=f"{self._task.get_name()}-writer")
         failure = Failure.BROKEN
         try:
             async for message in call:
@@ -220,12 +227,7 @@ class Session:
             writer.cancel()
             call.cancel()
             self._client.finished(self._endpoint)
-        if self._listener:
-            self._listener.session_failed(self.number, failure)
-
-    @property
-    def _task_name(self) -> str:
-        return f"aic-session-{self.number}"
+        self._fail(failure)
 
     async def _write(self, call: "grpc.aio.StreamStreamCall[pb.ClientMessage, pb.ServerMessage]") -> None:
         """Ends with the call; its error is the reader's to report."""
@@ -312,7 +314,7 @@ class AicClient:
         self._missing_secret: str | None = None
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._closing: set[asyncio.Task[None]] = set()
+        self._owned: set[asyncio.Task[None]] = set()
 
     # --- life -----------------------------------------------------------------------------------------------
 
@@ -325,10 +327,22 @@ class AicClient:
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._closing, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for endpoint in self._endpoints.values():
-            await endpoint.channel.close(grace=None)
+            await endpoint.channel.close(grace=CLOSE_S)
+        await asyncio.gather(*self._owned, return_exceptions=True)
         self._endpoints.clear()
+
+    def own(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
+        """Kept until it ends, and waited for in the end; an error in it is ours."""
+        self._owned.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._owned.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("task died", extra={"task": task.get_name()}, exc_info=error)
 
     def configure(self, spec: AiCoreSpec) -> None:
         """Live sessions go on; addresses that are gone get no new ones."""
@@ -497,9 +511,7 @@ class AicClient:
 
     def _discard_if_done(self, endpoint: Endpoint) -> None:
         if endpoint.gone and not endpoint.sessions:
-            task = asyncio.create_task(endpoint.channel.close(grace=None), name=f"aic-close-{endpoint.address}")
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self.own(asyncio.create_task(endpoint.channel.close(grace=None), name=f"aic-close-{endpoint.address}"))
 
     async def _keep_polling(self) -> None:
         while True:

@@ -27,8 +27,6 @@ class Frame:
     codec: str
     rtp_ts: int
     key: bool
-    width: int
-    height: int
     t_first: float
     t_complete: float
     native_bytes: int
@@ -123,7 +121,6 @@ EXTENSION_BYTES_ON_WIRE: Final = 24
 """RFC 8285 one-byte form: 4 of header, 1 of id and length, ours, 3 of padding."""
 
 FLAG_KEY: Final = 0x02
-FLAG_DEGRADED: Final = 0x20
 _FROM_THE_CORE: Final = 0x7A  # the packet core owns 0x01 (native bytes) and 0x04 (first after a switch); 0x80 is zero
 _LAYOUT: Final = struct.Struct(">BHHIB6x")
 _VERSION: Final = 1

@@ -76,8 +76,6 @@ def _translate(event: "native.Frame | native.Event") -> Frame | Event:
                 codec=event.codec,
                 rtp_ts=event.rtp_ts,
                 key=event.key,
-                width=event.width,
-                height=event.height,
                 t_first=event.t_first,
                 t_complete=event.t_complete,
                 native_bytes=event.native_bytes,

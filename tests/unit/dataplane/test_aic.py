@@ -116,7 +116,7 @@ async def core_for(bench: Bench, *, failures: int = 5) -> AsyncIterator[FakeAiCo
 
 
 def frame(frame_id: int, *, key: bool = False) -> Frame:
-    return Frame(1, frame_id, Mode.COMPRESS, "H264", frame_id * 3000 + (1 << 33), key, 0, 0, 0.0, 0.0, 100, bytes(100))
+    return Frame(1, frame_id, Mode.COMPRESS, "H264", frame_id * 3000 + (1 << 33), key, 0.0, 0.0, 100, bytes(100))
 
 
 async def test_a_session_says_who_it_is_and_answers_in_order(bench: Bench) -> None:

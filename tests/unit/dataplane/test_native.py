@@ -219,7 +219,7 @@ def test_rtp_and_rtcp_ports_are_neighbours_and_free_after_close(engine: native.E
         ({"media": {}}, "media"),
         ({"media": {"smell": {"payloads": []}}}, "smell"),
         ({"media": {"video": {"payloads": []}}}, r"media\.video\.payloads"),
-        ({"media": {"video": {"payloads": [{"type": 72, "codec": "H264", "clock_rate": 1}]}}}, r"payloads\[0\]\.type"),
+        ({"media": {"video": {"payloads": [{"type": 128, "codec": "H264", "clock_rate": 1}]}}}, r"payloads\[0\]\.type"),
         ({"media": {"video": {"payloads": [{"type": 96, "codec": "Opus", "clock_rate": 1}]}}}, r"payloads\[0\]\.codec"),
         ({"media": {"video": {"payloads": [{"type": 96, "codec": "H264"}]}}}, "clock_rate"),
     ],
@@ -227,6 +227,18 @@ def test_rtp_and_rtcp_ports_are_neighbours_and_free_after_close(engine: native.E
 def test_a_wrong_configuration_names_the_key_at_fault(engine: native.Engine, change: dict[str, Any], key: str) -> None:
     with pytest.raises(ValueError, match=key):
         engine.open_leg("room", {**leg("Receive"), **change})
+
+
+def test_payload_types_that_look_like_rtcp_are_refused_on_one_port_only(engine: native.Engine, peer: Peer) -> None:
+    payload = {"type": 72, "codec": "H264", "clock_rate": 90000}
+    config = leg("Receive", media={"video": {"payloads": [payload], "listen_port": 0}})
+    with pytest.raises(ValueError, match="64 to 95"):
+        engine.open_leg("room", {**config, "rtcp_mux": True})
+    port = engine.local_ports(engine.open_leg("room", config))["video"]
+    for sequence in range(3):
+        header = struct.pack("!BBHII", 0x80, 0x80 | 72, sequence, 0, 7)
+        peer.outlet.sendto(header + _IDR, ("127.0.0.1", port))
+    assert wait_for(engine, native.StreamStarted).payload_type == 72
 
 
 def test_unknown_ids_do_nothing_but_link_raises(engine: native.Engine) -> None:
