@@ -141,8 +141,8 @@ class Engine:
 
         config: {"name": str, "direction": "Both"|"Receive"|"Send", "feedback": "None"|"AVPF", "rtcp_mux": bool,
         "extension_id": 1..14, "bind": "0.0.0.0"|"::", "media": {"video"|"audio": {"payloads": [{"type": 0..127 (not
-        64..95 with rtcp_mux), "codec": "H264"|"Opus", "clock_rate": Hz, "fmtp": str}], "listen_port": int (0 = ephemeral; absent =
-        ephemeral, send only), "remote": "ip:port" | None (None = learn the source)}}}
+        64..95 with rtcp_mux), "codec": "H264"|"Opus", "clock_rate": Hz, "fmtp": str}], "listen_port": int (0 or
+        absent = ephemeral), "remote": "ip:port" | None (None = learn the source)}}}
         Raises ValueError naming the key at fault, OSError when a port is taken."""
 
     def close_leg(self, leg: int) -> None:
