@@ -1,7 +1,7 @@
 """CPU time per packet: the whole packet path of a bridge against a bare relay and against asyncio.
 
-The first two are measured by the crate's own benchmark (`dataplane/native/benches/relay.rs`): a loopback stream of
-1200-byte packets through reorder, assembly, re-packetisation and extension, and through recvmmsg and sendmmsg alone.
+The crate's own benchmark (`dataplane/native/benches/relay.rs`) measures the first two: 1200-byte packets on loopback
+through reorder, assembly, re-packetisation and extension, and through recvmmsg and sendmmsg alone.
 The asyncio relay gets the same size of packet, in bursts of the same length, and only forwards.
 """
 
@@ -19,8 +19,8 @@ from hack.lab.report import Row
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PACKET_BYTES = 1200
-_BURST = 64  # packets; the next burst waits for the last one, so that none is lost
-_PACKETS = 64_000
+_BURST = 60  # packets; the next burst waits for the last one, so that none is lost
+_PACKETS = 60_000
 _LIMIT = 2.0  # times the bare relay
 
 
@@ -29,13 +29,22 @@ def rows(say: Callable[[str], None]) -> list[Row]:
     measured = crate()
     say("asyncio relay")
     plain = asyncio_us()
-    ours, bare = measured["bridge"], measured["relay"]
+    bare, native, compressed = (measured[peer] for peer in ("relay", "bridge", "bridge_compress"))
+    times = compressed / bare
     return [
-        Row("cpu_per_packet", "CPU per packet, whole packet path", ours, "us"),
         Row("cpu_per_packet", "CPU per packet, bare recvmmsg/sendmmsg relay", bare, "us"),
+        Row("cpu_per_packet", "CPU per packet, bridge, native frames", native, "us"),
+        Row("cpu_per_packet", "CPU per packet, bridge, recompressed frames", compressed, "us"),
         Row("cpu_per_packet", "CPU per packet, asyncio relay", plain, "us"),
-        Row("cpu_per_packet", "packet path / bare relay", ours / bare, "x", f"<= {_LIMIT:g}", ours / bare <= _LIMIT),
-        Row("cpu_per_packet", "asyncio relay / packet path", plain / ours, "x"),
+        Row(
+            "cpu_per_packet",
+            "bridge with recompressed frames / bare relay",
+            times,
+            "x",
+            f"<= {_LIMIT:g}",
+            times <= _LIMIT,
+        ),
+        Row("cpu_per_packet", "asyncio relay / bridge with recompressed frames", plain / compressed, "x"),
     ]
 
 

@@ -5,8 +5,7 @@ from tests.e2e.live import LATE_SHARE, Live
 
 def test_a_live_stream_leaves_smaller_by_the_target_and_whole(live: Live) -> None:
     """40 % of the bytes within five points, hardly a picture skipped, audio untouched, every frame marked."""
-    live.watch(6)  # the controller looks back five seconds
-    seen, crossed = live.watch(12)
+    seen, crossed = live.watch_undisturbed(12)
 
     assert crossed.saved_percent == pytest.approx(40, abs=5)
     assert crossed.missing <= LATE_SHARE * crossed.frames_in

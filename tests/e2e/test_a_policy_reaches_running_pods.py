@@ -8,8 +8,7 @@ def test_a_new_target_is_applied_without_a_restart_and_the_saving_follows(live: 
 
     acknowledged_s = live.bridge.aim(20)
     try:
-        live.watch(6)
-        _, crossed = live.watch(11)
+        _, crossed = live.watch_undisturbed(11)
     finally:
         live.bridge.aim(40)
 
