@@ -6,7 +6,8 @@
 //! A burst is four H.264 frames of 15 packets of 1200 bytes (FU-A); the next one waits until all of it came out. Counted
 //! is the CPU time of the forwarding thread alone, by packets received; the median of alternating rounds. The relay
 //! receives and sends 64 packets per call and touches none of their bytes. The bridge reorders, assembles, checks,
-//! stamps anew and adds the extension (BYPASS), or hands the frame up and cuts what comes back (COMPRESS).
+//! stamps anew and adds the extension (BYPASS), or hands the frame up and cuts what comes back (COMPRESS). It may come out
+//! below the relay: it sends a frame's fragments segmented (UDP_SEGMENT), the relay sends packet by packet.
 #![allow(clippy::disallowed_types)] // the traffic's own sockets
 
 use auralink_native::core::codec::{Codec, Media};

@@ -1,4 +1,4 @@
-//! Packets in order become frames (media.md 2.3): a frame is complete when every number from its start to its end is
+//! Packets in order become frames: a frame is complete when every number from its start to its end is
 //! there, and is released on the packet that makes it so. The end is the marker; a new timestamp right behind ends a
 //! frame too, for senders without markers.
 

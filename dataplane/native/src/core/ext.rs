@@ -1,4 +1,4 @@
-//! RTP header extensions (RFC 8285) and the 16-byte element of AuraLink (media.md 3).
+//! RTP header extensions (RFC 8285) and the 16-byte element of AuraLink.
 //!
 //! ```text
 //! |       0xBE    |    0xDE       |         length = 5 words      |
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// media.md 3: ratio 0.4, quality 0.92, model `encodec`.
+    /// Ratio 0.4, quality 0.92, model `encodec`.
     const VECTOR: Value = [0x01, 0x01, 0x90, 0x03, 0x98, 0xa0, 0x31, 0x85, 0x0d, 0, 0, 0, 0, 0, 0, 0];
 
     #[test]

@@ -1,4 +1,4 @@
-//! The shard's RTCP (media.md 5): each leg's reports end here and start here. NACKs are answered from our own copies, key
+//! The shard's RTCP: each leg's reports end here and start here. NACKs are answered from our own copies, key
 //! requests reach the source or, for compressed streams, Python.
 
 use super::codec::Media;

@@ -1,4 +1,4 @@
-//! The identity of one outgoing stream: SSRC, sequence numbers, timestamps (media.md 2.4). It outlives its sources and
+//! The identity of one outgoing stream: SSRC, sequence numbers, timestamps. It outlives its sources and
 //! their modes, so that a receiver sees one stream without seams.
 
 use super::Time;

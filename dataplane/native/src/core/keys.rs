@@ -1,4 +1,4 @@
-//! When a keyframe is asked of a source (media.md 4): at once, then a second apart until the key comes, at most three in
+//! When a keyframe is asked of a source: at once, then a second apart until the key comes, at most three in
 //! ten seconds, for encoders and SFUs answer no faster.
 
 use super::Time;

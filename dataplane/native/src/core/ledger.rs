@@ -1,4 +1,4 @@
-//! What becomes of each frame of a video stream, and the order in which frames leave (media.md 2.1, 4).
+//! What becomes of each frame of a video stream, and the order in which frames leave.
 //!
 //! Python decides the mode, the ledger executes it. COMPRESS frames are entered and wait for an answer; the others are
 //! answered at once. Frames leave in `frame_id` order. Native and compressed frames reference pictures of their own

@@ -1,4 +1,4 @@
-//! A plain-RTP leg: one medium per port pair, no negotiation (media.md 2.7). Other kinds of leg will stand beside it.
+//! A plain-RTP leg: one medium per port pair, no negotiation. Other kinds of leg will stand beside it.
 
 use super::codec::{Codec, Media};
 use super::reports::Ntp;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Upper bounds of the latency buckets, milliseconds from complete to handed to the kernel; a last one has no bound.
 pub const LATENCY_BUCKETS_MS: [f64; 12] = [0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 33.0, 50.0, 100.0, 200.0, 500.0];
-/// Receivers' key requests are one per this span (media.md 4).
+/// Receivers' key requests are one per this span.
 const KEY_REQUESTS_APART: Duration = Duration::from_millis(500);
 /// Without a measured round trip a packet is not sent again sooner.
 const LEAST_ROUND_TRIP: Duration = Duration::from_millis(20);

@@ -1,4 +1,4 @@
-//! Spreads a frame's packets: 16 at once, the rest over half a frame interval (media.md 2.4), so that a large keyframe
+//! Spreads a frame's packets: 16 at once, the rest over half a frame interval, so that a large keyframe
 //! does not overrun the queues on its way.
 
 use super::Time;

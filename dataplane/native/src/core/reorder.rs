@@ -1,5 +1,5 @@
 //! Puts the packets of one video source in order. A gap holds everything behind it, but only for a bounded time and a
-//! bounded number of packets (media.md 2.2); then it is given up and told to the caller as [`Next::Gap`].
+//! bounded number of packets; then it is given up and told to the caller as [`Next::Gap`].
 
 use super::Time;
 use super::codec::PacketInfo;

@@ -13,7 +13,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 pub const HEADER_BYTES: usize = 12;
 
-/// RTP header, extensions and payload of what we send never exceed this (media.md 2.5).
+/// RTP header, extensions and payload of what we send never exceed this: with an SRTP tag, UDP and IPv6 headers it stays
+/// below 1280, the least that IPv6 carries.
 pub const MTU_BYTES: usize = 1200;
 
 /// Kept free in every packet, so that it still fits as RFC 4588 retransmission (original sequence number).

@@ -1,4 +1,4 @@
-//! Copies of packets sent, to answer NACKs from (media.md 2.4). Bounded in number and age.
+//! Copies of packets sent, to answer NACKs from. Bounded in number and age.
 
 use super::Time;
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! Who may send into a medium of a plain leg (media.md 6). A configured remote is exclusive. Else the first address
+//! Who may send into a medium of a plain leg. A configured remote is exclusive. Else the first address
 //! that sends [`PROBATION_PACKETS`] packets of one SSRC in sequence is locked; others are counted and dropped until it
 //! falls silent or says goodbye. What strangers send costs a few remembered packets, never more.
 

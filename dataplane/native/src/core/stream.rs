@@ -17,7 +17,8 @@ use super::{Drop, LegId, OutId, StreamId, Time};
 use bytes::Bytes;
 use std::time::Duration;
 
-/// How long a gap is waited for: clamp(2 RTT + 70 ms) (media.md 2.2); the least where nobody retransmits.
+/// How long a gap is waited for: two round trips and a little, so that the second NACK can repair, within these bounds;
+/// the least where nobody retransmits.
 const MIN_HOLD: Duration = Duration::from_millis(80);
 const MAX_HOLD: Duration = Duration::from_millis(250);
 const HOLD_ABOVE_ROUND_TRIPS: Duration = Duration::from_millis(70);
@@ -513,7 +514,7 @@ impl Video {
     }
 }
 
-/// Payload bytes per packet beside header, extension and what is kept free (media.md 2.5). What we cut leaves room for an
+/// Payload bytes per packet beside header, extension and what is kept free. What we cut leaves room for an
 /// RTX header; what a sender cut to 1200 bytes is not cut again for it, as a plain leg resends the same packet.
 fn limits(extension: bool, kept_free: usize) -> Limits {
     let rest = MTU_BYTES - HEADER_BYTES - kept_free;
