@@ -101,7 +101,8 @@ class Gone(Exception):  # noqa: N818
 
 @dataclass(slots=True)
 class Context:
-    """What a reconcile works with; `graces` holds until when a status waits for acknowledgements of a policy change."""
+    """What a reconcile works with, and what it must remember between two looks at a key: until when the status of a
+    policy change waits for those that follow it, and how often in a row children were written."""
 
     cluster: Cluster
     queue: WorkQueue
@@ -375,6 +376,13 @@ async def _reconcile_policy(key: Key, ctx: Context) -> float | None:
         name = bridge["metadata"]["name"]
         if "deletionTimestamp" not in bridge["metadata"]:
             matched.append(MatchedBridge(name, carried_policies(observed.config_maps.get(name)).get(key.name)))
+    if all(bridge.carries == policy.meta.generation for bridge in matched):
+        ctx.graces.pop(key, None)
+    else:
+        # The bridges are being reconciled at this moment: no word of it unless it takes longer than usual.
+        left_s = ctx.graces.setdefault(key, ctx.clock() + ACK_GRACE_S) - ctx.clock()
+        if left_s > 0:
+            return left_s
     await _write_status(observed.policy, derive_policy(policy, matched, ctx.now()), ctx)
     return None
 

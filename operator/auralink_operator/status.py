@@ -319,7 +319,6 @@ class MatchedBridge:
 
     name: str
     carries: int | None
-    unreadable: bool = False
 
 
 def derive_policy(policy: RoomPolicy, matched: Sequence[MatchedBridge], now: datetime) -> Status:

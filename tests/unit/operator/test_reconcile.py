@@ -281,11 +281,25 @@ async def test_a_policy_is_ready_when_its_bridges_carry_it() -> None:
     desk = await serving()
     policy = Key(POLICY, "ns", "p")
     desk.cluster.objects[policy] = samples.policy("p", qualityLevel=1)
+    assert await desk.look(policy) == pytest.approx(1.0)
+    assert "conditions" not in desk.status(policy)
+    desk.time += 1.5
     await desk.look(policy)
     assert desk.ready(policy) == ("False", "Progressing")
     await desk.look()
     await desk.look(policy)
     assert desk.ready(policy) == ("True", "Succeeded")
+
+
+async def test_a_policy_that_is_carried_in_time_says_so_with_one_write() -> None:
+    desk = await serving()
+    policy = Key(POLICY, "ns", "p")
+    desk.cluster.objects[policy] = samples.policy("p", qualityLevel=1)
+    await desk.look(policy)
+    await desk.look()
+    await desk.look(policy)
+    assert desk.ready(policy) == ("True", "Succeeded")
+    assert desk.cluster.calls.count(("status", policy)) == 1
 
 
 async def test_a_flip_posts_an_event_and_its_refusal_is_no_failure() -> None:
