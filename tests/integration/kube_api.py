@@ -35,7 +35,7 @@ T = TypeVar("T")
 Obj = dict[str, Any]
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
@@ -62,6 +62,7 @@ class ApiServer:
     folder: Path
     port: int
     audit_log: Path
+    has_crds: bool = False
 
     @property
     def kubeconfig(self) -> Path:
@@ -130,7 +131,7 @@ def start(folder: Path) -> tuple[ApiServer, list[subprocess.Popen[bytes]]]:
     apiserver, etcd = find_tool("kube-apiserver"), find_tool("etcd") or shutil.which("etcd")
     if apiserver is None or etcd is None:
         raise FileNotFoundError("kube-apiserver" if apiserver is None else "etcd")
-    client_port, peer_port, port = _free_ports(3)
+    client_port, peer_port, port = free_ports(3)
     key = folder / "service-accounts.key"
     subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
     (folder / "tokens.csv").write_text(
@@ -361,7 +362,9 @@ async def hands(server: ApiServer, namespace: str) -> AsyncIterator[Kube]:
     """The administrator in a new namespace, with the CRDs installed."""
     async with aiohttp.ClientSession() as session:
         kube = Kube(session, f"https://127.0.0.1:{server.port}", namespace)
-        await install_crds(kube)
+        if not server.has_crds:
+            await install_crds(kube)
+            server.has_crds = True
         await kube.raw("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         yield kube
 

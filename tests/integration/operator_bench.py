@@ -15,7 +15,7 @@ from auralink_operator.__main__ import Operator
 from auralink_operator.index import BRIDGE, POLICY, Key
 from auralink_operator.settings import from_env
 
-from tests.integration.kube_api import OPERATOR, ROOT, ApiServer, Kube, Obj, eventually, hands
+from tests.integration.kube_api import OPERATOR, ROOT, ApiServer, Kube, Obj, eventually, free_ports, hands
 
 _numbers = itertools.count(1)
 
@@ -138,7 +138,7 @@ async def running(
         "AURALINK_AI_CORE_ADDRESS": "auralink-ai-core.auralink-system.svc:50051",
         "AURALINK_NAMESPACES": namespace,
         "KUBECONFIG": str(server.operator_kubeconfig),
-        "AURALINK_HEALTH_PORT": "18181",
+        "AURALINK_HEALTH_PORT": str(free_ports(1)[0]),
         **settings,
     }
     operator = Operator(from_env(values))

@@ -100,8 +100,10 @@ class TestWhatComesOut:
         assert [r.disposition for r in results] == [COMPRESSED] * len(units)
         assert clips.complaints(sent(results)) == ""
 
-    @pytest.mark.parametrize("path", clips.local(), ids=lambda path: path.stem)
-    def test_so_do_the_clips_of_this_machine(self, path: Path) -> None:
+    @pytest.mark.parametrize("path", clips.local() or [None], ids=lambda path: path.stem if path else "none")
+    def test_so_do_the_clips_of_this_machine(self, path: Path | None) -> None:
+        if path is None:
+            pytest.skip("AURALINK_CLIPS names no folder with .264 files")
         units = clips.access_units(path.read_bytes())
         results = Bench().run(units)
         assert [r.disposition for r in results] == [COMPRESSED] * len(units)
