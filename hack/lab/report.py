@@ -84,10 +84,10 @@ def table(report: Report) -> str:
 
 
 def heading(seen: Mapping[str, Any]) -> list[str]:
+    """The conditions, wrapped."""
     versions = ", ".join(f"{name} {version}" for name, version in seen["versions"].items())
-    return textwrap.wrap(
-        f"{seen['date']} | {seen['cores']} cores, {seen['cpu']} | {seen['content']} | {versions}", _WIDTH
-    )
+    machine = f"{seen['cores']} cores ({seen['cpu']}), load {seen['load_average']}"
+    return textwrap.wrap(" | ".join((seen["date"], machine, seen["content"], versions)), _WIDTH)
 
 
 def lines(rows: Sequence[Row]) -> list[str]:
