@@ -1,7 +1,7 @@
 """`python -m auralink_operator run`: reads flags and environment, and puts the operator together.
 
-Tasks, all owned here: kopf's watches, the workers that reconcile, the resync, the health server. Kopf ends on SIGTERM
-and ends the process with it; any other task that ends takes the process down, because Kubernetes restarts it whole.
+Tasks, all owned here: kopf's watches, the workers that reconcile, the resync, the health server. SIGTERM ends them all;
+any task that ends by itself takes the process down, because Kubernetes restarts it whole.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -108,6 +109,8 @@ class Operator:
                 return
 
     async def _run_tasks(self, cluster: Cluster) -> None:
+        stop = asyncio.Event()
+
         async def started(store: Mapping[Any, Any]) -> None:
             self.context = Context(
                 cluster=cluster,
@@ -121,9 +124,11 @@ class Operator:
                 identity=self.identity,
                 expectations=Expectations(),
             )
+            # In place of kopf's own handler, which first waits for every task that it does not know.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
             self.started.set()
 
-        namespaces, stop = self.settings.namespaces, asyncio.Event()
+        namespaces = self.settings.namespaces
         watches = asyncio.create_task(
             kopf.operator(
                 registry=handlers.registry(started, self.changed),
@@ -136,15 +141,18 @@ class Operator:
             ),
             name="watches",
         )
-        others = [asyncio.create_task(self._worker(), name=f"worker {n}") for n in range(self.settings.workers)]
+        others: list[asyncio.Task[Any]] = [
+            asyncio.create_task(self._worker(), name=f"worker {n}") for n in range(self.settings.workers)
+        ]
         others.append(asyncio.create_task(self._compare(), name="resync"))
+        others.append(asyncio.create_task(stop.wait(), name="stop"))
         try:
             done, _ = await asyncio.wait([watches, *others], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            stop.set()
-            for task in others:
+            stop.set()  # or kopf would have the process killed later
+            for task in (watches, *others):
                 task.cancel()
             await asyncio.gather(watches, *others, return_exceptions=True)
 
