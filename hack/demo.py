@@ -5,6 +5,7 @@ says which one is false. Progress goes to stderr, results to stdout, so `--json`
 """
 
 import argparse
+import json
 import math
 import os
 import shutil
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hack.lab import clip, kube, measure, picture, report
-from hack.lab.bridge import QUICKSTART, AICore, Bridge, install
+from hack.lab.bridge import QUICKSTART, AICore, Bridge, install, target
 from hack.lab.ffmpeg import PACKET_SIZE
 from hack.lab.report import Row
 from hack.lab.stage import Seen, Stage
@@ -34,7 +35,7 @@ SETTLE_S = 6.0  # the controller looks back 5 s
 OUTAGE_S = 20.0
 KEY_EVERY_S = 2.0
 FREEZE_LIMIT_S = KEY_EVERY_S + 0.5  # the sender's next key, and noticing
-BROKEN_VMAF = 40.0  # native pictures on foreign references score 1 to 16, the worst of ours above 60
+BROKEN_VMAF = 60.0  # native pictures on foreign references score 1 to 16, the worst of the sender's own 86
 
 
 class ClaimError(Exception):
@@ -263,6 +264,7 @@ def latency_facts(scene: Scene, seen: Seen, span: tuple[int, int]) -> list[Row]:
 def edit_policy(scene: Scene) -> list[Row]:
     lives = scene.bridge.lives()
     before = scene.bridge.status()["config"]["ackedGeneration"]
+    say(f"kubectl patch roompolicy {scene.bridge.policy} --type merge -p '{json.dumps(target(SECOND_TARGET))}'")
     took = scene.bridge.aim(SECOND_TARGET)
     config = scene.bridge.status()["config"]
     say(f"generation {before} -> {config['ackedGeneration']}, acknowledged by every pod after {took:.2f} s")
@@ -277,6 +279,7 @@ def edit_policy(scene: Scene) -> list[Row]:
 def outage(scene: Scene) -> list[Row]:
     lives = scene.bridge.lives()
     went_ns = time.time_ns()
+    say(f"kubectl scale deployment {scene.ai_core.name} --replicas 0")
     scene.ai_core.scale(0)
     degraded = scene.bridge.wait_condition("Degraded", true=True, timeout_s=OUTAGE_S + 10)
     noticed_s = (time.time_ns() - went_ns) / 1e9

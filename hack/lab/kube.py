@@ -1,6 +1,6 @@
 """The cluster that the demo, the end-to-end tests and the benchmarks talk to, and the release under test.
 
-Reads and watches go straight to the API server over one kept connection: a kubectl process per look would cost more CPU
+Reads go straight to the API server over one kept connection: a kubectl process per look would cost more CPU
 than the pods that are being measured. What a user would type (apply, exec, helm) is typed.
 """
 
@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,7 +83,14 @@ class Kube:
         self, method: str, path: str, body: Obj | None = None, content_type: str = "application/json"
     ) -> Obj | None:
         """The answer as JSON; None where the object does not exist."""
-        answer = self._open(method, path, body, content_type)
+        answer = self._client.rest_client.pool_manager.request(
+            method,
+            self._client.configuration.host + path,
+            body=None if body is None else json.dumps(body),
+            headers={"Content-Type": content_type, "Accept": "application/json"},
+            timeout=30,
+            retries=False,
+        )
         if answer.status == 404:
             return None
         if answer.status >= 400:
@@ -104,28 +111,15 @@ class Kube:
             raise KubeError(f"PATCH {path}: it does not exist")
         return patched
 
-    def watch(self, path: str, timeout_s: int) -> Iterator[Obj]:
-        """Events of a collection from now on, the present state first; ends after `timeout_s`."""
-        joint = "&" if "?" in path else "?"
-        url = f"{path}{joint}watch=true&timeoutSeconds={timeout_s}"
-        answer = self._open("GET", url, None, "application/json", stream=True, read_timeout_s=timeout_s + 5)
-        try:
-            rest = b""
-            for chunk in answer.stream(65536):
-                *lines, rest = (rest + chunk).split(b"\n")
-                yield from (json.loads(line) for line in lines if line)
-        finally:
-            answer.release_conn()
-
     def apply(self, documents: Sequence[Obj] | Path, namespace: str) -> None:
         if isinstance(documents, Path):
             self.kubectl("apply", "-n", namespace, "-f", str(documents))
         else:
             self.kubectl("apply", "-n", namespace, "-f", "-", stdin=yaml.safe_dump_all(documents).encode())
 
-    def namespace(self, name: str, *, restricted: bool = True) -> None:
+    def namespace(self, name: str) -> None:
         """Creates it, under the strictest pod security standard."""
-        labels = {"pod-security.kubernetes.io/enforce": "restricted"} if restricted else {}
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         self.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}], name)
 
     def read_file(self, namespace: str, pod: str, container: str, path: str) -> bytes:
@@ -134,19 +128,6 @@ class Kube:
     def write_file(self, namespace: str, pod: str, container: str, path: str, data: bytes) -> None:
         command = ["sh", "-c", f"cat > {path}.part && mv {path}.part {path}"]
         self.kubectl("exec", "-i", "-n", namespace, pod, "-c", container, "--", *command, stdin=data, timeout_s=120)
-
-    def _open(self, method: str, path: str, body: Obj | None, content_type: str, **options: Any) -> Any:
-        read_timeout = options.pop("read_timeout_s", 30)
-        stream = options.pop("stream", False)
-        return self._client.rest_client.pool_manager.request(
-            method,
-            self._client.configuration.host + path,
-            body=None if body is None else json.dumps(body),
-            headers={"Content-Type": content_type, "Accept": "application/json"},
-            timeout=read_timeout,
-            preload_content=not stream,
-            retries=False,
-        )
 
 
 def bridge_path(namespace: str, name: str = "") -> str:

@@ -115,9 +115,6 @@ class Stage:
         whole.write_bytes(self._recording())
         return whole
 
-    def stop_sending(self) -> None:
-        self._kube.kubectl("delete", "pod", SENDER, "-n", self._namespace, "--ignore-not-found", "--now")
-
     def remove(self) -> None:
         """Deletes the pods and the Service."""
         selector = ",".join(f"{key}={value}" for key, value in _LABEL.items())

@@ -13,6 +13,7 @@ def test_a_live_stream_leaves_smaller_by_the_target_and_whole(live: Live) -> Non
     assert (seen.received.lost, seen.received.reordered, len(seen.received.ssrcs)) == (0, 0, 1)
     assert seen.received.largest_packet <= 1200
     assert 0 < seen.audio.sent == seen.audio.same
+    assert seen.reports > 0, "RTCP sender reports"
 
 
 def test_the_bridge_reports_what_it_does(live: Live) -> None:
