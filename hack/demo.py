@@ -203,7 +203,7 @@ def crossing_facts(seen: Seen, span: tuple[int, int]) -> list[Row]:
             "audio_untouched",
             "Opus packets that arrived unchanged",
             audio.same,
-            f"of {audio.sent}",
+            f"of {audio.sent:,}",
             "all",
             0 < audio.sent == audio.same,
         ),
