@@ -59,6 +59,7 @@ class Source:
     mode: Mode | None = None
     pending: tuple[Mode, int | None] | None = None
     held: bool = False
+    ended: bool = False
     degraded: bool = False
     extension: bool = True
     next_id: int = 0
@@ -98,6 +99,7 @@ class FakePackets:
 
     def end_stream(self, stream: int, reason: str = "bye") -> None:
         self.sources[stream].kept.clear()
+        self.sources[stream].ended = True
         self._tell(StreamEnded(stream, reason))
 
     def feed(self, stream: int, *, key: bool, size: int = 1000, data: bytes | None = None, now: float = 0.0) -> None:
@@ -140,8 +142,8 @@ class FakePackets:
         self.closed_legs.append(leg)
         self.legs.pop(leg, None)
         for stream, source in self.sources.items():
-            if source.leg == leg:
-                self._tell(StreamEnded(stream, "leg closed"))
+            if source.leg == leg and not source.ended:
+                self.end_stream(stream, "leg closed")
 
     def set_remote(self, leg: int, medium: str, remote: str) -> None:
         self.remotes.append((leg, medium, remote))
@@ -151,6 +153,10 @@ class FakePackets:
         return {name: medium.get("listen_port") or 40000 + leg for name, medium in media.items()}
 
     def link(self, stream: int, leg: int) -> int:
+        if self.sources[stream].ended:
+            raise ValueError(f"no stream {stream}")
+        if leg not in self.legs:
+            raise ValueError(f"no leg {leg}")
         out = self._new_id()
         self.sources[stream].links[leg] = out
         return out

@@ -187,7 +187,11 @@ class Stream:
                 extra={"room": self.room, "leg": target.spec.name, "stream": self.id, "codec": self.codec},
             )
             return
-        out = self._engine.link(self.id, target.id)
+        try:
+            out = self._engine.link(self.id, target.id)
+        except ValueError as error:  # it has just ended and its event is on the way, or the leg is full
+            log.warning("stream is not linked", extra={**self.names(), "to": target.spec.name, "reason": str(error)})
+            return
         self.outs[target.id] = out
         before = self._engine.stats().get("outs", {}).get(out, {})
         self.taken_over[out] = before.get("frames", 0), before.get("payload_bytes", 0)
@@ -442,8 +446,11 @@ class Streams:
                 stream.link(leg)
 
     def leg_closed(self, leg: OpenLeg) -> None:
-        for stream in self._streams.values():
+        """Its own streams are gone with it; nothing may link them between now and their event."""
+        for stream in list(self._streams.values()):
             stream.outs.pop(leg.id, None)
+            if stream.leg.id == leg.id:
+                self._ended(stream.id, "leg closed")
 
     def pump(self) -> None:
         """Root of everything that the packet core tells. An error costs its stream one event, not the pod the rest."""
@@ -461,9 +468,7 @@ class Streams:
             case StreamStarted():
                 self._started(event)
             case StreamEnded():
-                if ended := self._streams.pop(event.stream, None):
-                    log.info("stream ended", extra={**ended.names(), "reason": event.reason})
-                    ended.close()
+                self._ended(event.stream, event.reason)
             case LegFailed():
                 self.legs.failed(event.leg, event.reason)
             case _:
@@ -483,6 +488,11 @@ class Streams:
             if target.room == leg.room:
                 stream.link(target)
         stream.start()
+
+    def _ended(self, stream: int, reason: str) -> None:
+        if ended := self._streams.pop(stream, None):
+            log.info("stream ended", extra={**ended.names(), "reason": reason})
+            ended.close()
 
     # --- counting -------------------------------------------------------------------------------------------
 

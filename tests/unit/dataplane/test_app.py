@@ -251,6 +251,34 @@ async def test_only_changed_legs_are_opened_anew(pod: PodUnderTest) -> None:
     await pod.until(lambda: len(pod.app.legs.open) == 2)
 
 
+async def test_replacing_both_legs_of_a_live_stream_starts_over_and_stops_nothing(pod: PodUnderTest) -> None:
+    await pod.configure()
+    await pod.stream()
+    spec = bridge(pod.core.address, mode="Always")
+    for leg in spec["rooms"][0]["legs"]:
+        leg["rtp"]["extensionId"] = 3
+    await pod.configure(spec=spec)
+    await pod.until(lambda: len(pod.packets.closed_legs) == 2)
+    await pod.until(lambda: len(pod.app.legs.open) == 2)
+    assert pod.app.sessions == 0
+    again = await pod.stream()
+    await pod.until(lambda: pod.packets.sources[again].links)
+    assert not pod.task.done()
+
+
+async def test_a_stream_that_ends_while_a_leg_opens_is_no_error(pod: PodUnderTest) -> None:
+    await pod.configure()
+    stream = await pod.stream()
+    pod.packets.sources[stream].ended = True  # its event is on the way
+    spec = bridge(pod.core.address, mode="Always")
+    spec["rooms"][0]["legs"][1]["rtp"]["extensionId"] = 3
+    await pod.configure(spec=spec)
+    await pod.until(lambda: pod.packets.closed_legs)
+    legs = await pod.legs_open()
+    assert legs["out"] not in pod.packets.sources[stream].links
+    assert not pod.task.done()
+
+
 async def test_a_room_of_another_pod_is_not_served_and_given_up_when_it_moves(pod: PodUnderTest) -> None:
     await pod.configure(owner="pod-2")
     assert pod.app.snapshot().rooms == 0
