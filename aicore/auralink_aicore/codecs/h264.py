@@ -46,6 +46,10 @@ SMALL_SETTINGS: Final = (("psy", "0"),)
 KEY_QP_STEP: Final = 6
 MAX_QP: Final = 51
 
+# libavcodec sets 4 KB aside per NAL unit before it looks at any: 8 MB of start codes would take the machine's memory.
+# More slices than packets in the data plane's largest frame come from no sane sender.
+MAX_NAL_UNITS: Final = 2048
+
 _BASELINE, _MAIN, _HIGH = 2, 3, 4
 _PROFILE_NAMES: Final = {_BASELINE: b"baseline", _MAIN: b"main", _HIGH: b"high"}
 _LEVEL_1B: Final = 9
@@ -183,6 +187,8 @@ class H264:
 
     def read(self, payload: bytes) -> AccessUnit:
         """Read one access unit. Raises BitstreamError when it is no H.264 access unit."""
+        if payload.count(b"\0\0\1") > MAX_NAL_UNITS:
+            raise syntax.BitstreamError(f"more than {MAX_NAL_UNITS} NAL units in one access unit")
         parts: list[bytes] = []
         done = 0
         for start, end in syntax.nal_units(payload):

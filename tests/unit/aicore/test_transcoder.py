@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from auralink_aicore.codecs import Codec
-from auralink_aicore.codecs.h264 import Limits
+from auralink_aicore.codecs.h264 import MAX_NAL_UNITS, Limits
 from auralink_aicore.codecs.h264_syntax import NAL_SPS, Sps, nal_units, parse_sps
 from auralink_aicore.controller import Policy
 from auralink_aicore.transcoder import (
@@ -280,6 +280,14 @@ class TestBrokenInput:
         key = clips.h264()[0]
         at = [a for a in clips.starts(key) if key[a + 3] & 0x1F == 5]
         assert Bench().frame(key[at[0] :]).need_key
+
+    def test_a_flood_of_nal_units_never_reaches_the_decoder(self) -> None:
+        """Each costs libavcodec 4 KB before it is looked at."""
+        units = list(clips.h264())
+        units[10] += b"\0\0\1\x65" * (MAX_NAL_UNITS + 1)
+        results = Bench().run(units)
+        self.expect_wait_for_key(units, results, 10)
+        assert "NAL units" in results[10].reason
 
     def test_a_frame_wrongly_marked_as_a_key_is_no_key(self) -> None:
         bench = Bench()
