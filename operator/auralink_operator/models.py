@@ -49,6 +49,7 @@ class Model(BaseModel):
 
 Text63 = Annotated[str, Field(max_length=63)]
 Name253 = Annotated[str, Field(min_length=1, max_length=253)]
+SecretName = Annotated[Name253, Field(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
 Percent = Annotated[int, Field(ge=0, le=100)]
 Saving = Annotated[int, Field(ge=0, le=90)]
 Quality = Annotated[int, Field(ge=1, le=10)]
@@ -60,6 +61,14 @@ Address = Annotated[
         max_length=260,
         pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?):[0-9]{1,5}$",
         description="host:port; an IPv6 host stands in brackets",
+        json_schema_extra=_cel(
+            # Beside the pattern, whose message is the pattern.
+            rule(
+                "self.matches('^.+:[0-9]{1,5}$') && int(self.substring(self.lastIndexOf(':') + 1)) >= 1"
+                " && int(self.substring(self.lastIndexOf(':') + 1)) <= 65535",
+                "an address is host:port with a port from 1 to 65535; an IPv6 host stands in brackets: write it so",
+            )
+        ),
     ),
 ]
 Labels = Annotated[
@@ -101,8 +110,8 @@ class Mode(StrEnum):
 
 
 class SecretKey(Model):
-    name: Annotated[Name253, Field(description="Secret in the namespace of the bridge")]
-    key: Annotated[Name253, Field(description="key in that Secret")]
+    name: Annotated[SecretName, Field(description="Secret in the namespace of the bridge")]
+    key: Annotated[Name253, Field(pattern=r"^[-._a-zA-Z0-9]+$", description="key in that Secret")]
 
 
 class Payload(Model):
@@ -196,7 +205,7 @@ class AICore(Model):
         | None
     ) = None
     tls_secret_name: (
-        Annotated[Name253, Field(description="Secret with ca.crt and, for mutual TLS, tls.crt and tls.key")] | None
+        Annotated[SecretName, Field(description="Secret with ca.crt and, for mutual TLS, tls.crt and tls.key")] | None
     ) = None
     timeout_ms: Annotated[int, Field(ge=5, le=1000, description="deadline per frame, milliseconds")] = 100
     breaker: Breaker = Breaker()

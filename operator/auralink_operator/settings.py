@@ -54,8 +54,8 @@ def _text(value: str) -> str:
 
 
 def _address(value: str) -> str:
-    if not _ADDRESS.match(value):
-        raise ValueError("must be host:port")
+    if not _ADDRESS.match(value) or not 1 <= int(value.rpartition(":")[2]) <= 65535:
+        raise ValueError("must be host:port with a port from 1 to 65535")
     return value
 
 

@@ -49,3 +49,9 @@ def test_help_lists_every_flag_with_its_variable(capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().out
     for word in ("--data-plane-image", "AURALINK_DATA_PLANE_IMAGE", "--namespace", "AURALINK_NAMESPACES"):
         assert word in said
+
+
+@pytest.mark.parametrize("address", ["ai-core", "ai-core:0", "ai-core:65536", "http://ai-core:1"])
+def test_an_address_must_have_a_port_that_exists(address: str) -> None:
+    with pytest.raises(SettingsError, match="host:port with a port from 1 to 65535"):
+        from_env({**GOOD, "AURALINK_AI_CORE_ADDRESS": address})
