@@ -330,7 +330,8 @@ def derive_policy(policy: RoomPolicy, matched: Sequence[MatchedBridge], now: dat
             Condition("Reconciling", "True", "Progressing", message),
         ]
     else:
-        found = [Condition("Ready", "True", "Succeeded", "in the configuration of every bridge that it selects")]
+        message = "in the configuration of every bridge that it selects" if matched else "selects no bridge yet"
+        found = [Condition("Ready", "True", "Succeeded", message)]
     if matched:
         found.append(Condition("Resolved", "True", "BridgesMatched", "the selector fits at least one bridge"))
     else:

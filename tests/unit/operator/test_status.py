@@ -272,6 +272,7 @@ def test_a_policy_is_ready_once_every_bridge_carries_it() -> None:
     assert ready["matchedBridgeCount"] == 2
     alone = derive_policy(policy, [], NOW)
     assert conditions(alone) == {"Ready": ("True", "Succeeded"), "Resolved": ("False", "NoBridgeMatched")}
+    assert message(alone, "Ready") == "selects no bridge yet"
     assert [broken(1, status) for status in (behind, ready, alone)] == [[], [], []]
 
 
