@@ -546,6 +546,10 @@ class AicClient:
 
 
 async def resolve_all(host: str, port: int) -> Sequence[tuple[str, int]]:
+    try:
+        host.encode("idna")
+    except UnicodeError as error:  # "a..b", or a label beyond 63 characters; getaddrinfo would raise it unchanged
+        raise socket.gaierror(socket.EAI_NONAME, f"no host name: {error}") from error
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return sorted({(str(entry[4][0]), port) for entry in found})
 

@@ -262,6 +262,12 @@ async def test_a_name_that_does_not_resolve_is_a_problem_with_a_remedy(bench: Be
     assert "aiCore.addresses" in problem
 
 
+@pytest.mark.parametrize("host", ["peer..svc", "a" * 64])
+async def test_a_name_that_can_be_none_does_not_resolve_either(bench: Bench, host: str) -> None:
+    with pytest.raises(socket.gaierror, match="no host name"):
+        await aic.resolve_all(host, 1)
+
+
 async def test_no_address_is_a_problem_with_a_remedy(bench: Bench) -> None:
     await bench.use()
     assert "set aiCore.addresses" in (bench.client.problem() or "")
