@@ -368,7 +368,7 @@ class Pipeline:
         if policy.enabled and not old.enabled:
             self._unsupported = False
             if self.state is State.COMPRESS:  # it was about to leave
-                return [self._set_mode(Mode.COMPRESS)]
+                return [self._set_mode(Mode.COMPRESS), UpdatePolicy(self._session, policy)]
             return [*self._end_session(None), self._set_mode(Mode.BYPASS), *self._open(now)]
         if old.enabled and not policy.enabled:
             self.fallback = self._reopen_at = None

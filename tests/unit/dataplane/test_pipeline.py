@@ -601,6 +601,13 @@ def test_off_and_on_again_before_a_key_goes_on_compressing(compressing: Rig) -> 
     assert sent(compressing) == "Ooooo" + "Ooo"
 
 
+def test_a_policy_switched_on_again_with_another_target_reaches_the_session_that_stayed(compressing: Rig) -> None:
+    policy = Compression(mode="Auto", target_savings_percent=20)
+    for one in (Compression(mode="Disabled"), policy):
+        compressing.run(compressing.pipeline.configure(one, Limits(), compressing.now))
+    assert compressing.done[-1] == act.UpdatePolicy(1, policy)
+
+
 def test_a_draining_core_is_left_at_a_key_and_another_session_opened(compressing: Rig) -> None:
     compressing.run(compressing.pipeline.draining(1, compressing.now))
     compressing.round(1)
