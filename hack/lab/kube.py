@@ -118,7 +118,13 @@ class Kube:
             self.kubectl("apply", "-n", namespace, "-f", "-", stdin=yaml.safe_dump_all(documents).encode())
 
     def namespace(self, name: str) -> None:
-        """Creates it, under the strictest pod security standard."""
+        """Creates it, under the strictest pod security standard; one of that name that is going must be gone first."""
+
+        def going() -> bool:
+            found = self.get(f"/api/v1/namespaces/{name}")
+            return found is not None and "deletionTimestamp" in found["metadata"]
+
+        wait_for(f"the end of the old namespace {name}", lambda: not going(), 120, 0.5)
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         self.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}], name)
 

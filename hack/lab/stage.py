@@ -67,7 +67,7 @@ class Stage:
         self._wait_running(RECEIVER)
 
     def send(self, rtp_service: str, video_port: int = VIDEO_PORT, audio_port: int = AUDIO_PORT) -> None:
-        """Starts the sender towards a bridge's RTP Service; returns when the first packets are on their way."""
+        """Starts the sender towards a bridge's RTP Service; returns when video reaches the receiver."""
         routes = [
             f"{inner + offset}={rtp_service}:{port + offset}"
             for inner, port in ((_INNER_VIDEO, video_port), (_INNER_AUDIO, audio_port))
@@ -83,7 +83,11 @@ class Stage:
         self._kube.apply([self._pod(SENDER, containers)], self._namespace)
         self._wait_running(SENDER)
         self._kube.write_file(self._namespace, SENDER, "tap", clip, self._stream.path.read_bytes())
-        wait_for("the sender's first picture", lambda: len(self._tapped(SENDER)) > 0, 20, every_s=0.5)
+        wait_for("video at the receiver", self._video_arrived, 30, every_s=0.5)
+
+    def _video_arrived(self) -> bool:
+        packets = tap.read(self._tapped(RECEIVER))
+        return any(packet.payload_type == ffmpeg.VIDEO_PAYLOAD_TYPE for packet in packets)
 
     def look(self) -> Seen:
         """Reads both taps. Costs a transfer of a few megabytes."""
