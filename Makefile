@@ -29,7 +29,7 @@ deps: preflight $(VENV)/.installed $(VENV)/.native $(VENV)/.shim ## Install and 
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@hack/apt.sh build
-	@echo "==> Python packages"
+	@echo "==> Python packages" >&2
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[operator,dataplane,aicore,dev]'
 	@touch $@
@@ -40,7 +40,7 @@ $(VENV)/.native: $(VENV)/.installed $(shell find $(NATIVE) -type f -not -path '*
 	@touch $@
 
 $(VENV)/.shim: $(VENV)/.installed $(wildcard aicore/auralink_aicore/shim/*)
-	@echo "==> x264 shim"
+	@echo "==> x264 shim" >&2
 	@$(BIN)/python -m auralink_aicore.shim.build
 	@touch $@
 
