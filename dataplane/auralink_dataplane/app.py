@@ -279,13 +279,28 @@ class App:
         found: dict[str, str] = {}
         if self._rejected:
             found["ConfigInvalid"] = f"configuration rejected, the last good one stays: {self._rejected}"
-        if any(self._policies[room.name].enabled for room in self._rooms):
-            if secret := self.aic.missing_secret:
-                found["CredentialsMissing"] = f"Secret {secret} is missing: create it; video goes on uncompressed"
-            elif problem := self.aic.problem():
-                found["AICoreUnavailable"] = f"{problem}; video goes on uncompressed"
+        if missing := self._missing_secrets():
+            found["CredentialsMissing"] = "; ".join(missing)
+        if self._compresses and (problem := self.aic.problem()):
+            found["AICoreUnavailable"] = f"{problem}; video goes on uncompressed"
+        if closed := sorted(self.legs.problems.items()):
+            (room, leg), said = closed[0]
+            found["LegNotOpen"] = f"room {room}, leg {leg}: {said}" + (" (and others)" if closed[1:] else "")
         if (loss := self.streams.packets.share()) > LOSS_PROBLEM:
             found["PacketLoss"] = f"{loss:.0%} of incoming packets are lost: look at the network to the senders"
+        return found
+
+    @property
+    def _compresses(self) -> bool:
+        return any(self._policies[room.name].enabled for room in self._rooms)
+
+    def _missing_secrets(self) -> list[str]:
+        found = []
+        if self._compresses and (secret := self.aic.missing_secret):
+            found.append(f"Secret {secret} is missing: create it; video goes on uncompressed")
+        ref = self._config.bridge.api.token_ref if self._config else None
+        if ref and not self.api_token():
+            found.append(f"Secret {ref.name}/{ref.key} is missing or empty: create it; the API stays closed")
         return found
 
     # --- what HTTP asks -------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ PROBLEM_OFF_S: Final = 30.0
 SAVED_STEP: Final = 5
 SAVED_STICKS: Final = 4.0
 """The shown step stays until the value is so far from it: half a step and some, against flapping at a border."""
+CERTAIN: Final = frozenset({"ConfigInvalid", "CredentialsMissing"})
+"""Told and taken back at once: a rejected configuration or a missing Secret does not come and go by itself."""
 MESSAGE_LENGTH: Final = 256
 LOOK_S: Final = 1.0
 RETRY_MAX_S: Final = 30.0
@@ -115,16 +117,16 @@ class Reporter:
         )
 
     def _settle(self, problems: Mapping[str, str], now: float) -> dict[str, str]:
-        """A rejected configuration is no measurement and needs no second look."""
+        """What is no measurement needs no second look."""
         for name, message in problems.items():
             problem = self._problems.setdefault(name, _Problem(message, now, now))
             problem.last_seen = now
             if not problem.shown:
                 problem.message = message
-                problem.shown = name == "ConfigInvalid" or now - problem.since >= PROBLEM_ON_S
+                problem.shown = name in CERTAIN or now - problem.since >= PROBLEM_ON_S
         for name, problem in list(self._problems.items()):
             gone_for = now - problem.last_seen
-            if name not in problems and (not problem.shown or name == "ConfigInvalid" or gone_for >= PROBLEM_OFF_S):
+            if name not in problems and (not problem.shown or name in CERTAIN or gone_for >= PROBLEM_OFF_S):
                 del self._problems[name]
         return {name: problem.message for name, problem in self._problems.items() if problem.shown}
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from auralink_operator.models import GROUP, MAX_POLICIES, VERSION, BridgeSpec, Model, PolicySpec, rule
+from auralink_operator.status import DEGRADING
 
 Schema = dict[str, Any]
 
@@ -104,7 +105,7 @@ _CONDITIONS = _list_map(
     "type",
 )
 
-_PROBLEMS = ["AICoreUnavailable", "CredentialsMissing", "ConfigInvalid", "PacketLoss", "CompressionDisabled"]
+_PROBLEMS = ["CredentialsMissing", *DEGRADING]
 
 _POD = _object(
     ("name", "uid"),

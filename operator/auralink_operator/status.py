@@ -24,6 +24,7 @@ _REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"
 # Worst first. CredentialsMissing is not here: it keeps the bridge from Ready instead.
 DEGRADING: Mapping[str, str] = {
     "ConfigInvalid": "refuse the configuration and keep the last good one; their log names the field. Correct the spec",
+    "LegNotOpen": "have a leg that carries nothing yet. Start its peer, or correct the name or the port in spec.rooms",
     "AICoreUnavailable": (
         "get no answer from the AI Core and send video as it came. Check spec.aiCore.addresses, that the AI Core's pods"
         " are ready, and that the network lets the bridge reach them; compression comes back by itself"

@@ -306,6 +306,39 @@ async def test_a_bad_configuration_is_reported_and_the_old_one_stays(pod: PodUnd
     assert (await pod.get("/ready"))[0] == 200
 
 
+async def test_a_leg_that_does_not_open_is_a_problem_that_says_which(pod: PodUnderTest) -> None:
+    spec = bridge(pod.core.address)
+    spec["rooms"][0]["legs"][1]["rtp"]["video"]["remote"] = "no..name:6000"
+    await pod.configure(spec=spec)
+    await pod.until(lambda: "LegNotOpen" in pod.app.problems())
+    assert pod.app.problems()["LegNotOpen"].startswith("room demo, leg out: video.remote no..name:6000 does not")
+    await pod.configure()
+    await pod.until(lambda: not pod.app.problems())
+
+
+async def test_a_missing_token_of_the_api_is_told_until_it_comes(pod: PodUnderTest) -> None:
+    token = pod.secrets.pop(("api", "token"))
+    await pod.configure()
+    assert pod.app.problems() == {
+        "CredentialsMissing": "Secret api/token is missing or empty: create it; the API stays closed"
+    }
+    pod.secrets["api", "token"] = token
+    assert not pod.app.problems()
+
+
+async def test_every_missing_secret_is_named_also_where_nothing_is_compressed(pod: PodUnderTest) -> None:
+    pod.secrets.clear()
+    spec = bridge(pod.core.address, mode="Always")
+    spec["aiCore"]["tlsSecretName"] = "core-tls"
+    await pod.configure(spec=spec)
+    await pod.until(lambda: "core-tls/ca.crt" in pod.app.problems().get("CredentialsMissing", ""))
+    assert "api/token" in pod.app.problems()["CredentialsMissing"]
+    spec["compression"] = {"mode": "Disabled"}
+    await pod.configure(spec=spec)
+    assert "core-tls" not in pod.app.problems()["CredentialsMissing"]
+    assert "api/token" in pod.app.problems()["CredentialsMissing"]
+
+
 async def test_the_status_entry_names_pod_phase_and_generation(pod: PodUnderTest) -> None:
     await pod.configure()
     assert pod.cluster

@@ -107,9 +107,10 @@ def test_a_problem_that_comes_and_goes_is_never_told(clock: Clock) -> None:
         assert clock.look(snapshot(), 5) == []
 
 
-def test_a_rejected_configuration_is_told_at_once(clock: Clock) -> None:
-    [entry] = clock.look(snapshot(problems={"ConfigInvalid": "codec"}))
-    assert entry.problems == ("ConfigInvalid",)
+@pytest.mark.parametrize("name", ["ConfigInvalid", "CredentialsMissing"])
+def test_what_is_no_measurement_is_told_at_once(clock: Clock, name: str) -> None:
+    [entry] = clock.look(snapshot(problems={name: "look"}))
+    assert entry.problems == (name,)
     [entry] = clock.look(snapshot())
     assert entry.problems == ()
 

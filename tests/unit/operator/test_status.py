@@ -184,6 +184,14 @@ def test_the_worst_problem_degrades_and_says_what_to_do() -> None:
     assert conditions(status)["Ready"][0] == "True"
 
 
+def test_a_leg_that_carries_nothing_degrades_in_the_words_of_its_pod() -> None:
+    said = "room r, leg b: video.remote x:1 does not resolve"
+    status = status_of(child=deployment(), pods=(pod("p1", problems=["LegNotOpen"], message=said),))
+    assert conditions(status)["Degraded"] == ("True", "LegNotOpen")
+    assert message(status, "Degraded").endswith(f"({said})")
+    assert conditions(status)["Ready"][0] == "True"
+
+
 def test_suspended_is_ready_until_something_differs() -> None:
     bridge = samples.bridge(suspend=True)
     calm = status_of(bridge, child=deployment(), pods=(pod(),))
