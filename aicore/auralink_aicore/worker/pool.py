@@ -175,7 +175,10 @@ class Pool:
         calibrate = True
         while True:
             started = loop.time()
-            reason = await self._run(index, calibrate=calibrate)
+            try:
+                reason = await self._run(index, calibrate=calibrate)
+            except OSError as error:  # no process, no descriptor, no memory: the next try may have them
+                reason = f"cannot start: {error}"
             calibrate = False
             log.error("worker died", extra={"worker": index, "reason": reason})
             pause_s = RESTART_FIRST_S if loop.time() - started > STABLE_AFTER_S else min(2 * pause_s, RESTART_MOST_S)
@@ -189,9 +192,13 @@ class Pool:
         worker.born_s = loop.time()
         arguments = ("-m", "auralink_aicore.worker.process", str(theirs.fileno()), str(int(calibrate)))
         with theirs:
-            worker.process = await asyncio.create_subprocess_exec(
-                sys.executable, *arguments, pass_fds=[theirs.fileno()]
-            )
+            try:
+                worker.process = await asyncio.create_subprocess_exec(
+                    sys.executable, *arguments, pass_fds=[theirs.fileno()]
+                )
+            except BaseException:
+                ours.close()
+                raise
         ours.setblocking(False)
         transport, _ = await loop.create_unix_connection(lambda: worker, sock=ours)
         watch = asyncio.create_task(self._watch(worker), name=f"worker-{index}-watch")

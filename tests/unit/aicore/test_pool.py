@@ -1,8 +1,12 @@
-"""When a worker counts as hanging, on a virtual clock."""
+"""When a worker counts as hanging, on a virtual clock; and what happens when none can be started."""
 
+import asyncio
+from typing import NoReturn
+
+import pytest
 from auralink_aicore.transcoder import Disposition, Frame, Mode, Result
 from auralink_aicore.worker import wire
-from auralink_aicore.worker.pool import HANGS_AFTER_S, START_TIMEOUT_S, Child, Seat
+from auralink_aicore.worker.pool import HANGS_AFTER_S, START_TIMEOUT_S, Child, Pool, Seat
 from auralink_aicore.worker.wire import Kind, Timed
 
 FRAME = Frame(0, b"", False, Mode.COMPRESS, 0.0, 0.0)
@@ -77,3 +81,32 @@ def test_a_worker_that_never_gets_ready_hangs_too() -> None:
     child = Child(0, lambda *_: None, lambda: now)
     now = START_TIMEOUT_S + 1
     assert child.hangs()
+
+
+class Nobody:
+    def worker_up(self, worker: int, calibration_ms: float) -> None:
+        raise AssertionError(worker)
+
+    def worker_down(self, worker: int) -> None:
+        raise AssertionError(worker)
+
+
+async def test_a_worker_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = asyncio.Event()
+    tries = 0
+
+    async def refuse(*_: object, **__: object) -> NoReturn:
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            tried.set()
+        raise BlockingIOError(11, "no more processes")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
+    pool = Pool(1, Nobody())
+    starting = asyncio.create_task(pool.start())
+    async with asyncio.timeout(5):
+        await tried.wait()
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    await pool.stop()
