@@ -449,7 +449,10 @@ class AicClient:
     async def _keep_resolving(self) -> None:
         while True:
             self._changed.clear()
-            await self.resolve_once()
+            try:
+                await self.resolve_once()
+            except Exception:
+                log.exception("AI Core names were not looked up")
             try:
                 async with asyncio.timeout(RESOLVE_S):
                     await self._changed.wait()
@@ -515,7 +518,10 @@ class AicClient:
 
     async def _keep_polling(self) -> None:
         while True:
-            await self.poll_once()
+            try:
+                await self.poll_once()
+            except Exception:
+                log.exception("AI Core endpoints were not polled")
             rests = [one.breaker.rests_for(self._clock()) for one in self._endpoints.values()]
             unknown = not self._endpoints or any(one.reachable is None for one in self._endpoints.values())
             delays = [0.5 if unknown else POLL_S, *(rest + 0.01 for rest in rests if rest and rest > 0)]

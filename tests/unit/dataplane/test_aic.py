@@ -54,7 +54,7 @@ class Names:
     """A resolver that the test edits."""
 
     found: dict[str, list[str]] = field(default_factory=dict)
-    error: OSError | None = None
+    error: Exception | None = None
 
     async def __call__(self, host: str, port: int) -> Sequence[tuple[str, int]]:
         if self.error:
@@ -281,6 +281,18 @@ async def test_known_addresses_stand_while_the_name_server_is_away(bench: Bench)
     bench.names.error = socket.gaierror(socket.EAI_NONAME, "gone")
     await bench.client.resolve_once()
     assert bench.open() is None
+
+
+async def test_a_fault_of_ours_in_one_round_does_not_end_the_rounds(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.names.error = RuntimeError("a bug")
+    bench.client.configure(AiCoreSpec(addresses=("core:1",)))
+    bench.client.start()
+    await bench.until(lambda: "a bug" in caplog.text)
+    bench.names.error = None
+    bench.client.configure(AiCoreSpec(addresses=("core:1",)))
+    await bench.until(bench.client.endpoints)
 
 
 async def test_an_endpoint_that_appears_is_announced(bench: Bench) -> None:
