@@ -83,7 +83,8 @@ def api(pod: Pod) -> web.Application:
             if not token:
                 return _json({"error": "off: set api.tokenRef to a Secret's key that holds the bearer token"}, 404)
             scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token):
+            shown = given.strip().encode(errors="surrogateescape")  # as it came: aiohttp decoded it so
+            if scheme.lower() != "bearer" or not hmac.compare_digest(shown, token):
                 return web.json_response(
                     {"error": "a bearer token is needed"}, status=401, headers={"WWW-Authenticate": "Bearer"}
                 )
