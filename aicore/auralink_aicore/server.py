@@ -249,7 +249,7 @@ class AiCore(pb_grpc.AICoreServicer):
     ) -> None:
         """One session from open to end."""
         try:
-            first = await anext(request_iterator, None)
+            first = await self._first(request_iterator)
             if first is None:
                 return
             caller = dict(context.invocation_metadata() or ())
@@ -301,6 +301,16 @@ class AiCore(pb_grpc.AICoreServicer):
             "load": round(self._admission.load(), 3),
             "model": MODEL,
         }
+
+    @staticmethod
+    async def _first(messages: AsyncIterator[pb.ClientMessage]) -> pb.ClientMessage | None:
+        """What a call begins with. Raises BadRequestError: until it opens a session nothing else bounds its life."""
+        try:
+            async with asyncio.timeout(SILENT_S):
+                return await anext(messages, None)
+        except TimeoutError:
+            text = f"no open within {SILENT_S:.0f} s"
+            raise BadRequestError(text, grpc.StatusCode.DEADLINE_EXCEEDED) from None
 
     def _open(
         self, first: pb.ClientMessage, caller: Mapping[str, str | bytes]

@@ -1,11 +1,16 @@
 """What a client's opening words become, and that both ends count the same way."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
 import pytest
 from auralink_aicore import server, transcoder
 from auralink_aicore.codecs import Codec
 from auralink_aicore.codecs.h264 import Limits
 from auralink_aicore.controller import Policy
-from auralink_aicore.server import BadRequestError, check_protocol, parse_open, parse_policy
+from auralink_aicore.metrics import Metrics
+from auralink_aicore.server import AiCore, BadRequestError, check_protocol, parse_open, parse_policy
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
 
 
@@ -65,3 +70,20 @@ def test_another_major_version_of_the_protocol_is_refused_and_a_newer_minor_is_n
     check_protocol("1.7")
     with pytest.raises(BadRequestError, match=r"2\.0"):
         check_protocol("2.0")
+
+
+async def test_a_call_that_never_opens_a_session_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Context:
+        ended: grpc.StatusCode | None = None
+
+        async def abort(self, code: grpc.StatusCode, _: str) -> None:
+            self.ended = code
+
+    async def says_nothing() -> AsyncIterator[pb.ClientMessage]:
+        await asyncio.Event().wait()
+        yield pb.ClientMessage()
+
+    monkeypatch.setattr(server, "SILENT_S", 0.01)
+    context = Context()
+    await AiCore(1, Metrics()).Compress(says_nothing(), context)  # type: ignore[arg-type]
+    assert context.ended is grpc.StatusCode.DEADLINE_EXCEEDED
