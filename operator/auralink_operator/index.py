@@ -68,9 +68,20 @@ def entries(obj: Mapping[str, Any]) -> dict[tuple[str, ...], Obj]:
     found: dict[tuple[str, ...], Obj] = {tuple(key): small}
     if key.kind in (BRIDGE, POLICY):
         found["namespace", key.kind, key.namespace] = small
-    elif bridge := (obj["metadata"].get("labels") or {}).get(LABEL_BRIDGE):
+    elif bridge := _bridge_of(obj):
         found["bridge", key.namespace, bridge] = small
     return found
+
+
+def _bridge_of(obj: Mapping[str, Any]) -> str:
+    """The bridge that a child or a pod belongs to; "" for none.
+
+    A child's owner, not its label: somebody who edits the label must not take the child out of sight. The owner of a
+    pod is a ReplicaSet, and which bridge that serves only the label says.
+    """
+    owners = obj["metadata"].get("ownerReferences") or ()
+    label = (obj["metadata"].get("labels") or {}).get(LABEL_BRIDGE)
+    return str(next((owner["name"] for owner in owners if owner.get("kind") == BRIDGE), label) or "")
 
 
 class Ghosts:
@@ -218,7 +229,7 @@ def affected(indices: Indices, obj: Mapping[str, Any]) -> set[Key]:
             if selects(policy, dict(obj)) or any(bridge.get("name") == key.name for bridge in matched):
                 found.add(Key(POLICY, namespace, policy["metadata"]["name"]))
         return found
-    bridge_name = (obj["metadata"].get("labels") or {}).get(LABEL_BRIDGE)
+    bridge_name = _bridge_of(obj)
     if not bridge_name:
         return set()
     found = {Key(BRIDGE, namespace, bridge_name)}

@@ -129,6 +129,9 @@ EDITS: tuple[tuple[str, str, Obj], ...] = (
     ("configmaps", "auralink-b-config", {"data": {"config.json": "{}"}}),
     ("services", "auralink-b", {"spec": {"selector": {"app.kubernetes.io/name": "else"}}}),
     ("roles", "auralink-b", {"rules": []}),
+    ("services", "auralink-b", {"metadata": {"labels": {"auralink.io/bridge": "other"}}}),
+    ("configmaps", "auralink-b-config", {"metadata": {"labels": {"auralink.io/bridge": None}}}),
+    ("roles", "auralink-b", {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}),
 )
 
 

@@ -68,6 +68,18 @@ def test_children_of_an_earlier_bridge_of_the_name_are_not_ours() -> None:
     assert [pod["metadata"]["name"] for pod in found.pods] == ["p1"]
 
 
+def test_a_child_stays_in_sight_whatever_its_labels_say() -> None:
+    for labels in ({}, {"auralink.io/bridge": "other"}):
+        strayed = child()
+        strayed["metadata"]["labels"] = labels
+        strayed["metadata"]["ownerReferences"] = [{"kind": BRIDGE, "name": "b", "uid": "uid-b"}]
+        held = indices(samples.bridge(), strayed)
+        found = observe(held, KEY)
+        assert found is not None
+        assert list(found.children) == [Key("ConfigMap", "ns", "auralink-b-config")]
+        assert affected(held, strayed) == {KEY}
+
+
 def test_a_ghost_is_hidden_until_it_is_seen_again() -> None:
     ghosts = Ghosts()
     held = indices(samples.bridge(), ghosts=ghosts)
