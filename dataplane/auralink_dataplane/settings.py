@@ -55,6 +55,8 @@ def _address(value: str) -> str:
 
 
 Address = Annotated[str, Field(max_length=260), AfterValidator(_address)]
+SecretName = Annotated[str, Field(max_length=253, pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
+"""Also the name of the folder that it is mounted at, so it must not lead out of there."""
 Label = Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 
 # --- the bridge, in the custom resource's schema ------------------------------------------------------------
@@ -136,14 +138,14 @@ class BreakerSpec:
 @dataclass(frozen=True, slots=True, config=CAMEL)
 class AiCoreSpec:
     addresses: Annotated[tuple[Address, ...], Field(max_length=4)] = ()
-    tls_secret_name: Annotated[str, Field(max_length=253)] | None = None
+    tls_secret_name: SecretName | None = None
     timeout_ms: Annotated[int, Field(ge=5, le=1000)] = 100
     breaker: BreakerSpec = Field(default_factory=BreakerSpec)
 
 
 @dataclass(frozen=True, slots=True, config=CAMEL)
 class SecretRef:
-    name: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9.-]+$")]
+    name: SecretName
     key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 
 
@@ -478,6 +480,9 @@ def _read_hocon(text: str, env: Mapping[str, str], errors: list[str]) -> dict[st
     head = "".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items())
     try:
         tree = ConfigFactory.parse_string(head + text).as_plain_ordered_dict()
+    except (OSError, UnicodeDecodeError) as error:  # of a file that it includes
+        errors.append(f"auralink.conf: includes what cannot be read: {error}")
+        return {}
     except (ConfigException, ParseBaseException, RecursionError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         errors.append(f"auralink.conf: is not HOCON: {first_line}")
@@ -505,10 +510,14 @@ def _validated(kind: type[T], value: Any, path: str, errors: list[str], *, upper
         return None
 
 
+_SECRETS: Final = ("api_key", "password")
+
+
 def _remedy(detail: Any) -> str:
     context = detail.get("ctx", {})
     given = detail.get("input")
-    shown = f', not "{given}"' if isinstance(given, str | int | float) else ""
+    secret = (detail["loc"] and detail["loc"][-1] in _SECRETS) or "@" in str(given)  # a URL may hold a password
+    shown = f', not "{given}"' if isinstance(given, str | int | float) and not secret else ""
     match detail["type"]:
         case "missing":
             return "is required; add it"
@@ -524,5 +533,9 @@ def _remedy(detail: Any) -> str:
             return f"must look like {context['pattern']}{shown}"
         case "value_error":
             return str(context["error"])
+        case "dataclass_type" | "dict_type":
+            return f"must be a section, {{ }}{shown}"
+        case "tuple_type":
+            return f"must be a list, [ ]{shown}"
         case _:
             return f"{detail['msg'][0].lower()}{detail['msg'][1:]}{shown}"

@@ -93,6 +93,16 @@ def test_secrets_do_not_show_in_settings() -> None:
     assert 'p"$w' not in text
 
 
+@pytest.mark.parametrize(
+    "section",
+    ['redis { host = r }, database { url = "postgres://h/db", password = 4711 }', 'database { url = "pg://u:4711@h" }'],
+)
+def test_secrets_do_not_show_in_errors(section: str) -> None:
+    errors = errors_of(f"auralink {{ service {{ bridge_id = b }}, {section} }}")
+    assert errors
+    assert "4711" not in "".join(errors)
+
+
 @pytest.mark.parametrize(("text", "has_secret"), [("key", False), ("key:secret", True)])
 def test_the_api_key_is_a_key_or_a_pair(text: str, has_secret: bool) -> None:
     parsed = ApiKey.parse(text)
@@ -160,7 +170,11 @@ def test_all_errors_are_told_at_once() -> None:
     [
         ("auralink {", "auralink.conf: is not HOCON"),
         ("", "auralink.service: is required"),
-        ("auralink = 3", "auralink: "),
+        ("auralink = 3", "auralink: must be a section, { }"),
+        ('include required(file("/nowhere.conf"))', "includes what cannot be read"),
+        (with_bridge("rooms { }"), "auralink.bridge.rooms: must be a list, [ ]"),
+        (with_bridge("aiCore { tlsSecretName = \"../tls\" }"), "auralink.bridge.aiCore.tlsSecretName: must look like"),
+        (with_bridge("api { tokenRef { name = \"..\", key = k } }"), "auralink.bridge.api.tokenRef.name: must look"),
         ("other { }\nauralink { service { bridge_id = b } }", "other: is not a section"),
         ("auralink { service { bridge_id = b, colour = red } }", "auralink.service.colour: is not a known field"),
         (MINIMAL.replace("jdbc:postgresql://", "mysql://"), "auralink.database.url: must look like"),
