@@ -444,6 +444,8 @@ def parse_open(request: pb.SessionOpen) -> Session | str:
     width, height = request.width, request.height
     if width and height and (min(width, height) < MIN_SIDE or width * height > MAX_PIXELS):
         return f"pictures of {width}x{height} are not served"
+    if not _has_model(request.policy):
+        return f"model {request.policy.model!r} is not here, {MODEL!r} is"
     return Session(
         codec=Codec(request.codec),
         policy=parse_policy(request.policy),
@@ -463,12 +465,16 @@ def parse_policy(policy: pb.Policy) -> Policy:
         "max_bitrate_bps",
     )
     given: dict[str, Any] = {name: getattr(policy, name) for name in optional if policy.HasField(name)}  # type: ignore[arg-type]
-    if policy.model not in ("", MODEL):
+    if not _has_model(policy):
         raise BadRequestError(f"model {policy.model!r} is not here, {MODEL!r} is")
     try:
         return Policy(always=policy.always, **given)
     except ValueError as error:
         raise BadRequestError(str(error)) from error
+
+
+def _has_model(policy: pb.Policy) -> bool:
+    return policy.model in ("", MODEL)
 
 
 def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:

@@ -72,6 +72,12 @@ def test_another_major_version_of_the_protocol_is_refused_and_a_newer_minor_is_n
         check_protocol("2.0")
 
 
+def test_a_model_that_is_not_here_is_unsupported_not_an_error() -> None:
+    """A policy may name any; an error would count against this server for all its streams."""
+    opening = pb.SessionOpen(codec=pb.CODEC_H264, policy=pb.Policy(model="nonsense-1.0.0"))
+    assert "nonsense-1.0.0" in str(parse_open(opening))
+
+
 async def test_a_call_that_never_opens_a_session_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     class Context:
         ended: grpc.StatusCode | None = None
