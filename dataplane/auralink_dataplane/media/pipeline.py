@@ -377,9 +377,9 @@ class Pipeline:
             return self._end_session(None) + self._go_native("policy off", now)
         if policy == old or not policy.enabled:
             return []
-        if self._phase is _Session.NONE:
+        if self._phase is _Session.NONE:  # failed, or refused: under the new policy it may go better
             self._unsupported = False
-            return self.available(now)
+            return self._open(now)
         return [UpdatePolicy(self._session, policy)]
 
     def available(self, now: float) -> list[Decision]:

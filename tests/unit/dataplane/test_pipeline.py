@@ -238,6 +238,17 @@ def test_an_unsupported_stream_stays_native_without_degraded_flag_or_retry() -> 
     assert rig.pipeline.fallback is None
 
 
+def test_an_unsupported_stream_is_tried_again_under_another_policy() -> None:
+    rig = Rig()
+    session = rig.pipeline.session
+    rig.run(rig.pipeline.refused(session, Refusal.UNSUPPORTED, rig.now))
+    rig.run(rig.pipeline.configure(Compression(target_savings_percent=20), Limits(), rig.now))
+    assert rig.pipeline.session == session + 1
+    rig.opened()
+    rig.round(2, key_first=True)
+    assert sent(rig) == "Oo"
+
+
 def test_a_full_core_is_asked_again_after_its_rest() -> None:
     rig = Rig()
     session = rig.pipeline.session
