@@ -2,7 +2,8 @@
 frames and gives whole frames. Instants are seconds of CLOCK_MONOTONIC (`time.monotonic()`).
 
 Ids of legs, streams and outs are never used twice. Calls with the id of something that has just ended do nothing; only
-`link` raises, for it has an id to return. Every call but `close` raises RuntimeError once the engine is closed."""
+`link` raises, for it has an id to return. Once the engine is closed every call raises RuntimeError but `close`,
+`fileno` and `poll`, which hands over what is left."""
 
 from typing import Any, Final, Literal, final
 
