@@ -283,6 +283,12 @@ class App:
             found["CredentialsMissing"] = "; ".join(missing)
         if self._compresses and (problem := self.aic.problem()):
             found["AICoreUnavailable"] = f"{problem}; video goes on uncompressed"
+        if refused := [stream for stream in self.streams if stream.pipeline and stream.pipeline.unsupported]:
+            one = refused[0]
+            found["CompressionDisabled"] = (
+                f"room {one.room}, leg {one.leg.spec.name}: the AI Core does not serve its {one.codec}, which goes"
+                " on as it came; set compression.mode Disabled for the room, or use an AI Core that does"
+            )
         if closed := sorted(self.legs.problems.items()):
             (room, leg), said = closed[0]
             found["LegNotOpen"] = f"room {room}, leg {leg}: {said}" + (" (and others)" if closed[1:] else "")

@@ -30,7 +30,7 @@ DEGRADING: Mapping[str, str] = {
         " are ready, and that the network lets the bridge reach them; compression comes back by itself"
     ),
     "PacketLoss": "lose packets from a peer. Check the network between the peer and the bridge",
-    "CompressionDisabled": "have switched compression off for a stream; their log and metrics say why",
+    "CompressionDisabled": "carry a stream that the AI Core does not serve; it goes on as it came",
 }
 
 

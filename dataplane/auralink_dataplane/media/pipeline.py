@@ -73,6 +73,9 @@ KEY_ANSWER_S: Final = 0.033
 """An answer within these counts in probation; they are also the AI Core's deadline, from the frame's completion on."""
 
 OPEN_S: Final = 2.0
+WAITING_FRAMES: Final = 8
+"""So many wait for the session to open. A sender that starts with a burst would fill the packet core's 16 before the
+session has answered at all."""
 KEY_PATIENCE_S: Final = 10.0
 KEY_REPEAT_S: Final = 1.0
 FORCE_KEY_INTERVAL_S: Final = 0.5
@@ -236,6 +239,11 @@ class Pipeline:
     def session(self) -> int:
         """Number of the latest session; answers of others are stale."""
         return self._session
+
+    @property
+    def unsupported(self) -> bool:
+        """The AI Core does not serve this stream; it stays native until its policy changes."""
+        return self._unsupported
 
     # --- what happens to the stream -------------------------------------------------------------------------
 
@@ -428,9 +436,12 @@ class Pipeline:
             return [SubmitNative(frame.frame_id, frame.key)] if mode is Mode.COMPRESS else []
         self._fed = True
         self._ask_key_at = None
+        waits = self._phase is _Session.OPENING
+        if waits and len(self._unanswered) >= WAITING_FRAMES:
+            native = [SubmitNative(frame.frame_id, frame.key)] if mode is Mode.COMPRESS else []
+            return [*self._release(), *native, *self._go_native("a burst before the session is open", now)]
         overflow = len(self._unanswered) >= self._max_in_flight
         patience = self._limits.timeout_s * (2 if frame.key else 1)
-        waits = self._phase is _Session.OPENING
         self._unanswered.append(
             _Unanswered(
                 frame=frame if waits else None,

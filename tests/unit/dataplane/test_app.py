@@ -12,6 +12,7 @@ from aiohttp import ClientSession
 from auralink_dataplane.app import App, Drain, Host
 from auralink_dataplane.media.aic import resolve_all
 from auralink_dataplane.settings import BridgeConfig, Pod, Settings, parse_documents
+from auralink_pb.aicore.v1 import aicore_pb2 as pb
 
 from tests.fakes.aicore import FakeAiCore
 from tests.fakes.packets import FakePackets
@@ -314,6 +315,16 @@ async def test_a_leg_that_does_not_open_is_a_problem_that_says_which(pod: PodUnd
     assert pod.app.problems()["LegNotOpen"].startswith("room demo, leg out: video.remote no..name:6000 does not")
     await pod.configure()
     await pod.until(lambda: not pod.app.problems())
+
+
+async def test_a_stream_that_the_core_does_not_serve_goes_on_and_is_told(pod: PodUnderTest) -> None:
+    pod.core.status = pb.SessionOpened.STATUS_UNSUPPORTED
+    await pod.configure()
+    stream = await pod.stream()
+    await pod.play(stream, 10)
+    await pod.until(lambda: len(pod.packets.sources[stream].sent) == 10)
+    assert not any(sent.ours for sent in pod.packets.sources[stream].sent)
+    assert pod.app.problems()["CompressionDisabled"].startswith("room demo, leg in: the AI Core does not serve")
 
 
 async def test_a_missing_token_of_the_api_is_told_until_it_comes(pod: PodUnderTest) -> None:
