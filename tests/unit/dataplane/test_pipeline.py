@@ -211,6 +211,17 @@ def test_frames_do_not_wait_longer_than_the_timeout_for_a_slow_session() -> None
     assert rig.pipeline.fallback is None
 
 
+def test_a_burst_before_the_session_is_open_goes_native_and_costs_no_failure() -> None:
+    rig = Rig()
+    for number in range(20):
+        rig.frame(key=number == 0)
+    assert sent(rig) == "N" + 19 * "n"
+    assert rig.pipeline.fallback is None
+    rig.opened()
+    rig.round(2, key_first=True)
+    assert sent(rig) == "N" + 19 * "n" + "Oo"
+
+
 def test_a_session_that_fails_before_the_first_frame_does_not_cost_the_first_key() -> None:
     rig = Rig()
     rig.run(rig.pipeline.failed(rig.pipeline.session, Failure.UNREACHABLE, rig.now))
