@@ -35,6 +35,8 @@ PROTOCOL_MINOR = 0
 MAX_IN_FLIGHT = 16
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 SILENT_S = 60.0  # a client that sends nothing so long has forgotten the session
+NAME_LIMIT = 512  # characters; a pod, a room and two numbers
+FPS_LIMIT = 240  # a session of more would fill a worker by its own word
 SWEEP_S = 5.0
 DRAIN_S = 5.0  # a client moves within some frames of the notice, or never
 SERVICE = pb.DESCRIPTOR.services_by_name["AICore"].full_name
@@ -438,6 +440,10 @@ def parse_open(request: pb.SessionOpen) -> Session | str:
     """The session asked for, or why this kind of stream is not served. Raises BadRequestError."""
     if request.codec == pb.CODEC_UNSPECIFIED:
         raise BadRequestError("open needs a codec")
+    if max(len(request.session_id), len(request.group_id)) > NAME_LIMIT:
+        raise BadRequestError(f"session_id and group_id have at most {NAME_LIMIT} characters")
+    if request.max_fps > FPS_LIMIT:
+        raise BadRequestError(f"max_fps is {request.max_fps}, allowed are up to {FPS_LIMIT}; 0 is unknown")
     name = pb.Codec.Name(request.codec).removeprefix("CODEC_") if request.codec in pb.Codec.values() else request.codec
     if request.codec not in {int(codec) for codec in SERVED}:
         return f"codec {name} is not served by this AI Core"

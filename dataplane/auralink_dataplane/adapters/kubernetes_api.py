@@ -129,6 +129,8 @@ class KubernetesApi:
         response = await self._request(method, path, query or [], body, timeout=timeout)
         try:
             return dict(json.loads(await response.read()))
+        except ValueError as error:  # a proxy before the API server
+            raise ApiError(response.status, "the answer is not JSON") from error
         finally:
             response.release()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -76,6 +77,12 @@ def test_a_model_that_is_not_here_is_unsupported_not_an_error() -> None:
     """A policy may name any; an error would count against this server for all its streams."""
     opening = pb.SessionOpen(codec=pb.CODEC_H264, policy=pb.Policy(model="nonsense-1.0.0"))
     assert "nonsense-1.0.0" in str(parse_open(opening))
+
+
+@pytest.mark.parametrize("opening", [{"max_fps": 4_000_000_000}, {"session_id": "x" * 600}, {"group_id": "x" * 600}])
+def test_an_opening_that_would_take_all_room_is_refused(opening: dict[str, Any]) -> None:
+    with pytest.raises(BadRequestError, match="at most|up to"):
+        parse_open(pb.SessionOpen(codec=pb.CODEC_H264, **opening))
 
 
 async def test_a_call_that_never_opens_a_session_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

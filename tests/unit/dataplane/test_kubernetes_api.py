@@ -26,6 +26,7 @@ class ApiServer:
         self.applied: list[tuple[dict[str, str], str, Any]] = []
         self.status_code = 200
         self.broken = 0
+        self.garbled = False
         self.url = ""
         self._runner: web.AppRunner | None = None
 
@@ -72,6 +73,8 @@ class ApiServer:
         return response
 
     async def _patch(self, request: web.Request) -> web.Response:
+        if self.garbled:
+            return web.Response(text="<html>")
         self.applied.append((dict(request.query), request.headers["Content-Type"], json.loads(await request.text())))
         return web.json_response({"message": "no"} if self.status_code >= 300 else {}, status=self.status_code)
 
@@ -159,6 +162,12 @@ async def test_refusals_carry_status_and_words(server: ApiServer, api: Kubernete
     with pytest.raises(ApiError, match="no") as caught:
         await api.apply_pod_entry({"name": "p-1"})
     assert caught.value.status == 403
+
+
+async def test_an_answer_that_is_not_json_is_a_refusal(server: ApiServer, api: KubernetesApi) -> None:
+    server.garbled = True
+    with pytest.raises(ApiError, match="not JSON"):
+        await api.apply_pod_entry({"name": "pod"})
 
 
 async def test_an_unreachable_api_server_is_an_oserror(server: ApiServer, api: KubernetesApi) -> None:
