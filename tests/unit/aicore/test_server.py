@@ -81,7 +81,7 @@ def test_a_model_that_is_not_here_is_unsupported_not_an_error() -> None:
 
 @pytest.mark.parametrize("opening", [{"max_fps": 4_000_000_000}, {"session_id": "x" * 600}, {"group_id": "x" * 600}])
 def test_an_opening_that_would_take_all_room_is_refused(opening: dict[str, Any]) -> None:
-    with pytest.raises(BadRequestError, match="at most|up to"):
+    with pytest.raises(BadRequestError, match=r"at most|up to"):
         parse_open(pb.SessionOpen(codec=pb.CODEC_H264, **opening))
 
 
