@@ -115,13 +115,17 @@ class TestRefusing:
         opened = await Stream(channel).open(width=3840, height=2160)
         assert opened.status == pb.SessionOpened.STATUS_UNSUPPORTED
 
+    async def test_so_is_a_model_that_is_not_here(self, channel: grpc.aio.Channel) -> None:
+        opened = await Stream(channel).open(policy=pb.Policy(model="other-1.0.0"))
+        assert opened.status == pb.SessionOpened.STATUS_UNSUPPORTED
+        assert "other-1.0.0" in opened.reason
+
     @pytest.mark.parametrize(
         ("fields", "names"),
         [
             ({"codec": pb.CODEC_UNSPECIFIED}, "codec"),
             ({"policy": pb.Policy(target_savings=1.5)}, "target_savings is 1.5, allowed are 0 to 0.9"),
             ({"policy": pb.Policy(quality_level=0)}, "quality_level is 0, allowed are 1 to 10"),
-            ({"policy": pb.Policy(model="other-1.0.0")}, "other-1.0.0"),
         ],
     )
     async def test_nonsense_ends_the_call_with_a_reason(
