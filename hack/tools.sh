@@ -2,7 +2,7 @@
 # Builds the command-line tools and servers that are not in Debian (or too old there) from the Go module proxy.
 #
 #   hack/tools.sh path NAME      prints the path of a binary, building its group first if it is missing
-#   hack/tools.sh build GROUP..  builds groups: kubernetes (the servers), kubectl, helm, coredns, kind
+#   hack/tools.sh build GROUP..  builds groups: kubernetes (the servers), kubectl, helm, coredns, kind, kwok
 #   hack/tools.sh dir GROUP      prints where a group is or would be
 #
 # A group lives in <cache>/bin/<group>-<version>-<hash of go.mod and go.sum>/ and appears there by one rename, so
@@ -21,6 +21,7 @@ module_of() {
 	helm) echo helm.sh/helm/v3 ;;
 	coredns) echo github.com/coredns/coredns ;;
 	kind) echo sigs.k8s.io/kind ;;
+	kwok) echo sigs.k8s.io/kwok ;;
 	*)
 		echo "tools.sh: no such tool: $1" >&2
 		return 2
