@@ -1,0 +1,44 @@
+"""What a bridge's pods may do at the API server: an account, a role and their binding for each bridge."""
+
+from auralink_operator.index import Obj
+from auralink_operator.manifests.labels import child_name, new_child
+from auralink_operator.models import GROUP, Bridge
+
+
+def service_account(bridge: Bridge) -> Obj:
+    return new_child(bridge, "ServiceAccount", child_name(bridge.meta.name), automountServiceAccountToken=False)
+
+
+def role(bridge: Bridge) -> Obj:
+    """A pod reads its own configuration and writes its own bridge's status: nothing else, and no Secret."""
+    name = child_name(bridge.meta.name)
+    return new_child(
+        bridge,
+        "Role",
+        name,
+        rules=[
+            {
+                "apiGroups": [""],
+                "resources": ["configmaps"],
+                "resourceNames": [f"{name}-config"],
+                "verbs": ["get", "list", "watch"],
+            },
+            {
+                "apiGroups": [GROUP],
+                "resources": ["auralinkbridges/status"],
+                "resourceNames": [bridge.meta.name],
+                "verbs": ["patch"],
+            },
+        ],
+    )
+
+
+def role_binding(bridge: Bridge) -> Obj:
+    name = child_name(bridge.meta.name)
+    return new_child(
+        bridge,
+        "RoleBinding",
+        name,
+        roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        subjects=[{"kind": "ServiceAccount", "name": name, "namespace": bridge.meta.namespace}],
+    )
