@@ -22,6 +22,7 @@ module_of() {
 	coredns) echo github.com/coredns/coredns ;;
 	kind) echo sigs.k8s.io/kind ;;
 	kwok) echo sigs.k8s.io/kwok ;;
+	flux) echo github.com/fluxcd/source-controller ;;
 	*)
 		echo "tools.sh: no such tool: $1" >&2
 		return 2
@@ -32,6 +33,7 @@ module_of() {
 group_of() {
 	case $1 in
 	kube-apiserver | kube-controller-manager | kube-scheduler | kubelet | kube-proxy) echo kubernetes ;;
+	source-controller | kustomize-controller) echo flux ;;
 	*) module_of "$1" >/dev/null && echo "$1" ;;
 	esac
 }
@@ -54,7 +56,7 @@ packages_of() {
 version_of() {
 	local module
 	module=$(module_of "$1")
-	awk -v module="$module" '$1 == "require" { $1 = ""; $0 = $0 } $1 == module { print $2; exit }' "$(folder_of "$1")/go.mod"
+	awk -v module="$module" '$1 == "require" { $1 = ""; $0 = $0 } $1 == module && $2 ~ /^v/ { print $2; exit }' "$(folder_of "$1")/go.mod"
 }
 
 dir_of() {
@@ -126,7 +128,7 @@ build)
 	for group in "${@:?groups}"; do (build "$group"); done
 	;;
 *)
-	sed -n '2,6s/^# \?//p' "${BASH_SOURCE[0]}" >&2
+	sed -n '2,7s/^# \?//p' "${BASH_SOURCE[0]}" >&2
 	exit 2
 	;;
 esac
