@@ -34,24 +34,42 @@ def counts_for(compression: Mapping[str, Any], room: str) -> bool:
     return share is None or crc32(room.encode()) % 100 < share
 
 
+def leaves_of(policy: CompiledPolicy, room: str) -> dict[str, Any]:
+    """What a policy sets for a room, by leaf."""
+    found: dict[str, Any] = {}
+    for name, effect in policy.effects.items():
+        if not isinstance(effect, dict):
+            found[name] = effect
+        elif name != "compression" or counts_for(effect, room):
+            found |= {f"{name}.{leaf}": value for leaf, value in effect.items() if leaf != "roomsPercent"}
+    return found
+
+
 def _winners(policies: Iterable[CompiledPolicy], room: str, labels: Mapping[str, str]) -> dict[str, CompiledPolicy]:
     winners: dict[str, CompiledPolicy] = {}
     for policy in policies:
-        if selects_room(policy.rooms, room, labels) and counts_for(policy.compression, room):
-            for leaf in policy.compression:
-                if leaf != "roomsPercent":
-                    winners.setdefault(leaf, policy)
+        if selects_room(policy.rooms, room, labels):
+            for leaf in leaves_of(policy, room):
+                winners.setdefault(leaf, policy)
     return winners
 
 
 def merge(
     bridge: Mapping[str, Any], policies: Iterable[CompiledPolicy], room: str, labels: Mapping[str, str]
 ) -> dict[str, Any]:
-    """A room's compression: per leaf the first policy that sets it, the bridge last; then min is clamped to target."""
-    merged = dict(bridge)
+    """What a room gets: per leaf the first policy that sets it; of compression the bridge's own is the last.
+
+    Then the minimum saving is clamped to the target. Of the rest only what a policy sets is there.
+    """
+    compression = dict(bridge)
+    merged: dict[str, Any] = {"compression": compression}
     for leaf, policy in _winners(policies, room, labels).items():
-        merged[leaf] = policy.compression[leaf]
-    merged["minSavingsPercent"] = min(merged["minSavingsPercent"], merged["targetSavingsPercent"])
+        parent, _, name = leaf.partition(".")
+        if name:
+            merged.setdefault(parent, {})[name] = policy.effects[parent][name]
+        else:
+            merged[parent] = policy.effects[parent]
+    compression["minSavingsPercent"] = min(compression["minSavingsPercent"], compression["targetSavingsPercent"])
     return merged
 
 
@@ -67,15 +85,14 @@ def compile_policies(bridge: Bridge, policies: Sequence[RoomPolicy]) -> Compiled
             priority=policy.spec.priority,
             generation=policy.meta.generation,
             rooms=policy.spec.rooms.written_out(),
-            compression=policy.spec.compression.written_out() if policy.spec.compression else {},
+            effects=policy.spec.effects(),
         )
         for policy in chosen[:MAX_POLICIES]
     ]
     lost = _lost(bridge.spec.rooms, compiled)
     return Compiled(
         policies=tuple(
-            CompiledPolicy(p.name, p.priority, p.generation, p.rooms, p.compression, lost.get(p.name, ()))
-            for p in compiled
+            CompiledPolicy(p.name, p.priority, p.generation, p.rooms, p.effects, lost.get(p.name, ())) for p in compiled
         ),
         dropped=tuple(policy.meta.name for policy in chosen[MAX_POLICIES:]),
     )
@@ -87,10 +104,10 @@ def _lost(rooms: Iterable[Room], policies: Sequence[CompiledPolicy]) -> dict[str
     for room in rooms:
         winners = _winners(policies, room.name, room.labels)
         for policy in policies:
-            if not selects_room(policy.rooms, room.name, room.labels) or not counts_for(policy.compression, room.name):
+            if not selects_room(policy.rooms, room.name, room.labels):
                 continue
-            for leaf in policy.compression:
-                winner = winners.get(leaf)
-                if winner is not None and winner.name != policy.name:
-                    lost.setdefault(policy.name, {})[f"compression.{leaf}: {winner.name}"] = None
+            for leaf in leaves_of(policy, room.name):
+                winner = winners[leaf]
+                if winner.name != policy.name:
+                    lost.setdefault(policy.name, {})[f"{leaf}: {winner.name}"] = None
     return {name: tuple(sorted(fields))[:_MAX_OVERRIDDEN] for name, fields in lost.items()}

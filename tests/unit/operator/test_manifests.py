@@ -96,7 +96,7 @@ def test_cold_fields_roll_the_pods(spec: dict[str, Any]) -> None:
 def test_a_policy_leaves_the_pod_template_alone_and_raises_the_generation() -> None:
     first = render()
     live = one(first, "ConfigMap", "-config")
-    policy = CompiledPolicy("p", 0, 3, {"names": ["*"], "labels": {}}, {"mode": "Always"})
+    policy = CompiledPolicy("p", 0, 3, {"names": ["*"], "labels": {}}, {"compression": {"mode": "Always"}})
     second = render(None, live, compiled=Compiled((policy,)))
     assert template(second) == template(first)
     assert (config_of(first)[0], config_of(second)[0]) == (1, 2)
@@ -172,7 +172,9 @@ def test_a_room_s_slice_follows_its_owner_and_stays_while_there_is_none() -> Non
 
 def test_a_configuration_that_does_not_fit_is_refused() -> None:
     policies = tuple(
-        CompiledPolicy(f"p{n}", 0, 1, {"names": ["*"], "labels": {"k": "v" * 20_000}}, {"mode": "Auto"})
+        CompiledPolicy(
+            f"p{n}", 0, 1, {"names": ["*"], "labels": {"k": "v" * 20_000}}, {"compression": {"mode": "Auto"}}
+        )
         for n in range(64)
     )
     with pytest.raises(ConfigTooLargeError, match="900000"):

@@ -12,7 +12,7 @@ from tests.unit.operator import samples
 
 def test_the_spec_is_written_out_in_the_resource_s_own_words() -> None:
     spec = parse_bridge(samples.bridge(aiCore={"breaker": {"openSeconds": 5}})).spec.written_out()
-    assert spec["aiCore"] == {"timeoutMs": 100, "breaker": {"failures": 5, "openSeconds": 5}}
+    assert spec["aiCore"] == {"failover": "None", "timeoutMs": 100, "breaker": {"failures": 5, "openSeconds": 5}}
     assert "replicas" not in spec
     assert parse_bridge({**samples.bridge(), "spec": spec}).spec.written_out() == spec
 

@@ -19,9 +19,14 @@ VECTORS: list[dict[str, Any]] = json.loads(
 
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector["name"] for vector in VECTORS])
 def test_merge_as_in_the_vectors(vector: dict[str, Any]) -> None:
-    policies = [CompiledPolicy(p["name"], p["priority"], 1, p["rooms"], p["compression"]) for p in vector["policies"]]
+    policies = [
+        CompiledPolicy(p["name"], p["priority"], 1, p["rooms"], {"compression": p["compression"]})
+        for p in vector["policies"]
+    ]
     room = vector["room"]
-    assert merge(vector["bridge"]["compression"], policies, room["name"], room["labels"]) == vector["want"]
+    assert (
+        merge(vector["bridge"]["compression"], policies, room["name"], room["labels"])["compression"] == vector["want"]
+    )
 
 
 def names(*policies: Any, bridge: Any = None) -> list[str]:

@@ -1,0 +1,221 @@
+"""Rooms and their legs: who exchanges media with whom."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from auralink_operator.models.schema import (
+    Address,
+    Codec,
+    Label,
+    Labels,
+    Model,
+    RoomName,
+    SecretKey,
+    cel,
+    list_map,
+    rule,
+)
+
+
+class Direction(StrEnum):
+    BOTH = "Both"
+    RECEIVE = "Receive"
+    SEND = "Send"
+
+
+class Feedback(StrEnum):
+    NONE = "None"
+    AVPF = "AVPF"
+
+
+class SrtpSuite(StrEnum):
+    AES_CM_128_HMAC_SHA1_80 = "AES_CM_128_HMAC_SHA1_80"
+    AEAD_AES_128_GCM = "AEAD_AES_128_GCM"
+
+
+class Payload(Model):
+    type: Annotated[int, Field(ge=0, le=127, description="RTP payload type, as in the peer's SDP")]
+    codec: Annotated[Codec, Field(description="what packets of this type carry")]
+    fmtp: (
+        Annotated[str, Field(max_length=256, description="parameters as in SDP a=fmtp, e.g. sprop-stereo=1")] | None
+    ) = None
+
+
+class Medium(Model):
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            rule(
+                "has(self.listenPort) || has(self.remote)",
+                "a medium needs listenPort (where the bridge receives) or remote (where it sends): set one of them",
+            )
+        )
+    )
+    payloads: Annotated[
+        tuple[Payload, ...],
+        Field(
+            min_length=1,
+            max_length=4,
+            json_schema_extra=list_map("type"),
+            description="payload types that the peer sends and takes, the preferred one first",
+        ),
+    ]
+    listen_port: (
+        Annotated[
+            int,
+            Field(
+                ge=1024,
+                le=65534,
+                description="UDP port on which the bridge receives it; without rtcpMux RTCP takes the next one",
+            ),
+        ]
+        | None
+    ) = None
+    remote: (
+        Annotated[
+            Address,
+            Field(description="peer that gets this medium, host:port; a name is looked up again every few seconds"),
+        ]
+        | None
+    ) = None
+
+
+class Srtp(Model):
+    suite: Annotated[SrtpSuite, Field(description="cipher and authentication, as the peer uses them (RFC 4568, 7714)")]
+    key_ref: Annotated[SecretKey, Field(description="Secret key with the base64 master key and salt, both directions")]
+
+
+_VIDEO_ONLY = cel(
+    rule("self.payloads.all(p, p.codec != 'Opus')", "video.payloads: Opus is an audio codec; put it under audio")
+)
+_AUDIO_ONLY = cel(
+    rule("self.payloads.all(p, p.codec == 'Opus')", "audio.payloads: only Opus is audio; put video codecs under video")
+)
+
+
+class Rtp(Model):
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            rule("has(self.video) || has(self.audio)", "rtp needs video or audio: describe at least one medium")
+        )
+    )
+    video: Annotated[Medium, Field(json_schema_extra=_VIDEO_ONLY, description="the peer's video")] | None = None
+    audio: Annotated[Medium, Field(json_schema_extra=_AUDIO_ONLY, description="the peer's audio")] | None = None
+    rtcp_mux: Annotated[bool, Field(description="RTCP on the RTP port (RFC 5761); else on the next one")] = False
+    feedback: Annotated[
+        Feedback, Field(description="AVPF: the peer takes NACK and PLI (RFC 4585); None: it gets neither")
+    ] = Feedback.NONE
+    extension_id: Annotated[
+        int, Field(ge=1, le=14, description="id of AuraLink's RTP header extension on this leg's video (RFC 8285)")
+    ] = 14
+    srtp: Annotated[Srtp, Field(description="encrypts the leg with a static key; absent: plain RTP")] | None = None
+
+    def media(self) -> tuple[Medium, ...]:
+        return tuple(medium for medium in (self.video, self.audio) if medium)
+
+
+class Leg(Model):
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            rule(
+                "has(self.endpoint) != has(self.rtp)",
+                "a leg leads to an endpoint or to an RTP peer: set exactly one of endpoint and rtp",
+            ),
+            rule(
+                "!has(self.room) || has(self.endpoint)",
+                "room names a room at an endpoint, and an RTP peer has none: remove room, or set endpoint",
+                ".room",
+            ),
+            rule(
+                "self.direction != 'Receive' || !has(self.rtp)"
+                " || ((!has(self.rtp.video) || has(self.rtp.video.listenPort))"
+                " && (!has(self.rtp.audio) || has(self.rtp.audio.listenPort)))",
+                "a leg with direction Receive needs listenPort on each medium: set it, or change direction",
+                ".rtp",
+            ),
+            rule(
+                "self.direction != 'Send' || !has(self.rtp) || ((!has(self.rtp.video) || has(self.rtp.video.remote))"
+                " && (!has(self.rtp.audio) || has(self.rtp.audio.remote)))",
+                "a leg with direction Send needs remote on each medium: set it, or change direction",
+                ".rtp",
+            ),
+        )
+    )
+    name: Annotated[Label, Field(description="name of the leg within its room")]
+    direction: Annotated[
+        Direction,
+        Field(description="seen from the bridge: Receive takes media from the peer, Send gives it the others' media"),
+    ] = Direction.BOTH
+    endpoint: (
+        Annotated[str, Field(max_length=32, description="name of one of spec.endpoints; either this or rtp")] | None
+    ) = None
+    room: (
+        Annotated[
+            str,
+            Field(
+                min_length=1,
+                max_length=128,
+                description="room at the endpoint; {room} stands for the name of this room, which is the default",
+            ),
+        ]
+        | None
+    ) = None
+    rtp: Annotated[Rtp, Field(description="a peer that speaks plain RTP; either this or endpoint")] | None = None
+
+    @property
+    def media(self) -> tuple[tuple[str, Medium], ...]:
+        """The RTP media of the leg by name, video first; none for a leg to an endpoint."""
+        if self.rtp is None:
+            return ()
+        named = (("video", self.rtp.video), ("audio", self.rtp.audio))
+        return tuple((name, medium) for name, medium in named if medium)
+
+    def ports(self, medium: Medium) -> tuple[int, ...]:
+        """UDP ports of one of its media: RTP, and the next one for RTCP where it has its own."""
+        if medium.listen_port is None:
+            return ()
+        muxed = self.rtp is not None and self.rtp.rtcp_mux
+        return (medium.listen_port,) if muxed else (medium.listen_port, medium.listen_port + 1)
+
+
+class Room(Model):
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            rule(
+                "!has(self.glob) || self.legs.all(l, has(l.endpoint))",
+                "a room with glob follows rooms at endpoints: give each leg an endpoint, or remove glob",
+            )
+        )
+    )
+    name: Annotated[RoomName, Field(description="name of the room; RoomPolicies select by it")]
+    labels: Annotated[Labels, Field(description="what RoomPolicies select rooms by, beside the name")] = {}
+    glob: (
+        Annotated[
+            str,
+            Field(
+                min_length=1,
+                max_length=64,
+                description="every endpoint room that fits (* ? [a-z]) is bridged as {room}; absent: {room} is name",
+            ),
+        ]
+        | None
+    ) = None
+    legs: Annotated[
+        tuple[Leg, ...],
+        Field(
+            min_length=2,
+            max_length=4,
+            json_schema_extra=list_map("name"),
+            description="what comes in on one leg goes out on the others",
+        ),
+    ]
+
+    @property
+    def plain(self) -> bool:
+        """Whether the operator assigns the room to a pod: every leg is plain RTP."""
+        return all(leg.rtp is not None for leg in self.legs)
+
+    def listen_ports(self) -> tuple[int, ...]:
+        """UDP ports of the room, in order: RTP, and the next one for RTCP where it has its own."""
+        return tuple(sorted({port for leg in self.legs for _, medium in leg.media for port in leg.ports(medium)}))
