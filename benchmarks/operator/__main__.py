@@ -1,0 +1,193 @@
+"""`make bench-operator`: measures the operator on a control plane of its own and prints one table.
+
+Everything runs on this machine, on loopback ports, from one folder that is gone at the end. A row that cannot be
+measured says why. A missed budget is a finding, not a fault of the command: it exits 1 only for what was not measured.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.operator import bare, failover, phases, rows, scene, servers
+from benchmarks.operator.api import connected
+from benchmarks.operator.audit import AuditLog
+from benchmarks.operator.phases import Bench
+from hack.lab import report
+from hack.lab.report import Row
+from hack.progress import CommandError, say
+from tests.integration.kube_api import ADMIN_TOKEN, OPERATOR
+
+_GROUPS = {
+    "ready": ("ready_1000", "new_bridge_requests", "new_bridge_status_writes"),
+    "edits": ("reconcile_p99", "spec_to_child_p99", "config_ack_p99", "drift_repair_p99"),
+    "steady": ("steady_reads", "steady_writes", "steady_requests", "status_writes_per_hour"),
+    "failover": ("failover_crash", "failover_graceful"),
+    "memory": ("rss_1000",),
+    "sessions": ("sessions_dropped",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    bridges: int
+    namespaces: int
+    only: frozenset[str]
+    samples: int
+    rate: float
+    steady_s: float
+    resync_s: float
+    timeout_s: float
+    tree: Path
+    json: Path
+    keep: bool
+
+    def wants(self, group: str) -> bool:
+        return not self.only or not self.only.isdisjoint(_GROUPS[group])
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    known = [name for names in _GROUPS.values() for name in names]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.operator", description="Measure the operator.")
+    parser.add_argument("--bridges", type=int, default=1000, help="how many bridges (1000)")
+    parser.add_argument("--namespaces", type=int, default=10, help="over so many namespaces (10)")
+    parser.add_argument(
+        "--only", action="append", default=[], choices=known, metavar="ROW", help="of: " + ", ".join(known)
+    )
+    parser.add_argument("--samples", type=int, default=200, help="edits, drifts and configuration changes (200 each)")
+    parser.add_argument("--rate", type=float, default=10.0, help="of them per second (10)")
+    parser.add_argument(
+        "--steady-s", type=float, default=660.0, help="seconds without any change (660: a resync is in)"
+    )
+    parser.add_argument("--resync-s", type=float, default=600.0, help="the operator's resync period (600, its default)")
+    parser.add_argument("--timeout-s", type=float, default=600.0, help="limit for bringing up all bridges (600)")
+    parser.add_argument(
+        "--tree", type=Path, default=servers.ROOT, help="source tree of the operator to measure (this one)"
+    )
+    parser.add_argument("--json", type=Path, default=servers.ROOT / "build/bench/operator.json", help="where rows go")
+    parser.add_argument("--keep", action="store_true", help="leave logs and audit log for a look")
+    given = vars(parser.parse_args(arguments))
+    return Options(**{**given, "only": frozenset(given["only"]), "tree": given["tree"].resolve()})
+
+
+async def measure(options: Options, control: servers.Servers) -> tuple[list[Row], str]:
+    """All rows, and in words what they were measured on."""
+    async with connected(control.url, ADMIN_TOKEN, phases.AGENT) as api:
+        await scene.install(api, options.tree)
+        servers.start_controllers(control)
+        bridges = scene.names(options.bridges, options.namespaces)
+        readiness = scene.Readiness(api)
+        bench = Bench(control, api, readiness, AuditLog(control.api.audit_log, OPERATOR), bridges, options.tree, say)
+        for namespace in sorted({name[0] for name in bridges}):
+            await scene.create_namespace(api, namespace)
+            await api.create("roompolicies", scene.policy(namespace))
+        control.start_pods()
+        await start_operator(bench, options, "operator-0")
+        watch = asyncio.create_task(readiness.watch(), name="watch bridges")
+        try:
+            return await _phases(bench, options)
+        finally:
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
+
+
+async def start_operator(bench: Bench, options: Options, name: str) -> servers.Operator:
+    flags = [f"--resync-s={options.resync_s:g}"]
+    if (options.tree / "operator/auralink_operator/lease.py").exists():
+        flags += ["--leader-elect=true", f"--lease-namespace={scene.SYSTEM}"]
+    operator = bench.servers.start_operator(name, options.tree, flags)
+    bench.operators[name] = operator
+    await operator.wait_ready(bench.servers)
+    return operator
+
+
+async def _phases(bench: Bench, options: Options) -> tuple[list[Row], str]:
+    made: list[Row] = []
+    say(f"bringing up {options.bridges} bridges")
+    brought = await phases.bring_up(bench, options.timeout_s)
+    objects = rows.children(brought.requests)
+    say(f"all Ready after {brought.seconds:.1f} s; {objects} children")
+    if options.wants("edits"):
+        made += await _edits(bench, options)
+    if options.wants("memory"):
+        leader = bench.leader.process
+        made.append(
+            rows.memory(leader.memory_mb(), leader.memory_mb("VmHWM"), f"{options.bridges} bridges, {objects} children")
+        )
+    if options.wants("steady") or options.wants("failover"):
+        await start_operator(bench, options, "operator-1")
+    if options.wants("steady"):
+        say(f"steady state for {options.steady_s:.0f} s")
+        made += rows.at_rest(await phases.steady(bench, options.steady_s), options.bridges)
+    if options.wants("failover"):
+        made += await _failovers(bench, options)
+    if options.wants("ready"):
+        made[:0] = [rows.ready(brought, await _bare(bench, options)), *rows.new_bridge(brought)]
+    if options.wants("sessions"):
+        made += rows.not_run(
+            _GROUPS["sessions"], "not run: kwok's pods carry no media; the end-to-end tests measure it on live RTP"
+        )
+    every = f"{options.bridges} bridges in {options.namespaces} namespaces, {objects} children, one policy each"
+    return made, f"{every}; etcd, API server, controllers, kwok and operator share the machine"
+
+
+async def _edits(bench: Bench, options: Options) -> list[Row]:
+    before, pace = await phases.own_times(bench), f"{options.rate:g} per second"
+    say(f"{options.samples} spec edits")
+    edited = await phases.spec_to_child(bench, options.samples, options.rate)
+    say(f"{options.samples} configuration edits")
+    acked = await phases.config_to_acks(bench, options.samples, options.rate)
+    say(f"{options.samples} children edited or deleted")
+    drifted = await phases.drift(bench, options.samples, options.rate)
+    return [
+        rows.own_time(before, await phases.own_times(bench)),
+        rows.delay("spec_to_child_p99", edited, f"{pace}; each rolls its pods"),
+        rows.delay("config_ack_p99", acked, f"{pace}; pods of kwok, their acknowledgements played by a process"),
+        rows.delay("drift_repair_p99", drifted, f"{pace}; seven ways in turn"),
+    ]
+
+
+async def _failovers(bench: Bench, options: Options) -> list[Row]:
+    say("killing the leader")
+    crash_s = await failover.hand_over(bench, bench.leader, graceful=False)
+    await start_operator(bench, options, "operator-2")
+    say("telling the leader to end")
+    graceful_s = await failover.hand_over(bench, bench.leader, graceful=True)
+    note = "from the signal to the next leader's first repair of a child, while one is spoilt every 100 ms"
+    return [rows.row("failover_crash", crash_s, note), rows.row("failover_graceful", graceful_s, note)]
+
+
+async def _bare(bench: Bench, options: Options) -> float:
+    """The same load without an operator, after all operators have ended."""
+    for name, operator in bench.operators.items():
+        operator.process.stop()
+        bench.servers.processes.pop(name, None)
+    say("the same objects by a bare client")
+    samples = {scene.replicas_of(name): name for name in reversed(bench.bridges)}
+    templates = {count: await bare.template(bench.api, name) for count, name in samples.items()}
+    return await bare.bring_up(bench, templates, options.timeout_s)
+
+
+def main() -> int:
+    options = parse(sys.argv[1:])
+    load = os.getloadavg()[0]
+    try:
+        with servers.control_plane(options.keep) as control:
+            found, scale = asyncio.run(measure(options, control))
+    except CommandError as error:
+        print(f"not measured: {error}", file=sys.stderr)
+        return 1
+    said = report.conditions(scale, load_before=round(load, 1))
+    report.write(options.json, report.Report(said, found))
+    made = report.read(options.json)
+    print(report.table(made))
+    return 1 if any(row.value is None and row.id != "sessions_dropped" for row in made.rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
