@@ -1,0 +1,136 @@
+"""Rollouts that wait for their turn, and repairs that somebody else undoes: both are bounded."""
+
+import pytest
+from auralink_operator.index import BRIDGE, Key, Obj
+from auralink_operator.rollouts import QUICK_REPAIRS, Fights, Rollouts, managers, rolling
+
+IMAGE = "data-plane:2"
+
+
+def key(name: str) -> Key:
+    return Key(BRIDGE, "ns", name)
+
+
+def deployment(name: str = "b", replicas: int = 2, image: str = IMAGE, generation: int = 1, **state: object) -> Obj:
+    return {
+        "metadata": {"namespace": "ns", "labels": {"auralink.io/bridge": name}, "generation": generation},
+        "spec": {"replicas": replicas, "template": {"spec": {"containers": [{"name": "data-plane", "image": image}]}}},
+        "status": {"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas, **state},
+    }
+
+
+GIVEN_UP = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]
+
+
+@pytest.mark.parametrize(
+    ("found", "is_rolling"),
+    [
+        (deployment(), False),
+        (deployment(generation=2), True),
+        (deployment(replicas=2, updatedReplicas=1), True),
+        (deployment(replicas=2, updatedReplicas=0), True),
+        (deployment(replicas=0, updatedReplicas=0, generation=2), False),
+        (deployment(replicas=5, updatedReplicas=3, readyReplicas=3), True),
+        (deployment(updatedReplicas=1, conditions=GIVEN_UP), True),
+        (deployment(updatedReplicas=1, conditions=GIVEN_UP, image="their-own:1"), False),
+    ],
+)
+def test_what_counts_as_rolling(found: Obj, is_rolling: bool) -> None:
+    assert rolling(found, IMAGE) is is_rolling
+
+
+def test_growth_is_no_rollout() -> None:
+    growing = deployment(replicas=5)
+    growing["status"] |= {"replicas": 3, "updatedReplicas": 3}
+    assert not rolling(growing, IMAGE)
+
+
+def test_only_so_many_roll_and_the_next_begins_as_one_is_through() -> None:
+    queue = Rollouts(2, IMAGE)
+    there = [deployment("a", updatedReplicas=1), deployment("b")]
+    assert queue.may_begin(key("b"), lambda: there)
+    assert not queue.may_begin(key("c"), lambda: there)
+    assert not queue.may_begin(key("d"), lambda: there)
+    assert queue.may_begin(key("b"), lambda: there)
+    assert queue.saw(key("b"), deployment("b", updatedReplicas=1)) == []
+    assert queue.saw(key("b"), deployment("b")) == [key("c")]
+    assert queue.may_begin(key("c"), lambda: there)
+    assert not queue.may_begin(key("d"), lambda: there)
+    assert queue.forget(key("a")) == [key("d")]
+    assert queue.saw(key("a"), None) == []
+
+
+def test_what_a_user_rolls_counts_but_never_waits() -> None:
+    queue = Rollouts(1, IMAGE)
+    assert queue.saw(key("u"), deployment("u", updatedReplicas=1)) == []
+    assert queue.may_begin(key("a"), list)
+    queue.saw(key("u"), deployment("u", updatedReplicas=1))
+    assert queue.saw(key("a"), deployment("a")) == []
+    assert not queue.may_begin(key("b"), list)
+    assert queue.saw(key("u"), deployment("u")) == [key("b")]
+
+
+def test_who_waits_and_goes_is_not_woken() -> None:
+    queue = Rollouts(1, IMAGE)
+    assert queue.may_begin(key("a"), list)
+    assert not queue.may_begin(key("b"), list)
+    assert queue.forget(key("b")) == []
+    assert queue.saw(key("a"), deployment("a")) == []
+
+
+CHILD = Key("Service", "ns", "auralink-b")
+
+
+def test_the_first_repairs_are_made_at_once() -> None:
+    fights = Fights()
+    for number in range(QUICK_REPAIRS):
+        assert fights.pause_s(CHILD, float(number)) == 0
+        assert fights.going_on(float(number)) == []
+        fights.repaired(CHILD, float(number))
+    assert fights.pause_s(CHILD, QUICK_REPAIRS) > 0
+    assert fights.going_on(QUICK_REPAIRS) == [CHILD]
+
+
+def test_in_an_hour_somebody_stubborn_costs_few_writes() -> None:
+    fights, now, writes = Fights(), 0.0, 0
+    while now < 3600:
+        if fights.pause_s(CHILD, now) == 0:
+            fights.repaired(CHILD, now)
+            writes += 1
+        fights.going_on(now)
+        now += 0.1
+    assert writes <= 25
+
+
+def test_a_fight_that_has_been_quiet_is_forgotten() -> None:
+    fights = Fights()
+    for _ in range(QUICK_REPAIRS):
+        fights.repaired(CHILD, 0.0)
+    fights.blame(CHILD, "helm")
+    assert fights.by(CHILD) == "helm"
+    assert fights.calm_in_s(20.0) == 40.0
+    assert fights.going_on(59.0) == [CHILD]
+    assert fights.going_on(60.0) == []
+    assert fights.by(CHILD) == ""
+    assert fights.calm_in_s(60.0) == 0
+    assert fights.pause_s(CHILD, 60.0) == 0
+
+
+def test_repairs_far_apart_are_no_fight() -> None:
+    fights = Fights()
+    for number in range(20):
+        fights.repaired(CHILD, number * 61.0)
+        assert fights.going_on(number * 61.0 + 60.5) == []
+
+
+def test_the_managers_of_a_field_are_named() -> None:
+    fields = [
+        {"manager": "auralink-operator", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
+        {"manager": "helm", "fieldsV1": {"f:spec": {"f:replicas": {}, "f:template": {"f:spec": {}}}}},
+        {"manager": "kubectl-edit", "fieldsV1": {"f:spec": {"f:template": {"f:spec": {"f:containers": {}}}}}},
+        {"manager": "other", "fieldsV1": {"f:metadata": {"f:labels": {}}}},
+    ]
+    found = {"metadata": {"managedFields": fields}}
+    assert managers(found, ".spec.replicas", "auralink-") == ["helm"]
+    assert managers(found, ".spec.template.spec.containers[data-plane].image", "auralink-") == ["kubectl-edit"]
+    assert managers(found, ".data", "auralink-") == []
