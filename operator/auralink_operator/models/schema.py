@@ -32,8 +32,8 @@ SET: JsonSchema = {"x-kubernetes-list-type": "set"}
 
 
 class Model(BaseModel):
-    # Names are camelCase outside and snake_case inside; values never change once parsed. No docstring: it would be
-    # every field's description.
+    """Names are camelCase outside and snake_case inside; values never change once parsed."""
+
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
 
     def written_out(self) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Parsing, what the schema cannot refuse, and the join of pods with what they report."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 from auralink_operator import crdgen
-from auralink_operator.models import BridgeSpec, InvalidSpecError, check, parse_bridge, parse_policy, pod_views
+from auralink_operator.crdgen.pages import PageError, fields, rules, with_tables
+from auralink_operator.models import Bridge, BridgeSpec, InvalidSpecError, check, parse_bridge, parse_policy, pod_views
 
 from tests.unit.operator import samples
 
@@ -65,8 +68,8 @@ def test_pods_that_have_ended_or_are_ending_do_not_serve() -> None:
     assert [(view.name, view.serving) for view in views] == [("p2", False)]
 
 
-def test_the_crds_in_the_tree_are_what_the_models_say() -> None:
-    root = Path(crdgen.__file__).parents[2]
+def test_what_is_generated_in_the_tree_is_what_the_models_say() -> None:
+    root = Path(crdgen.__file__).parents[3]
     for path, text in crdgen.files(root).items():
         assert path.read_text() == text, f"{path}: run make generate"
 
@@ -83,6 +86,8 @@ def test_every_list_and_text_that_users_fill_has_a_bound() -> None:
     def walk(node: object, path: str) -> None:
         if isinstance(node, dict):
             kind = node.get("type")
+            if node.get("x-kubernetes-preserve-unknown-fields"):
+                return
             if kind == "string" and not ({"maxLength", "enum", "format"} & node.keys()):
                 unbounded.append(path)
             if kind == "array" and "maxItems" not in node:
@@ -99,3 +104,41 @@ def test_every_list_and_text_that_users_fill_has_a_bound() -> None:
             walk(schema["spec"], "spec")
             walk(schema["status"], "status")
     assert unbounded == []
+
+
+def test_every_field_says_what_it_does() -> None:
+    """`kubectl explain` has nothing else to show."""
+    for crd in crdgen.crds().values():
+        root = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+        silent = [row.path for part in ("spec", "status") for row in fields(root[part]) if not row.text.strip()]
+        assert silent == []
+        assert root["spec"]["description"]
+
+
+def test_every_rule_names_a_remedy() -> None:
+    """A rule's message is all that a user sees: it says what is wrong, then what to do about it."""
+    for crd in crdgen.crds().values():
+        said = list(rules(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]))
+        assert said
+        for message in said:
+            assert ":" in message or ";" in message, message
+
+
+def test_a_page_without_marks_is_refused() -> None:
+    crd = next(iter(crdgen.crds().values()))
+    with pytest.raises(PageError, match="spec: written by make generate"):
+        with_tables("# A page\n", crd)
+
+
+def test_the_examples_of_the_pages_are_valid() -> None:
+    root = Path(crdgen.__file__).parents[3]
+    parse = {"AuraLinkBridge": parse_bridge, "RoomPolicy": parse_policy}
+    for kind, parser in parse.items():
+        page = (root / f"docs/kinds/{kind.lower()}.md").read_text(encoding="utf-8")
+        blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+        examples = [block for block in blocks if block and block.get("kind") == kind]
+        assert examples
+        for example in examples:
+            meta = {**example["metadata"], "namespace": "ns", "uid": "u"}
+            parsed = parser({**example, "metadata": meta})
+            assert not isinstance(parsed, Bridge) or check(parsed) == []
