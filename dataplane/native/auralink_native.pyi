@@ -146,9 +146,10 @@ class Engine:
         absent = ephemeral), "remote": "ip:port" | None (None = learn the source)}}}
         Raises ValueError naming the key at fault, OSError when a port is taken."""
 
-    def close_leg(self, leg: int) -> None:
+    def close_leg(self, leg: int, *, bye: bool = True) -> None:
         """Ends its streams and outs, also those on other legs that its streams feed, sends BYE, closes the sockets.
-        Unknown ids are ignored (a race with LegFailed)."""
+        Without `bye` receivers hear nothing: the room goes on from another pod under another SSRC, and some (FFmpeg)
+        take the BYE of one SSRC for the end of all. Unknown ids are ignored (a race with LegFailed)."""
 
     def set_remote(self, leg: int, medium: str, remote: str) -> None:
         """Sends to "ip:port" from now on, and takes media from there only (a name that resolved anew). ValueError
@@ -211,5 +212,5 @@ class Engine:
                        "latency_ms": {"le": [ms], "count": [int]}}}}
         """
 
-    def close(self) -> None:
-        """Stops the thread after BYE; idempotent."""
+    def close(self, *, bye: bool = True) -> None:
+        """Stops the thread, after BYE on every leg if asked to; idempotent."""

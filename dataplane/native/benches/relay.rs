@@ -244,7 +244,7 @@ fn bridge(mode: Mode) -> f64 {
     let spent = engine.cpu_time().expect("running") - before;
     stop.store(true, Ordering::Relaxed);
     python.join().expect("the answering thread ends");
-    engine.close();
+    engine.close(true);
     per_packet(spent)
 }
 

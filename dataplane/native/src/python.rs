@@ -107,8 +107,9 @@ impl Engine {
         Ok(leg.0)
     }
 
-    fn close_leg(&self, py: Python<'_>, leg: u64) -> PyResult<()> {
-        py.detach(|| self.engine.close_leg(LegId(leg))).map_err(stopped)
+    #[pyo3(signature = (leg, *, bye = true))]
+    fn close_leg(&self, py: Python<'_>, leg: u64, bye: bool) -> PyResult<()> {
+        py.detach(|| self.engine.close_leg(LegId(leg), bye)).map_err(stopped)
     }
 
     fn set_remote(&self, py: Python<'_>, leg: u64, medium: &str, remote: &str) -> PyResult<()> {
@@ -188,8 +189,9 @@ impl Engine {
         value_to_python(py, stats)
     }
 
-    fn close(&self, py: Python<'_>) {
-        py.detach(|| self.engine.close());
+    #[pyo3(signature = (*, bye = true))]
+    fn close(&self, py: Python<'_>, bye: bool) {
+        py.detach(|| self.engine.close(bye));
     }
 }
 

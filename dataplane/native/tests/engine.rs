@@ -66,7 +66,7 @@ fn a_fault_fails_every_leg_and_later_calls_say_stopped() {
     });
     assert_eq!(failed, legs);
     assert_eq!(engine.stats(), Err(Stopped));
-    engine.close();
+    engine.close(true);
 }
 
 #[test]

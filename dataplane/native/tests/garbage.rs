@@ -127,7 +127,7 @@ proptest! {
             prop_assert!(numbers.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)));
         }
         prop_assert!(world.left.iter().all(|left| left.dst.ip() != SocketAddr::from(([9, 9, 9, 9], 9)).ip()));
-        world.shard.close_leg(world.source, world.now());
+        world.shard.close_leg(world.source, true, world.now());
         world.settle();
     }
 }

@@ -109,6 +109,23 @@ fn an_out_nobody_takes_over_says_bye_and_is_forgotten() {
 }
 
 #[test]
+fn the_receivers_of_a_closed_leg_hear_bye_unless_its_room_goes_on_elsewhere() {
+    for bye in [true, false] {
+        let mut sender = Sender::new(0, 0);
+        let (mut world, _, _) = World::started(false, Mode::Bypass, &mut sender);
+        let before = world.left.len();
+        for leg in [world.source, world.target] {
+            world.shard.close_leg(leg, bye, world.now());
+        }
+        world.settle();
+        let said = world.left[before..].iter().any(|left| left.bytes.windows(2).any(|pair| pair == [0x81, 203]));
+        assert_eq!(said, bye);
+        assert!(world.shard.leg_ids().is_empty());
+        assert_eq!(world.shard.stats().get("outs").unwrap().row(3), None);
+    }
+}
+
+#[test]
 fn a_peer_that_keeps_changing_its_ssrc_starts_a_bounded_number_of_streams() {
     let mut world = World::new(false);
     for ssrc in 1..2000 {

@@ -133,14 +133,15 @@ impl Shard {
         id
     }
 
-    /// Unknown ids are ignored. The caller keeps the sockets until it has sent the BYEs.
-    pub fn close_leg(&mut self, leg: LegId, now: Now) {
+    /// Unknown ids are ignored. The caller keeps the sockets until it has sent the BYEs; without `bye` there are none,
+    /// for the receivers of a room that goes on elsewhere.
+    pub fn close_leg(&mut self, leg: LegId, bye: bool, now: Now) {
         self.now = now;
         let ended: Vec<StreamId> = self.streams.values().filter(|s| s.leg == leg).map(|s| s.id).collect();
         ended.into_iter().for_each(|stream| self.end_stream(stream, "leg closed"));
         let outs: Vec<OutId> =
             self.outs.values().filter(|o| o.leg == leg || o.source_leg == leg).map(|o| o.id).collect();
-        outs.into_iter().for_each(|out| self.remove_out(out));
+        outs.into_iter().for_each(|out| if bye { self.remove_out(out) } else { self.forget_out(out) });
         self.legs.remove(&leg);
         self.ports.retain(|_, port| port.leg != leg);
     }
@@ -504,6 +505,10 @@ impl Shard {
 
     fn remove_out(&mut self, id: OutId) {
         self.send_bye(id);
+        self.forget_out(id);
+    }
+
+    fn forget_out(&mut self, id: OutId) {
         let Some(mut out) = self.outs.remove(&id) else { return };
         if let Some(stream) = out.stream.and_then(|stream| self.streams.get_mut(&stream)) {
             stream.outs.retain(|other| *other != id);

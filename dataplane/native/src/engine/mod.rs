@@ -73,8 +73,8 @@ impl Engine {
         self.run(move |worker, now| worker.open_leg(config, &binding, now))
     }
 
-    pub fn close_leg(&self, leg: LegId) -> Result<(), Stopped> {
-        self.run(move |worker, now| worker.close_leg(leg, now))
+    pub fn close_leg(&self, leg: LegId, bye: bool) -> Result<(), Stopped> {
+        self.run(move |worker, now| worker.close_leg(leg, bye, now))
     }
 
     /// The bound RTP port per medium; empty for an unknown leg.
@@ -91,10 +91,10 @@ impl Engine {
         self.run(|_, _| worker::thread_cpu_time())
     }
 
-    /// Says BYE, closes the sockets and ends the thread; idempotent.
-    pub fn close(&self) {
+    /// Says BYE if asked to, closes the sockets and ends the thread; idempotent.
+    pub fn close(&self, bye: bool) {
         // The reply proves that the thread saw it; an error means it is gone already.
-        let _ = self.run(|worker, now| worker.stop(now));
+        let _ = self.run(move |worker, now| worker.stop(bye, now));
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             let _ = thread.join(); // its panic was reported as LegFailed
@@ -114,7 +114,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.close();
+        self.close(true);
     }
 }
 

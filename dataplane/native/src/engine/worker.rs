@@ -236,8 +236,8 @@ impl Worker {
         Ok(leg)
     }
 
-    pub fn close_leg(&mut self, leg: LegId, now: Now) {
-        self.shard.close_leg(leg, now);
+    pub fn close_leg(&mut self, leg: LegId, bye: bool, now: Now) {
+        self.shard.close_leg(leg, bye, now);
         self.flush(); // the BYEs need the sockets
         self.sockets.retain(|_, bound| bound.leg != leg); // closing leaves the epoll set
     }
@@ -247,9 +247,9 @@ impl Worker {
         rtp.map(|bound| (bound.media, bound.socket.port())).collect()
     }
 
-    pub fn stop(&mut self, now: Now) {
+    pub fn stop(&mut self, bye: bool, now: Now) {
         for leg in self.shard.leg_ids() {
-            self.close_leg(leg, now);
+            self.close_leg(leg, bye, now);
         }
         self.stopping = true;
     }
