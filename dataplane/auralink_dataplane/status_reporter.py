@@ -1,9 +1,10 @@
 """This pod's entry in `status.pods[]` of its bridge, written when it has something new to say and never as a heartbeat.
 
-`app` shows a Snapshot once a second; the pure Reporter decides whether an entry is due: counts in buckets, the saving
-in steps, problems with hysteresis, at most one write in ten seconds, except for what others wait for (phase, applied
-configuration, no more sessions, a problem that came or went): that is written at once. `adapters.kubernetes_api` does
-the writing.
+`app` shows a Snapshot once a second; the pure Reporter decides whether an entry is due: counts in buckets that fall
+slowly, the saving in steps and once a minute, problems with hysteresis, at most one write in ten seconds, except for
+what others wait for (phase, applied configuration, no more sessions, a problem that came or went): that is written at
+once. So a pod in steady state writes nothing for hours, and thousands of them leave the API server alone.
+`adapters.kubernetes_api` does the writing.
 """
 
 import asyncio
@@ -19,13 +20,20 @@ Phase = Literal["Starting", "Serving", "Draining"]
 WRITE_INTERVAL_S: Final = 10.0
 PROBLEM_ON_S: Final = 10.0
 PROBLEM_OFF_S: Final = 30.0
+FALL_S: Final = 30.0
+"""A count that falls into a lower bucket is told when it has stayed there; nobody scales down for a moment's sake."""
 SAVED_STEP: Final = 5
-SAVED_STICKS: Final = 4.0
-"""The shown step stays until the value is so far from it: half a step and some, against flapping at a border."""
+SAVED_STICKS: Final = 5.0
+"""The shown step stays until the value is a whole step away from it, against flapping at a border."""
+SAVED_EVERY_S: Final = 60.0
+"""What is shown is the mean of so long: pictures differ, and with them what can be saved from second to second."""
+SAVED_FIRST_S: Final = 10.0
 CERTAIN: Final = frozenset({"ConfigInvalid", "CredentialsMissing"})
 """Told and taken back at once: a rejected configuration or a missing Secret does not come and go by itself."""
 MESSAGE_LENGTH: Final = 256
 LOOK_S: Final = 1.0
+REMOVE_S: Final = 5.0
+"""So long a pod that ends waits for the API server; the operator removes what is left."""
 RETRY_MAX_S: Final = 30.0
 
 
@@ -61,6 +69,49 @@ def bucket(count: int) -> int:
 
 
 @dataclass(slots=True)
+class _Count:
+    """A bucket that rises, and empties, at once and falls slowly."""
+
+    shown: int = 0
+    _lower_since: float | None = None
+
+    def take(self, count: int, now: float) -> int:
+        step = bucket(count)
+        if step >= self.shown or step == 0:
+            self.shown, self._lower_since = step, None
+        elif self._lower_since is None:
+            self._lower_since = now
+        elif now - self._lower_since >= FALL_S:
+            self.shown, self._lower_since = step, None
+        return self.shown
+
+
+@dataclass(slots=True)
+class _Saved:
+    """Mean percentage of a minute, in steps that stick. The first is told sooner."""
+
+    shown: int = 0
+    _sum: float = 0.0
+    _values: int = 0
+    _due: float | None = None
+
+    def take(self, share: float | None, now: float) -> int:
+        """`share` None: nothing is measured."""
+        if share is None:
+            return self.shown
+        if self._due is None:
+            self._due = now + SAVED_FIRST_S
+        self._sum += share * 100
+        self._values += 1
+        if now >= self._due:
+            mean = self._sum / self._values
+            if abs(mean - self.shown) >= SAVED_STICKS:
+                self.shown = min(100, max(0, round(mean / SAVED_STEP) * SAVED_STEP))
+            self._sum, self._values, self._due = 0.0, 0, now + SAVED_EVERY_S
+        return self.shown
+
+
+@dataclass(slots=True)
 class _Problem:
     message: str
     since: float
@@ -72,16 +123,21 @@ class _Problem:
 class Reporter:
     _written: Entry | None = None
     _written_at: float = 0.0
+    _failed: Entry | None = None
     _retry_at: float = 0.0
     _retries: int = 0
     _problems: dict[str, _Problem] = field(default_factory=dict)
-    _saved: int = 0
+    _rooms: _Count = field(default_factory=_Count)
+    _sessions: _Count = field(default_factory=_Count)
+    _saved: _Saved = field(default_factory=_Saved)
 
     def due(self, snapshot: Snapshot, now: float) -> Entry | None:
         """The entry to write now, if any."""
         entry = self._entry(snapshot, now)
         last = self._written
-        if entry == last or now < self._retry_at:
+        if entry == last:
+            return None
+        if now < self._retry_at and self._failed and entry.phase == self._failed.phase:
             return None
         at_once = (
             last is None
@@ -93,25 +149,27 @@ class Reporter:
         return entry if at_once or now >= self._written_at + WRITE_INTERVAL_S else None
 
     def written(self, entry: Entry, now: float) -> None:
-        self._written, self._written_at, self._retry_at, self._retries = entry, now, 0.0, 0
+        self._written, self._written_at = entry, now
+        self._failed, self._retry_at, self._retries = None, 0.0, 0
 
-    def failed(self, now: float) -> None:
+    def failed(self, entry: Entry, now: float) -> None:
+        """Tried again with growing gaps; a new phase is tried at once."""
+        if self._failed and entry.phase != self._failed.phase:
+            self._retries = 0
+        self._failed = entry
         self._retry_at = now + min(RETRY_MAX_S, 2.0**self._retries)
         self._retries += 1
 
     def _entry(self, snapshot: Snapshot, now: float) -> Entry:
         problems = self._settle(snapshot.problems, now)
-        value = (snapshot.saved or 0.0) * 100
-        if snapshot.saved is None or abs(value - self._saved) >= SAVED_STICKS:
-            self._saved = min(100, max(0, round(value / SAVED_STEP) * SAVED_STEP))
         names = tuple(sorted(problems))
         message = "; ".join(problems[name] for name in names)
         return Entry(
             phase=snapshot.phase,
             config_generation=snapshot.generation,
-            rooms=bucket(snapshot.rooms),
-            sessions=bucket(snapshot.sessions),
-            saved_percent=self._saved,
+            rooms=self._rooms.take(snapshot.rooms, now),
+            sessions=self._sessions.take(snapshot.sessions, now),
+            saved_percent=self._saved.take(snapshot.saved, now),
             problems=names,
             message=message if len(message) <= MESSAGE_LENGTH else message[: MESSAGE_LENGTH - 1] + "…",
         )
@@ -178,7 +236,7 @@ class StatusReporter:
         try:
             await self._writer.apply_pod_entry({**self._fixed, **_json(entry)})
         except OSError as error:
-            self._reporter.failed(self._clock())
+            self._reporter.failed(entry, self._clock())
             if not self._bad:
                 log.warning("status entry cannot be written", extra={"error": str(error)})
             self._bad = True
@@ -190,8 +248,9 @@ class StatusReporter:
 
     async def remove(self) -> None:
         try:
-            await self._writer.apply_pod_entry(None)
-        except OSError as error:
+            async with asyncio.timeout(REMOVE_S):
+                await self._writer.apply_pod_entry(None)
+        except OSError as error:  # also TimeoutError
             log.warning("status entry could not be removed; the operator will", extra={"error": str(error)})
 
 

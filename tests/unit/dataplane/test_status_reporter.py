@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from random import Random
 from typing import Any
 
 import pytest
@@ -78,11 +79,30 @@ def test_within_a_bucket_nothing_is_written(clock: Clock) -> None:
         assert clock.look(snapshot(sessions=sessions), 20) == []
 
 
+def test_a_count_falls_when_it_has_stayed_low(clock: Clock) -> None:
+    clock.look(snapshot(sessions=5), 20)
+    for _ in range(20):
+        assert clock.look(snapshot(sessions=4), 29) == []
+        assert clock.look(snapshot(sessions=5), 5) == []
+    assert [entry.sessions for entry in clock.look(snapshot(sessions=4), 32)] == [2]
+
+
 def test_savings_are_told_in_steps_that_do_not_flap(clock: Clock) -> None:
     assert [entry.saved_percent for entry in clock.look(snapshot(saved=0.38), 20)] == [40]
-    for saved in (0.374, 0.376, 0.43, 0.37):
-        assert clock.look(snapshot(saved=saved), 20) == []
-    assert [entry.saved_percent for entry in clock.look(snapshot(saved=0.2), 20)] == [20]
+    for saved in (0.374, 0.376, 0.43, 0.36):
+        assert clock.look(snapshot(saved=saved), 120) == []
+    assert [entry.saved_percent for entry in clock.look(snapshot(saved=0.2), 180)][-1] == 20
+
+
+@pytest.mark.parametrize("around", [0.375, 0.40, 0.425, 0.45])
+def test_a_healthy_pod_writes_at_most_once_an_hour(around: float) -> None:
+    """Sessions that come and go, savings that jitter about the border of a step: six hours of it."""
+    clock, random = Clock(), Random(7)  # noqa: S311 - jitter
+    for _ in range(6 * 3600):
+        clock.look(snapshot(sessions=random.choice((10, 11, 12)), saved=random.gauss(around, 0.05)))
+    settled = [at for at, _ in clock.entries if at > clock.entries[0][0] + 60]
+    assert len(settled) <= 1, clock.entries
+    assert len(clock.entries) <= 4
 
 
 def test_a_problem_is_told_after_ten_seconds_and_taken_back_after_thirty(clock: Clock) -> None:
@@ -123,11 +143,24 @@ def test_long_messages_are_cut_to_what_the_resource_takes(clock: Clock) -> None:
 def test_a_failed_write_is_tried_again_with_growing_gaps() -> None:
     reporter, now, tries = Reporter(), 0.0, []
     while now < 100:
-        if reporter.due(snapshot(), now):
+        if entry := reporter.due(snapshot(), now):
             tries.append(now)
-            reporter.failed(now)
+            reporter.failed(entry, now)
         now += 0.5
     assert tries == [0, 1, 3, 7, 15, 31, 61, 91]
+
+
+def test_a_drain_is_told_at_once_also_while_writes_fail() -> None:
+    reporter = Reporter()
+    for now in (0.0, 1.0, 3.0, 7.0):
+        entry = reporter.due(snapshot(), now)
+        assert entry
+        reporter.failed(entry, now)
+    assert reporter.due(snapshot(), 7.5) is None
+    going = reporter.due(snapshot(phase="Draining"), 7.5)
+    assert going
+    reporter.failed(going, 7.5)
+    assert reporter.due(snapshot(phase="Draining"), 8.5)
 
 
 class Writer:
