@@ -56,7 +56,17 @@ class Metrics:
         self.rooms_active = Gauge("auralink_rooms_active", "Rooms this pod serves", registry=own)
         self.participants = Gauge("auralink_participants_total", "Sources with live media", registry=own)
         self.sessions_active = Gauge("auralink_sessions_active", "Source legs with live media", registry=own)
+        self.rooms_taken = Counter("auralink_rooms_taken", "Rooms that came to this pod", registry=own)
+        self.rooms_left = Counter("auralink_rooms_left", "Rooms that went on to another pod", registry=own)
+        self.sessions_cut = Counter("auralink_sessions_cut", "Sessions still live when the pod ended", registry=own)
+        self._drain_stage = Gauge("auralink_drain_stage", "1 for the stage the pod is in", ["stage"], registry=own)
+        self.draining("serving")
         self.config_generation = Gauge("auralink_config_generation", "Configuration in force", registry=own)
+
+    def draining(self, stage: str) -> None:
+        """`stage`: of rooms.drain."""
+        self._drain_stage.clear()
+        self._drain_stage.labels(stage).set(1)
 
     def observe_packets(self, counters: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
         """`counters`: the packet core's, read at each scrape: {"drops": {reason: n}, "sent": {...}}."""

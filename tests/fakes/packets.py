@@ -82,6 +82,7 @@ class FakePackets:
         self.events: deque[Frame | Event] = deque()
         self.legs: dict[int, tuple[str, dict[str, Any]]] = {}
         self.closed_legs: list[int] = []
+        self.byes: list[int] = []
         self.remotes: list[tuple[int, str, str]] = []
         self.sources: dict[int, Source] = {}
         self.refuse_port: int | None = None
@@ -138,8 +139,10 @@ class FakePackets:
         self.legs[leg] = (room, config)
         return leg
 
-    def close_leg(self, leg: int) -> None:
+    def close_leg(self, leg: int, *, bye: bool = True) -> None:
         self.closed_legs.append(leg)
+        if bye:
+            self.byes.append(leg)
         self.legs.pop(leg, None)
         for stream, source in self.sources.items():
             if source.leg == leg and not source.ended:
@@ -160,6 +163,10 @@ class FakePackets:
         out = self._new_id()
         self.sources[stream].links[leg] = out
         return out
+
+    def unlink(self, out: int) -> None:
+        for source in self.sources.values():
+            source.links = {leg: one for leg, one in source.links.items() if one != out}
 
     def set_mode(self, stream: int, mode: Mode, *, extension: bool, degraded: bool, at_frame: int | None) -> None:
         source = self.sources[stream]
@@ -216,7 +223,9 @@ class FakePackets:
             },
         }
 
-    def close(self) -> None:
+    def close(self, *, bye: bool = True) -> None:
+        if bye:
+            self.byes += self.legs
         if not self.closed:
             os.close(self._eventfd)
         self.closed = True

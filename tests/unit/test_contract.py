@@ -1,6 +1,7 @@
 """What operator and data plane agree on, without importing each other: one renders it, the other parses it."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -75,8 +76,13 @@ def rendered(spec: Obj, *policies: Obj) -> dict[str, Obj]:
     return {item["kind"]: item for item in manifests.desired(parsed, compiled, observed, [pod], OPERATOR)}
 
 
-def configured(spec: Obj, *policies: Obj) -> tuple[BridgeConfig, dict[str, str]]:
-    return parse_documents(rendered(spec, *policies)["ConfigMap"]["data"])
+def configured(spec: Obj, *policies: Obj) -> tuple[BridgeConfig, Mapping[str, str]]:
+    """What a pod makes of the rendered ConfigMap, where it takes all of it."""
+    found = parse_documents(rendered(spec, *policies)["ConfigMap"]["data"])
+    assert not found.errors
+    assert found.config is not None
+    assert found.owners is not None
+    return found.config, found.owners
 
 
 def started(spec: Obj) -> Settings:
@@ -120,6 +126,7 @@ def test_nothing_of_the_spec_is_lost_on_the_way() -> None:
     assert (spec.region, spec.environment, spec.log_level) == ("eu", "production", "Debug")
     assert (room.name, dict(room.labels)) == ("demo", {"tier": "gold"})
     assert [leg.direction for leg in room.legs] == ["Receive", "Send"]
+    assert audience.rtp is not None
     assert (audience.rtp.rtcp_mux, audience.rtp.feedback, audience.rtp.extension_id) == (True, "AVPF", 7)
     assert audience.rtp.media["video"].remote == "receiver:5004"
     assert spec.ai_core.tls_secret_name == "core-tls"  # noqa: S105 - a name

@@ -32,7 +32,7 @@ from auralink_dataplane.media.legs.plain_rtp import CLOCK_RATES, OpenLeg, PlainR
 from auralink_dataplane.media.packets import PacketEngine
 from auralink_dataplane.media.pipeline import Decision, Failure, Limits, Pipeline, Refusal, State
 from auralink_dataplane.metrics import Metrics, RecentWindow
-from auralink_dataplane.policy import Compression
+from auralink_dataplane.policy import Rules
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class _Counters:
 class Stream:
     """One source: its outs, and for video its pipeline and session."""
 
-    def __init__(self, streams: "Streams", started: StreamStarted, leg: OpenLeg, policy: Compression) -> None:
+    def __init__(self, streams: "Streams", started: StreamStarted, leg: OpenLeg, rules: Rules) -> None:
         self.id = started.stream
         self.room = leg.room
         self.leg = leg
@@ -162,8 +162,9 @@ class Stream:
         self.savings = Savings()
         self.counted = _Counters()
         self.counts_as: tuple[str | None, bool] = (None, False)
-        self.policy = policy
-        self.pipeline = Pipeline(policy, streams.limits) if started.media == "video" else None
+        self.rules = rules
+        self.policy = rules.compression_of(self.media, self.codec)
+        self.pipeline = Pipeline(self.policy, streams.limits) if started.media == "video" else None
         self._streams = streams
         self._engine = streams.engine
         self._session: Session | None = None
@@ -178,8 +179,10 @@ class Stream:
             self.run(self.pipeline.start(self._streams.clock()))
 
     def link(self, target: OpenLeg) -> None:
-        medium = target.spec.rtp.media.get(self.media)
+        medium = target.spec.media.get(self.media)
         if not target.spec.sends or medium is None or target.id == self.leg.id or target.id in self.outs:
+            return
+        if not self.rules.forwards(self.media, self.codec):
             return
         if all(payload.codec != self.codec for payload in medium.payloads):
             log.warning(
@@ -229,10 +232,23 @@ class Stream:
                 if timing and timing.submitted:
                     self._streams.latency.sent(timing, event)
 
-    def configure(self, policy: Compression, limits: Limits) -> None:
-        self.policy = policy
+    def unlink(self) -> None:
+        """From every leg."""
+        for out in self.outs.values():
+            self._engine.unlink(out)
+        self.outs.clear()
+
+    def configure(self, rules: Rules, limits: Limits) -> None:
+        """What may go out goes out from its next key on, what may not ends here."""
+        self.rules = rules
+        self.policy = rules.compression_of(self.media, self.codec)
+        if rules.forwards(self.media, self.codec):
+            self._streams.link(self)
+        elif self.outs:
+            self._streams.settle(self)
+            self.unlink()
         if self.pipeline:
-            self.run(self.pipeline.configure(policy, limits, self._streams.clock()))
+            self.run(self.pipeline.configure(self.policy, limits, self._streams.clock()))
 
     def endpoint_available(self) -> None:
         if self.pipeline:
@@ -410,7 +426,7 @@ class Streams:
         self.aic: AicClient
         self.legs: PlainRtpLegs
         self._streams: dict[int, Stream] = {}
-        self._policies: Mapping[str, Compression] = {}
+        self._rules: Mapping[str, Rules] = {}
 
     def connect(self, aic: AicClient, legs: PlainRtpLegs) -> None:
         """The two that call back here."""
@@ -429,16 +445,22 @@ class Streams:
     def __iter__(self) -> Iterator[Stream]:
         return iter(self._streams.values())
 
-    def configure(self, policies: Mapping[str, Compression], limits: Limits) -> None:
-        """`policies`: what each room gets."""
-        self._policies = policies
+    def configure(self, rules: Mapping[str, Rules], limits: Limits) -> None:
+        """`rules`: what each room gets."""
+        self._rules = rules
         self.limits = limits
         for stream in list(self._streams.values()):
-            stream.configure(policies.get(stream.room, stream.policy), limits)
+            stream.configure(rules.get(stream.room, stream.rules), limits)
 
     def endpoint_available(self) -> None:
         for stream in list(self._streams.values()):
             stream.endpoint_available()
+
+    def link(self, stream: Stream) -> None:
+        """To every leg of its room that takes it."""
+        for target in self.legs.open.values():
+            if target.room == stream.room:
+                stream.link(target)
 
     def leg_opened(self, leg: OpenLeg) -> None:
         for stream in self._streams.values():
@@ -479,14 +501,12 @@ class Streams:
         leg = self.legs.by_id(event.leg)
         if leg is None:
             return  # closed meanwhile; the packet core ends the stream
-        stream = Stream(self, event, leg, self._policies.get(leg.room, Compression()))
+        stream = Stream(self, event, leg, self._rules.get(leg.room, Rules()))
         self._streams[stream.id] = stream
         log.info(
             "stream started", extra={**stream.names(), "media": event.media, "codec": event.codec, "ssrc": event.ssrc}
         )
-        for target in self.legs.open.values():
-            if target.room == leg.room:
-                stream.link(target)
+        self.link(stream)
         stream.start()
 
     def _ended(self, stream: int, reason: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from auralink_dataplane.app import App, Drain, Host
+from auralink_dataplane.app import App, Host
 from auralink_dataplane.media.aic import resolve_all
 from auralink_dataplane.settings import BridgeConfig, Pod, Settings, parse_documents
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
@@ -285,18 +285,94 @@ async def test_a_room_of_another_pod_is_not_served_and_given_up_when_it_moves(po
     assert pod.app.snapshot().rooms == 0
     await pod.configure(owner="pod-1")
     legs = await pod.legs_open()
-    pod.packets.start_stream(legs["in"])
+    stream = pod.packets.start_stream(legs["in"])
     await pod.until(lambda: pod.app.sessions == 1)
     await pod.configure(owner="pod-2")
+    for _ in range(3):  # nobody has told the sender's node yet
+        await pod.play(stream, 120)
+        pod.skew_s += 1.5
+        assert pod.app.sessions == 1
+        assert pod.app.rooms()[0]["state"] == "leaving"
+    pod.skew_s += 5.0
     await pod.until(lambda: pod.app.sessions == 0)
-    assert not pod.app.legs.open
+    await pod.until(lambda: not pod.app.legs.open)
+    assert not pod.packets.byes, "its receivers go on with the other pod"
+    assert "auralink_rooms_left_total 1.0" in (await pod.get("/metrics", port=1))[1]
+
+
+async def test_a_room_that_is_removed_says_goodbye(pod: PodUnderTest) -> None:
+    await pod.configure()
+    legs = await pod.legs_open()
+    await pod.configure(spec={**bridge(pod.core.address), "rooms": []})
+    await pod.until(lambda: not pod.app.legs.open)
+    assert set(pod.packets.byes) == set(legs.values())
+
+
+async def test_rooms_move_also_while_the_configuration_is_bad(pod: PodUnderTest) -> None:
+    await pod.configure(owner="pod-2")
+    assert pod.cluster
+    bad = documents({"logLevel": "Loud"}, generation=2)
+    pod.cluster.queue.put_nowait(bad)
+    await pod.legs_open()
+    assert pod.app.snapshot().generation == 1
+    assert "logLevel" in pod.app.problems()["ConfigInvalid"]
+
+
+async def test_rooms_that_this_version_cannot_serve_are_told_and_disturb_no_other(pod: PodUnderTest) -> None:
+    spec = bridge(pod.core.address)
+    spec["endpoints"] = [{"name": "meet", "type": "Jitsi", "jitsi": {"xmppUrl": "wss://meet/x", "domain": "meet"}}]
+    legs = [{"name": name, "endpoint": "meet"} for name in ("a", "b")]
+    vp8 = json.loads(json.dumps(spec["rooms"][0]).replace("H264", "VP8").replace("50", "52").replace("51", "53"))
+    spec["rooms"] += [{"name": "call", "legs": legs}, {**vp8, "name": "old"}]
+    config = documents(spec)
+    config["owners.json"] = json.dumps({"demo": "pod-1", "old": "pod-1"})
+    assert pod.cluster
+    pod.cluster.queue.put_nowait(config)
+    await pod.legs_open()
+    problems = pod.app.problems()
+    assert problems["JitsiUnavailable"].startswith("room call, leg a: this version does not bridge rooms of endpoints")
+    assert problems["LegNotOpen"].startswith("room old, leg in: this version does not carry VP8")
+    assert pod.app.snapshot().generation == 1
+
+
+@pytest.mark.parametrize(
+    ("effect", "goes"),
+    [
+        ({"media": {"video": "Deny"}}, {"video": False, "audio": True}),
+        ({"media": {"audio": "Deny"}}, {"video": True, "audio": False}),
+        ({"codecs": ["VP8"]}, {"video": False, "audio": True}),
+        ({"codecs": ["VP8", "H264"], "maxParticipants": 5}, {"video": True, "audio": True}),
+    ],
+)
+async def test_what_a_policy_denies_goes_nowhere_until_it_is_allowed(
+    pod: PodUnderTest, effect: dict[str, Any], goes: dict[str, bool]
+) -> None:
+    await pod.configure()
+    legs = await pod.legs_open()
+    streams = {
+        medium: pod.packets.start_stream(legs["in"], media=medium, codec=codec)
+        for medium, codec in (("video", "H264"), ("audio", "Opus"))
+    }
+
+    def linked() -> dict[str, bool]:
+        return {medium: bool(pod.packets.sources[stream].links) for medium, stream in streams.items()}
+
+    await pod.until(lambda: all(linked().values()))
+    await pod.configure(policies=[{"name": "strict", **effect}])
+    assert linked() == goes
+    late = pod.packets.start_stream(legs["in"], media="video", codec="H264")
+    await pod.until(lambda: len(list(pod.app.streams)) == 3)
+    assert bool(pod.packets.sources[late].links) == goes["video"]
+    await pod.configure()
+    assert all(linked().values())
+    assert pod.packets.sources[late].links
 
 
 async def test_a_bad_configuration_is_reported_and_the_old_one_stays(pod: PodUnderTest) -> None:
     await pod.configure()
     assert pod.cluster
     spec = bridge(pod.core.address)
-    spec["rooms"][0]["legs"][0]["rtp"]["video"]["payloads"][0]["codec"] = "VP8"
+    spec["rooms"][0]["legs"][0]["rtp"]["video"]["payloads"][0]["codec"] = "VP7"
     pod.cluster.queue.put_nowait(documents(spec, generation=2))
     await pod.until(lambda: "ConfigInvalid" in pod.app.problems())
     await pod.until(lambda: any(entry and "ConfigInvalid" in entry["problems"] for entry in pod.cluster.entries))  # type: ignore[union-attr]
@@ -330,20 +406,23 @@ async def test_a_stream_that_the_core_does_not_serve_goes_on_and_is_told(pod: Po
 async def test_a_missing_token_of_the_api_is_told_until_it_comes(pod: PodUnderTest) -> None:
     token = pod.secrets.pop(("api", "token"))
     await pod.configure()
-    assert pod.app.problems() == {
-        "CredentialsMissing": "Secret api/token is missing or empty: create it; the API stays closed"
-    }
+    told = "missing or empty Secrets: api/token (api.tokenRef); create them, what needs them stays off"
+    assert pod.app.problems() == {"CredentialsMissing": told}
     pod.secrets["api", "token"] = token
-    assert not pod.app.problems()
+    await pod.until(lambda: not pod.app.problems())
+    pod.secrets["api", "token"] = b"rotated"
+    assert (await pod.get("/rooms", token="rotated"))[0] == 200  # noqa: S106 - of this test
 
 
 async def test_every_missing_secret_is_named_also_where_nothing_is_compressed(pod: PodUnderTest) -> None:
     pod.secrets.clear()
     spec = bridge(pod.core.address, mode="Always")
     spec["aiCore"]["tlsSecretName"] = "core-tls"
+    spec["redis"] = {"addresses": ["redis:6379"], "passwordRef": {"name": "redis", "key": "password"}}
     await pod.configure(spec=spec)
     await pod.until(lambda: "core-tls/ca.crt" in pod.app.problems().get("CredentialsMissing", ""))
-    assert "api/token" in pod.app.problems()["CredentialsMissing"]
+    for named in ("api/token (api.tokenRef)", "redis/password (redis.passwordRef)"):
+        assert named in pod.app.problems()["CredentialsMissing"]
     spec["compression"] = {"mode": "Disabled"}
     await pod.configure(spec=spec)
     assert "core-tls" not in pod.app.problems()["CredentialsMissing"]
@@ -371,11 +450,25 @@ async def test_drain_waits_for_sessions_then_removes_its_entry(pod: PodUnderTest
     assert (code, json.loads(text)["status"]) == (503, "draining")
     assert (await pod.get("/health"))[0] == 200
     assert not pod.task.done()
+    assert pod.cluster
+    await pod.until(lambda: pod.cluster and pod.cluster.entries and pod.cluster.entries[-1]["phase"] == "Draining")  # type: ignore[index]
     pod.packets.end_stream(stream)
     await asyncio.wait_for(pod.task, 5)
-    assert pod.cluster
     assert pod.cluster.entries[-1] is None
     assert pod.packets.closed
+    assert not pod.packets.byes
+
+
+async def test_a_draining_pod_takes_no_room_and_goes_when_its_last_has_moved(core: FakeAiCore) -> None:
+    pod = PodUnderTest(core)
+    await pod.configure(owner="pod-2")
+    pod.app.request_drain()
+    await pod.until(lambda: pod.app.phase == "Draining")
+    pod.app.request_drain()
+    assert pod.cluster
+    pod.cluster.queue.put_nowait(documents(bridge(core.address), generation=9))
+    await asyncio.wait_for(pod.task, 5)
+    assert not pod.packets.legs
 
 
 async def test_a_second_signal_forces(pod: PodUnderTest) -> None:
@@ -445,6 +538,24 @@ async def test_the_protected_api_needs_the_token_and_is_off_without_one(pod: Pod
     assert "api.tokenRef" in text
 
 
+async def test_the_sdp_names_the_public_address_on_whichever_pod_it_is_asked(pod: PodUnderTest) -> None:
+    assert pod.cluster
+    config = documents(bridge(pod.core.address), owner="pod-2")
+    pod.cluster.queue.put_nowait(config)
+    await pod.until(lambda: pod.app.snapshot().generation == 1)
+    path = "/rooms/demo/legs/in.sdp"
+    assert (await pod.get(path, token=TOKEN))[0] == 404, "not here, and no public address is known"
+    addresses = {"demo/in/video": {"ip": "203.0.113.9", "port": 30004}, "demo/in/audio": {"hostname": "a.b", "port": 7}}
+    addresses["demo/out/audio"] = {"ip": "203.0.113.9", "port": 30008}
+    pod.cluster.queue.put_nowait(config | {"addresses.json": json.dumps(addresses)})
+    await pod.until(lambda: pod.app.duty.addresses)
+    text = (await pod.get(path, token=TOKEN))[1]
+    assert "m=video 30004 RTP/AVP 96\r\nc=IN IP4 203.0.113.9\r\n" in text
+    assert "m=audio 7 RTP/AVP 97\r\nc=IN IP4 a.b\r\n" in text
+    assert "m=video 6000" in (await pod.get("/rooms/demo/legs/out.sdp", token=TOKEN))[1]
+    assert (await pod.get("/rooms/demo/legs/none.sdp", token=TOKEN))[0] == 404
+
+
 async def test_drain_over_http(pod: PodUnderTest) -> None:
     await pod.configure()
     assert (await pod.get("/drain", post=True))[0] == 401
@@ -453,19 +564,10 @@ async def test_drain_over_http(pod: PodUnderTest) -> None:
 
 
 async def test_outside_kubernetes_every_room_is_served(core: FakeAiCore) -> None:
-    config, _ = parse_documents(documents(bridge(core.address), owner="somebody else"))
+    config = parse_documents(documents(bridge(core.address), owner="somebody else")).config
+    assert config
     pod = PodUnderTest(core, config=config)
     await pod.legs_open()
     assert (await pod.get("/ready"))[0] == 200
     pod.app.request_stop()
     await asyncio.wait_for(pod.task, 5)
-
-
-def test_drain_first_lets_others_notice_then_waits_for_sessions() -> None:
-    drain = Drain(started=100.0, propagation_s=5, timeout_s=60)
-    assert not drain.over(104, sessions=0, forced=False, abandoned=True)
-    assert drain.over(105, sessions=0, forced=False, abandoned=False)
-    assert not drain.over(105, sessions=1, forced=False, abandoned=False)
-    assert drain.over(105, sessions=1, forced=False, abandoned=True)
-    assert drain.over(100, sessions=1, forced=True, abandoned=False)
-    assert drain.over(165, sessions=1, forced=False, abandoned=False)

@@ -1,9 +1,10 @@
 """Plain-RTP legs: what is opened, what is left alone, names that move, and the SDP a peer opens."""
 
+import asyncio
 import socket
 from collections.abc import Sequence
 
-from auralink_dataplane.media.legs.plain_rtp import OpenLeg, PlainRtpLegs, changes, engine_config, sdp
+from auralink_dataplane.media.legs.plain_rtp import PlainRtpLegs, changes, engine_config, sdp
 from auralink_dataplane.settings import LegSpec, MediumSpec, Payload, RoomSpec, RtpSpec
 
 from tests.fakes.packets import FakePackets
@@ -39,7 +40,13 @@ class Desk:
 
     async def want(self, *specs: LegSpec) -> None:
         self.legs.want([RoomSpec("r", specs)])
-        await self.legs.reconcile()
+        await self.round()
+
+    async def round(self) -> None:
+        """What the legs do every few seconds, until it is done."""
+        self.legs.settle()
+        await asyncio.gather(*self.legs.opening)
+        await self.legs.follow()
 
 
 def test_only_what_differs_is_touched() -> None:
@@ -58,7 +65,7 @@ async def test_a_leg_waits_for_the_name_of_its_peer_and_says_so() -> None:
     assert desk.opened == ["in"]
     assert "video.remote nobody:6000 does not resolve" in desk.legs.problems["r", "out"]
     desk.names["nobody"] = "10.0.0.9"
-    await desk.legs.reconcile()
+    await desk.round()
     assert desk.opened == ["in", "out"]
     assert not desk.legs.problems
 
@@ -67,12 +74,12 @@ async def test_a_peer_that_moves_is_followed_without_reopening() -> None:
     desk = Desk()
     await desk.want(leg("in", 5000), leg("out", None, "peer:6000"))
     desk.names["peer"] = "10.0.0.2"
-    await desk.legs.reconcile()
+    await desk.round()
     out = desk.legs.open["r", "out"]
     assert desk.packets.remotes == [(out.id, "video", "10.0.0.2:6000")]
     assert out.remotes == {"video": "10.0.0.2:6000"}
     del desk.names["peer"]
-    await desk.legs.reconcile()
+    await desk.round()
     assert desk.legs.open["r", "out"].remotes == {"video": "10.0.0.2:6000"}
     assert not desk.closed
 
@@ -82,8 +89,49 @@ async def test_a_leg_that_the_packet_core_gave_up_is_opened_again() -> None:
     await desk.want(leg("in", 5000), leg("out", None, "peer:6000"))
     desk.legs.failed(desk.legs.open["r", "in"].id, "socket closed")
     assert desk.closed == ["in"]
-    await desk.legs.reconcile()
+    await desk.round()
     assert desk.opened == ["in", "out", "in"]
+
+
+async def test_a_name_that_takes_long_keeps_no_other_leg_waiting() -> None:
+    desk = Desk()
+    slow = asyncio.Event()
+    fast = desk.resolve
+
+    async def resolve(host: str, port: int) -> Sequence[tuple[str, int]]:
+        if host == "slow":
+            await slow.wait()
+        return await fast(host, port)
+
+    desk.legs._resolve = resolve
+    desk.legs.want([RoomSpec("r", (leg("in", 5000), leg("late", None, "slow:1"), leg("out", None, "peer:6000")))])
+    running = asyncio.create_task(desk.legs.run())
+    try:
+        while len(desk.opened) < 2:  # noqa: ASYNC110 - a few turns of the loop
+            await asyncio.sleep(0)
+        assert sorted(desk.opened) == ["in", "out"]
+        desk.legs.want([RoomSpec("q", (leg("new", 5010), leg("next", None, "10.0.0.3:6010")))])
+        while len(desk.opened) < 4:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
+        assert sorted(desk.opened[2:]) == ["new", "next"]
+        slow.set()
+        await asyncio.gather(*desk.legs.opening)
+        assert "late" not in desk.opened, "nobody wants it any more"
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_a_room_that_goes_on_elsewhere_is_left_without_bye() -> None:
+    desk = Desk()
+    out = leg("out", None, "peer:6000")
+    desk.legs.want([RoomSpec("a", (leg("in", 5000), out)), RoomSpec("b", (leg("in", 5010), out))])
+    await desk.round()
+    ended = {one.id for one in desk.legs.open.values() if one.room == "b"}
+    desk.legs.want([], elsewhere=["a"])
+    desk.legs.settle()
+    assert set(desk.packets.byes) == ended
+    assert not desk.legs.open
 
 
 async def test_close_closes_all() -> None:
@@ -118,7 +166,7 @@ def test_the_sdp_of_a_receiving_leg_names_our_port_and_feedback() -> None:
     spec = LegSpec(
         "in", RtpSpec(video=MediumSpec(H264, 5000), feedback="AVPF", rtcp_mux=True, extension_id=3), "Receive"
     )
-    text = sdp(OpenLeg(1, "r", spec, {}, {"video": 5000}), "10.1.2.3")
+    text = sdp("r", spec, {"video": ("10.1.2.3", 5000)})
     assert text.split("\r\n") == [
         "v=0", "o=- 0 0 IN IP4 10.1.2.3", "s=r/in", "t=0 0", "m=video 5000 RTP/AVPF 96", "c=IN IP4 10.1.2.3",
         "a=rtpmap:96 H264/90000", "a=fmtp:96 packetization-mode=1", "a=extmap:3 urn:auralink:rtp-hdrext:aic:1",

@@ -1,11 +1,22 @@
-"""Which compression a room gets. The vectors are shared with the operator, which compiles what is merged here."""
+"""What a room gets. The vectors are shared with the operator, which compiles what is merged here."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from auralink_dataplane.policy import Compression, CompressionRule, Policy, RoomSelector, compression_for
+from auralink_dataplane.policy import (
+    Compression,
+    CompressionRule,
+    IdentityRule,
+    Media,
+    MediaRule,
+    Policy,
+    RoomSelector,
+    Rules,
+    rules_for,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
@@ -17,8 +28,60 @@ VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "policy_merge.json
 def test_rooms_get_what_both_sides_agree_on(vector: dict[str, Any]) -> None:
     bridge = TypeAdapter(Compression).validate_python(vector["bridge"]["compression"])
     policies = TypeAdapter(tuple[Policy, ...]).validate_python(vector["policies"])
-    want = TypeAdapter(Compression).validate_python(vector["want"])
-    assert compression_for(vector["room"]["name"], vector["room"]["labels"], bridge, policies) == want
+    merged = rules_for(vector["room"]["name"], vector["room"]["labels"], bridge, policies)
+    assert set_by_policies(merged) == vector["want"]
+
+
+def set_by_policies(merged: Rules) -> dict[str, Any]:
+    """In the resource's spelling: compression in full, of the rest what differs from its default."""
+    found = TypeAdapter(Rules).dump_python(merged, mode="json", by_alias=True)
+    plain = TypeAdapter(Rules).dump_python(Rules(), mode="json", by_alias=True)
+    found["media"] = {name: one for name, one in found["media"].items() if one != plain["media"][name]}
+    privacy = found.pop("privacy")
+    found["identity"] = {"privacy": privacy} if privacy != plain["privacy"] else None
+    compression = found.pop("compression")
+    rest = {name: one for name, one in found.items() if one}
+    return {"compression": compression, **rest} if rest else compression
+
+
+def compression_of(
+    name: str, labels: Mapping[str, str], bridge: Compression, policies: Sequence[Policy]
+) -> Compression:
+    return rules_for(name, labels, bridge, policies).compression
+
+
+def test_each_effect_is_taken_from_the_first_policy_that_has_it() -> None:
+    strong = Policy(name="strong", media=MediaRule(audio="Deny"), max_participants=5)
+    weak = Policy(
+        name="weak", media=MediaRule(audio="Allow", video="Deny"), max_participants=9, codecs=("VP8",),
+        identity=IdentityRule(privacy="Hidden"), rooms=RoomSelector(names=("r*",)),
+    )  # fmt: skip
+    merged = rules_for("r", {}, Compression(), [strong, weak])
+    assert (merged.media.audio, merged.media.video, merged.media.data) == ("Deny", "Deny", "Allow")
+    assert (merged.max_participants, merged.codecs, merged.privacy) == (5, ("VP8",), "Hidden")
+    assert rules_for("other", {}, Compression(), [weak]) == Rules()
+
+
+def test_a_share_of_rooms_limits_compression_only() -> None:
+    canary = Policy(name="c", compression=CompressionRule(quality_level=1, rooms_percent=0), max_participants=3)
+    merged = rules_for("r", {}, Compression(), [canary])
+    assert (merged.compression.quality_level, merged.max_participants) == (7, 3)
+
+
+@pytest.mark.parametrize(
+    ("rules", "video", "audio"),
+    [
+        (Rules(), True, True),
+        (Rules(media=Media(video="Deny")), False, True),
+        (Rules(media=Media(audio="Deny")), True, False),
+        (Rules(codecs=("VP8", "AV1")), False, True),
+        (Rules(codecs=("H264",)), True, True),
+    ],
+)
+def test_what_goes_nowhere_is_not_compressed(rules: Rules, video: bool, audio: bool) -> None:
+    """Codecs are of video: audio has one, and no policy for it."""
+    assert (rules.forwards("video", "H264"), rules.forwards("audio", "Opus")) == (video, audio)
+    assert rules.compression_of("video", "H264").enabled is video
 
 
 def rule(**fields: Any) -> Policy:
@@ -26,16 +89,16 @@ def rule(**fields: Any) -> Policy:
 
 
 def test_the_bridge_comes_last() -> None:
-    merged = compression_for("r", {}, Compression(quality_level=3), [rule(target_savings_percent=20)])
+    merged = compression_of("r", {}, Compression(quality_level=3), [rule(target_savings_percent=20)])
     assert (merged.target_savings_percent, merged.quality_level) == (20, 3)
 
 
 def test_the_minimum_is_clamped_to_the_target() -> None:
-    assert compression_for("r", {}, Compression(), [rule(target_savings_percent=10)]).min_savings_percent == 10
+    assert compression_of("r", {}, Compression(), [rule(target_savings_percent=10)]).min_savings_percent == 10
 
 
 def test_zero_and_empty_are_values() -> None:
-    merged = compression_for("r", {}, Compression(model="m"), [rule(target_savings_percent=0, model="")])
+    merged = compression_of("r", {}, Compression(model="m"), [rule(target_savings_percent=0, model="")])
     assert (merged.target_savings_percent, merged.model) == (0, "")
 
 
@@ -61,7 +124,7 @@ def test_a_room_is_selected_by_name_and_labels(
 def test_a_canary_only_grows(name: str, percent: int) -> None:
     def hit(share: int) -> bool:
         policy = rule(quality_level=1, rooms_percent=share)
-        return compression_for(name, {}, Compression(), [policy]).quality_level == 1
+        return compression_of(name, {}, Compression(), [policy]).quality_level == 1
 
     assert hit(percent + 1) or not hit(percent)
     assert hit(100)

@@ -1,18 +1,20 @@
 """Plain-RTP legs: a port and a peer per medium, named by the configuration and negotiated with nobody.
 
-`app` says which rooms this pod serves; `reconcile` opens, closes and re-targets legs until that is so. A leg whose
-specification has not changed is left alone, whatever else changes. A `remote` given by name is looked up again every
-few seconds, and a leg waits to be opened until its remotes are known: without them it would listen to anybody.
+`app` says which rooms this pod serves; `settle` opens and closes legs until that is so. A leg whose specification has
+not changed is left alone, whatever else changes. A `remote` given by name is looked up again every few seconds
+(`follow`), and a leg waits to be opened until its remotes are known: without them it would listen to anybody. It waits
+for its own names only: a room that comes from another pod is served at once, however slow the name of a third.
 """
 
 import asyncio
+import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from auralink_dataplane.media.packets import PacketEngine
-from auralink_dataplane.settings import LegSpec, MediumSpec, RoomSpec, split_address
+from auralink_dataplane.settings import LegSpec, MediumSpec, RoomSpec, RtpSpec, split_address
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,9 @@ class PlainRtpLegs:
         self._opened = opened
         self._closed = closed
         self._want: dict[Key, LegSpec] = {}
+        self._elsewhere: frozenset[str] = frozenset()
         self._open: dict[Key, OpenLeg] = {}
+        self._opening: dict[Key, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self.problems: dict[Key, str] = {}
         """Why a leg is not open; the user can do something about each."""
@@ -76,8 +80,15 @@ class PlainRtpLegs:
     def by_id(self, leg: int) -> OpenLeg | None:
         return next((one for one in self._open.values() if one.id == leg), None)
 
-    def want(self, rooms: Iterable[RoomSpec]) -> None:
+    @property
+    def opening(self) -> Collection[asyncio.Task[None]]:
+        """Legs that wait for the names of their peers."""
+        return self._opening.values()
+
+    def want(self, rooms: Iterable[RoomSpec], elsewhere: Collection[str] = ()) -> None:
+        """`elsewhere`: rooms that go on in another pod, so that their legs close without a BYE."""
         self._want = {(room.name, leg.name): leg for room in rooms for leg in room.legs}
+        self._elsewhere = frozenset(elsewhere)
         self._changed.set()
 
     def failed(self, leg: int, reason: str) -> None:
@@ -89,53 +100,90 @@ class PlainRtpLegs:
 
     async def run(self) -> None:
         """Until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep_settling(), name="legs-settle")
+                tasks.create_task(self._keep_following(), name="legs-follow")
+        finally:
+            for task in self._opening.values():
+                task.cancel()
+
+    async def _keep_settling(self) -> None:
         while True:
             self._changed.clear()
-            await self.reconcile()
+            self.settle()
             try:
                 async with asyncio.timeout(RESOLVE_S):
                     await self._changed.wait()
             except TimeoutError:
                 continue
 
-    async def reconcile(self) -> None:
-        """One round: look names up, close what goes, open what comes, follow addresses that moved."""
-        want = dict(self._want)
-        names = {spec.remote for leg in want.values() for spec in leg.rtp.media.values() if spec.remote}
-        found = dict(zip(names, await asyncio.gather(*(self._lookup(name) for name in names)), strict=True))
-        close, opening = changes({key: leg.spec for key, leg in self._open.items()}, want)
+    async def _keep_following(self) -> None:
+        while True:
+            await asyncio.sleep(RESOLVE_S)
+            await self.follow()
+
+    def settle(self) -> None:
+        """Closes what goes, and starts to open what comes."""
+        close, opening = changes({key: leg.spec for key, leg in self._open.items()}, self._want)
         for key in close:
-            self._close(key)
+            self._close(key, bye=key not in self._want and key[0] not in self._elsewhere)
         for key in opening:
-            self._try_open(key, want[key], found)
-        for key, leg in list(self._open.items()):
-            self._follow(key, leg, found)
-        for key in [key for key in self.problems if key not in want]:
+            if key not in self._opening:
+                name = f"open {key[0]}/{key[1]}"
+                self._opening[key] = asyncio.create_task(self._open_when_known(key, self._want[key]), name=name)
+        for key in [key for key in self.problems if key not in self._want]:
             del self.problems[key]
 
-    def close(self) -> None:
+    async def follow(self) -> None:
+        """Looks up the names of all open legs, and sends to where they have moved."""
+        names = {spec.remote for leg in self._open.values() for spec in leg.spec.media.values() if spec.remote}
+        found = await self._look_up(names)
+        for key, leg in list(self._open.items()):
+            self._follow(key, leg, found)
+
+    def close(self, *, bye: bool = True) -> None:
         for key in list(self._open):
-            self._close(key)
+            self._close(key, bye=bye)
+
+    async def _open_when_known(self, key: Key, spec: LegSpec) -> None:
+        try:
+            found = await self._look_up({medium.remote for medium in spec.media.values() if medium.remote})
+            if self._want.get(key) == spec and key not in self._open:
+                self._try_open(key, spec, found)
+        except Exception:
+            log.exception("leg was not opened", extra={"room": key[0], "leg": key[1]})
+        finally:
+            del self._opening[key]
+            if self._want.get(key, spec) != spec:  # changed meanwhile
+                self._changed.set()
+
+    async def _look_up(self, names: Collection[str]) -> dict[str, str | None]:
+        found = await asyncio.gather(*(self._lookup(name) for name in names))
+        return dict(zip(names, found, strict=True))
 
     async def _lookup(self, address: str) -> str | None:
+        """An address is its own name: the few threads that look names up may all be waiting for a dead server."""
         host, port = split_address(address)
         try:
-            async with asyncio.timeout(RESOLVE_TIMEOUT_S):
-                found = await self._resolve(host, port)
-        except OSError:
-            return None
-        ip, number = found[0]
+            ip, number = ipaddress.ip_address(host).compressed, port
+        except ValueError:
+            try:
+                async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+                    ip, number = (await self._resolve(host, port))[0]
+            except OSError:
+                return None
         return f"[{ip}]:{number}" if ":" in ip else f"{ip}:{number}"
 
-    def _close(self, key: Key) -> None:
+    def _close(self, key: Key, *, bye: bool) -> None:
         leg = self._open.pop(key)
-        self._engine.close_leg(leg.id)
+        self._engine.close_leg(leg.id, bye=bye)
         log.info("leg closed", extra={"room": leg.room, "leg": leg.spec.name})
         self._closed(leg)
 
     def _try_open(self, key: Key, spec: LegSpec, found: Mapping[str, str | None]) -> None:
         remotes: dict[str, str] = {}
-        for medium, one in spec.rtp.media.items():
+        for medium, one in spec.media.items():
             if one.remote is None:
                 continue
             address = found[one.remote]
@@ -160,7 +208,7 @@ class PlainRtpLegs:
         """A name that does not resolve now keeps its last address: the peer may only be restarting."""
         moved = {
             medium: address
-            for medium, spec in leg.spec.rtp.media.items()
+            for medium, spec in leg.spec.media.items()
             if spec.remote and (address := found.get(spec.remote)) and address != leg.remotes.get(medium)
         }
         for medium, address in moved.items():
@@ -177,15 +225,22 @@ class PlainRtpLegs:
 
 def engine_config(spec: LegSpec, remotes: Mapping[str, str]) -> dict[str, Any]:
     """The packet core's description of a leg."""
+    rtp = _rtp(spec)
     return {
         "name": spec.name,
         "direction": spec.direction,
-        "feedback": spec.rtp.feedback,
-        "rtcp_mux": spec.rtp.rtcp_mux,
-        "extension_id": spec.rtp.extension_id,
+        "feedback": rtp.feedback,
+        "rtcp_mux": rtp.rtcp_mux,
+        "extension_id": rtp.extension_id,
         "bind": "::" if any(address.startswith("[") for address in remotes.values()) else "0.0.0.0",  # noqa: S104
-        "media": {name: _medium_config(medium, remotes.get(name)) for name, medium in spec.rtp.media.items()},
+        "media": {name: _medium_config(medium, remotes.get(name)) for name, medium in rtp.media.items()},
     }
+
+
+def _rtp(spec: LegSpec) -> RtpSpec:
+    if spec.rtp is None:
+        raise ValueError(f"leg {spec.name} is no plain-RTP leg")
+    return spec.rtp
 
 
 def _medium_config(medium: MediumSpec, remote: str | None) -> dict[str, Any]:
@@ -206,19 +261,17 @@ def _medium_config(medium: MediumSpec, remote: str | None) -> dict[str, Any]:
     return config
 
 
-def sdp(leg: OpenLeg, address: str) -> str:
-    """What a peer opens (RFC 8866): where the bridge sends, the peer's own address and port, on which it receives; for
-    a leg that only receives, ours (`address`), to which the peer sends."""
-    rtp = leg.spec.rtp
-    origin = f"IN IP{6 if ':' in address else 4} {address}"
-    lines = ["v=0", f"o=- 0 0 {origin}", f"s={leg.room}/{leg.spec.name}", "t=0 0"]
+def sdp(room: str, spec: LegSpec, at: Mapping[str, tuple[str, int]]) -> str:
+    """What a peer opens (RFC 8866). `at`: host (or name) and port per medium, the peer's own, where the bridge sends to
+    it, or ours, where it sends to us."""
+    rtp = _rtp(spec)
+    first = next(host for host, _ in at.values())
+    lines = ["v=0", f"o=- 0 0 {_net(first)}", f"s={room}/{spec.name}", "t=0 0"]
     for name, medium in rtp.media.items():
-        host, port = address, leg.ports.get(name, 0)
-        if leg.spec.sends and name in leg.remotes:
-            host, port = split_address(leg.remotes[name])
+        host, port = at[name]
         profile = "RTP/AVPF" if rtp.feedback == "AVPF" else "RTP/AVP"
         types = " ".join(str(payload.type) for payload in medium.payloads)
-        lines += [f"m={name} {port} {profile} {types}", f"c=IN IP{6 if ':' in host else 4} {host}"]
+        lines += [f"m={name} {port} {profile} {types}", f"c={_net(host)}"]
         for payload in medium.payloads:
             lines.append(f"a=rtpmap:{payload.type} {_ENCODINGS[payload.codec]}")
             if payload.fmtp:
@@ -229,5 +282,9 @@ def sdp(leg: OpenLeg, address: str) -> str:
                 lines += ["a=rtcp-fb:* nack", "a=rtcp-fb:* nack pli", "a=rtcp-fb:* ccm fir"]
         if rtp.rtcp_mux:
             lines.append("a=rtcp-mux")
-        lines.append({"Both": "a=sendrecv", "Send": "a=sendonly", "Receive": "a=recvonly"}[leg.spec.direction])
+        lines.append({"Both": "a=sendrecv", "Send": "a=sendonly", "Receive": "a=recvonly"}[spec.direction])
     return "\r\n".join(lines) + "\r\n"
+
+
+def _net(host: str) -> str:
+    return f"IN IP{6 if ':' in host else 4} {host}"

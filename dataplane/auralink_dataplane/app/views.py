@@ -1,0 +1,168 @@
+"""What a pod tells of itself: the documents behind `/status`, `/rooms` and the SDP of a leg. Only reads."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from auralink_dataplane import __version__
+from auralink_dataplane.app.duty import Duty
+from auralink_dataplane.media.aic import AicClient
+from auralink_dataplane.media.legs.plain_rtp import PlainRtpLegs, sdp
+from auralink_dataplane.media.streams import Stream, Streams
+from auralink_dataplane.settings import LegSpec, RoomSpec, Settings, split_address
+
+Stats = Mapping[str, Any]
+"""The packet core's counters at the last look."""
+
+
+class Views:
+    def __init__(self, settings: Settings, duty: Duty, legs: PlainRtpLegs, streams: Streams, aic: AicClient) -> None:
+        self._settings = settings
+        self._duty = duty
+        self._legs = legs
+        self._streams = streams
+        self._aic = aic
+
+    # --- rooms ------------------------------------------------------------------------------------------------
+
+    def rooms(self) -> list[dict[str, Any]]:
+        return [self._room(room) for room in self._duty.rooms]
+
+    def _room(self, room: RoomSpec) -> dict[str, Any]:
+        rules = self._duty.rules[room.name]
+        policy = rules.compression
+        return {
+            "name": room.name,
+            "labels": dict(room.labels),
+            "state": "leaving" if room.name in self._duty.custody.leaving else "owned",
+            "compression": {
+                "mode": policy.mode,
+                "target_savings_percent": policy.target_savings_percent,
+                "min_savings_percent": policy.min_savings_percent,
+                "quality_level": policy.quality_level,
+                "quality_floor": policy.quality_floor,
+                "model": policy.model,
+            },
+            "media": {"audio": rules.media.audio, "video": rules.media.video},
+            "codecs": list(rules.codecs) if rules.codecs else None,
+            "legs": [self._leg(room.name, spec) for spec in room.legs],
+        }
+
+    def _leg(self, room: str, spec: LegSpec) -> dict[str, Any]:
+        leg = self._legs.open.get((room, spec.name))
+        return {
+            "name": spec.name,
+            "direction": spec.direction,
+            "open": leg is not None,
+            "problem": self._legs.problems.get((room, spec.name)),
+            "ports": dict(leg.ports) if leg else {},
+            "remotes": dict(leg.remotes) if leg else {},
+        }
+
+    def leg_sdp(self, room: str, leg: str) -> str | None:
+        """Of any plain-RTP leg of the bridge, also while another pod serves it; None where no address is known."""
+        rooms = self._duty.bridge.rooms if self._duty.bridge else ()
+        legs = (spec for one in rooms if one.name == room for spec in one.legs)
+        spec = next((one for one in legs if one.name == leg and one.rtp), None)
+        if spec is None:
+            return None
+        at = {medium: found for medium in spec.media if (found := self._reached_at(room, spec, medium))}
+        return sdp(room, spec, at) if len(at) == len(spec.media) else None
+
+    def _reached_at(self, room: str, spec: LegSpec, medium: str) -> tuple[str, int] | None:
+        """The peer's own address where we send to it, else ours: from outside, or of this pod where that is unknown."""
+        leg = self._legs.open.get((room, spec.name))
+        if spec.sends and (remote := (leg.remotes.get(medium) if leg else None) or spec.media[medium].remote):
+            return split_address(remote)
+        if public := self._duty.addresses.get(f"{room}/{spec.name}/{medium}"):
+            return public.host, public.port
+        if leg and medium in leg.ports:
+            return self._settings.pod.ip or "127.0.0.1", leg.ports[medium]
+        return None
+
+    # --- all of it --------------------------------------------------------------------------------------------
+
+    def status(
+        self, *, phase: str, stage: str, sessions: int, problems: Mapping[str, str], stats: Stats, now: float
+    ) -> dict[str, Any]:
+        bridge = self._duty.bridge
+        return {
+            "service": {
+                "name": self._settings.service_name,
+                "version": __version__,
+                "environment": bridge.environment if bridge else "",
+                "region": bridge.region if bridge else "",
+                "bridge_id": self._settings.pod.bridge_id,
+                "pod": self._settings.pod.name,
+                "phase": phase,
+                "stage": stage,
+            },
+            "config_generation": self._duty.generation,
+            "problems": dict(problems),
+            "aic_compression": self._compression(stats, now),
+            "room_sync": {"active_rooms": len(self._duty.rooms), "total_participants": sessions},
+            "rooms": self.rooms(),
+            "packets": packet_counters(stats),
+        }
+
+    def _compression(self, stats: Stats, now: float) -> dict[str, Any]:
+        streams = self._streams
+        processed, compressed = streams.frames_processed, streams.frames_compressed
+        saved = streams.savings.bytes_in - streams.savings.bytes_out
+        share = streams.savings.share()
+        book = streams.latency
+        return {
+            "frames_processed": processed,
+            "frames_compressed": compressed,
+            "compression_rate_percent": _percent(compressed, processed),
+            "fallback_rate_percent": _percent(streams.fallback_frames, processed),
+            "total_bandwidth_saved_mb": f"{saved / 1e6:.2f}",
+            "bytes_in": streams.savings.bytes_in,
+            "bytes_out": streams.savings.bytes_out,
+            "saved_percent": None if share is None else round(share * 100, 1),
+            "latency_ms": {name: window.percentiles(now) for name, window in book.recent.items()},
+            "grpc_stats": {
+                "total_requests": streams.requests,
+                "successful_requests": streams.successes,
+                "failed_requests": streams.failures,
+                "success_rate_percent": _percent(streams.successes, streams.requests),
+                "avg_latency_ms": round(book.ai_core_sum_ms / book.ai_core_count, 3) if book.ai_core_count else None,
+                "total_bandwidth_saved_mb": f"{saved / 1e6:.2f}",
+                "circuit_breaker_open": self._aic.circuit_breaker_open,
+                "endpoints": self._aic.endpoints(),
+            },
+            "streams": [self._stream(stream, stats) for stream in streams],
+        }
+
+    def _stream(self, stream: Stream, stats: Stats) -> dict[str, Any]:
+        outs = {leg: dict(stats.get("outs", {}).get(out, {})) for leg, out in stream.outs.items()}
+        names = {leg.id: leg.spec.name for leg in self._legs.open.values()}
+        share = stream.savings.share()
+        return {
+            **stream.names(),
+            "media": stream.media,
+            "codec": stream.codec,
+            "ssrc": stream.ssrc,
+            "mode": stream.pipeline.state.value if stream.pipeline else "bypass",
+            "fallback": stream.pipeline.fallback if stream.pipeline else None,
+            "frames_in": stream.counted.frames,
+            "frames_out": stream.counted.frames_out,
+            "bytes_in": stream.savings.bytes_in,
+            "bytes_out": stream.savings.bytes_out,
+            "saved_percent": None if share is None else round(share * 100, 1),
+            "source": dict(stats.get("streams", {}).get(stream.id, {})),
+            "outs": [{**out, "leg": names.get(leg)} for leg, out in outs.items()],
+        }
+
+
+def packet_counters(stats: Stats) -> dict[str, dict[str, int]]:
+    return {
+        "drops": dict(stats.get("drops", {})),
+        "packets": {
+            "in": sum(one.get("packets", 0) for one in stats.get("streams", {}).values()),
+            "out": sum(one.get("packets", 0) for one in stats.get("outs", {}).values()),
+        },
+    }
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return round(100 * part / whole, 1) if whole else None

@@ -1,0 +1,56 @@
+"""What a pod is told: who it is, and the bridge it serves. One model, two sources.
+
+In Kubernetes the environment says who the pod is and names the ConfigMap that the operator keeps (`documents`).
+Elsewhere `auralink.conf` says both (`file`), with the bridge in the custom resource's own schema (`bridge`) under
+`auralink.bridge`. Every error is reported at once, with its path and what to do (`validation`). Only `__main__` reads
+files and the environment; `app` parses the ConfigMap again whenever it changes.
+"""
+
+from auralink_dataplane.settings.addresses import Address, split_address
+from auralink_dataplane.settings.bridge import (
+    AiCoreSpec,
+    ApiSpec,
+    BreakerSpec,
+    BridgeSpec,
+    DrainStrategy,
+    EndpointSpec,
+    LegSpec,
+    MediumSpec,
+    Payload,
+    RoomSpec,
+    RtpSpec,
+    SecretRef,
+    secret_refs,
+)
+from auralink_dataplane.settings.documents import BridgeConfig, Documents, PublicAddress, parse_documents
+from auralink_dataplane.settings.file import ApiKey, from_file
+from auralink_dataplane.settings.pod import Pod, Settings, from_cluster
+from auralink_dataplane.settings.validation import ConfigError
+
+__all__ = [
+    "Address",
+    "AiCoreSpec",
+    "ApiKey",
+    "ApiSpec",
+    "BreakerSpec",
+    "BridgeConfig",
+    "BridgeSpec",
+    "ConfigError",
+    "Documents",
+    "DrainStrategy",
+    "EndpointSpec",
+    "LegSpec",
+    "MediumSpec",
+    "Payload",
+    "Pod",
+    "PublicAddress",
+    "RoomSpec",
+    "RtpSpec",
+    "SecretRef",
+    "Settings",
+    "from_cluster",
+    "from_file",
+    "parse_documents",
+    "secret_refs",
+    "split_address",
+]
