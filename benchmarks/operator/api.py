@@ -94,11 +94,27 @@ class Api:
             query["continue"] = token
 
     async def watch(self, plural: str, selector: str = "") -> AsyncIterator[tuple[str, Obj]]:
-        """What is there, as ADDED, then every event. Ends with an error when the server closes the watch: none of the
-        measurements is meant to outlive one."""
-        items, version = await self.list(plural, selector=selector)
-        for item in items:
-            yield "ADDED", item
+        """What is there, as ADDED, then every event. A watch that ends (the server drops readers that lag) begins anew
+        with a list; what went in between is told as DELETED."""
+        known: dict[str, Obj] = {}
+        while True:
+            items, version = await self.list(plural, selector=selector)
+            there = {item["metadata"]["uid"] for item in items}
+            for uid in known.keys() - there:
+                yield "DELETED", known.pop(uid)
+            for item in items:
+                known[item["metadata"]["uid"]] = item
+                yield "ADDED", item
+            async for event, obj in self._events(plural, selector, version):
+                if event == "ERROR":
+                    break
+                if event == "DELETED":
+                    known.pop(obj["metadata"]["uid"], None)
+                else:
+                    known[obj["metadata"]["uid"]] = obj
+                yield event, obj
+
+    async def _events(self, plural: str, selector: str, version: str) -> AsyncIterator[tuple[str, Obj]]:
         query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "7200"}
         query |= {"labelSelector": selector} if selector else {}
         url = f"{self.base}{path_of(plural)}?{urlencode(query)}"
@@ -109,10 +125,7 @@ class Api:
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     event = json.loads(line)
-                    if event["type"] == "ERROR":
-                        raise Refused(event["object"].get("code", 0), str(event["object"].get("message")))
                     yield event["type"], event["object"]
-        raise Refused(0, f"the watch of {plural} ended")
 
 
 @asynccontextmanager
