@@ -22,10 +22,10 @@ from hack.lab.report import Row
 from hack.progress import CommandError, say
 from tests.integration.kube_api import ADMIN_TOKEN, OPERATOR
 
-_GROUPS = {
+GROUPS = {
     "ready": ("ready_1000", "new_bridge_requests", "new_bridge_status_writes"),
     "edits": ("reconcile_p99", "spec_to_child_p99", "config_ack_p99", "drift_repair_p99"),
-    "steady": ("steady_reads", "steady_writes", "steady_requests", "status_writes_per_hour"),
+    "steady": rows.STEADY,
     "failover": ("failover_crash", "failover_graceful"),
     "memory": ("rss_1000",),
     "sessions": ("sessions_dropped",),
@@ -47,11 +47,11 @@ class Options:
     keep: bool
 
     def wants(self, group: str) -> bool:
-        return not self.only or not self.only.isdisjoint(_GROUPS[group])
+        return not self.only or not self.only.isdisjoint(GROUPS[group])
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    known = [name for names in _GROUPS.values() for name in names]
+    known = [name for names in GROUPS.values() for name in names]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.operator", description="Measure the operator.")
     parser.add_argument("--bridges", type=int, default=1000, help="how many bridges (1000)")
     parser.add_argument("--namespaces", type=int, default=10, help="over so many namespaces (10)")
@@ -130,7 +130,7 @@ async def _phases(bench: Bench, options: Options) -> tuple[list[Row], str]:
         made[:0] = [rows.ready(brought, await _bare(bench, options)), *rows.new_bridge(brought)]
     if options.wants("sessions"):
         made += rows.not_run(
-            _GROUPS["sessions"], "not run: kwok's pods carry no media; the end-to-end tests measure it on live RTP"
+            GROUPS["sessions"], "not run: kwok's pods carry no media; the end-to-end tests measure it on live RTP"
         )
     every = f"{options.bridges} bridges in {options.namespaces} namespaces, {objects} children, one policy each"
     return made, f"{every}; etcd, API server, controllers, kwok and operator share the machine"
