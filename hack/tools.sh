@@ -76,6 +76,18 @@ ldflags_of() {
 	esac
 }
 
+# Flux's controllers come without their kinds: these are in the modules they are built from.
+crds_of_flux() {
+	local module
+	cd "$here/tools/flux"
+	for module in source-controller kustomize-controller; do
+		for crd in "$(go list -m -f '{{.Dir}}' "github.com/fluxcd/$module")"/config/crd/bases/*.yaml; do
+			echo ---
+			cat "$crd"
+		done
+	done
+}
+
 build() {
 	local group=$1 dir version tmp started pid
 	dir=$(dir_of "$group")
@@ -107,6 +119,7 @@ build() {
 		echo "tools: building $group failed after $((SECONDS - started)) s" >&2
 		return 1
 	}
+	if [ "$group" = flux ]; then crds_of_flux >"$tmp/crds.yaml"; fi
 	chmod 755 "$tmp"
 	mv -T "$tmp" "$dir"
 	trap - EXIT
