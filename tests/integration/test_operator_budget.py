@@ -8,7 +8,7 @@ from auralink_operator.index import Key
 
 from benchmarks.operator.audit import AuditLog, Request, by_verb, per_bridge
 from benchmarks.operator.rows import budgets
-from tests.integration.kube_api import OPERATOR, ApiServer
+from tests.integration.kube_api import OPERATOR, ApiServer, eventually
 from tests.integration.operator_bench import Bench, a_bridge, a_policy, bench
 
 BRIDGES = [f"b{number:05d}" for number in range(25)]
@@ -81,6 +81,9 @@ async def test_a_policy_edit_costs_each_bridge_one_configuration_and_one_status(
 async def acknowledged_next(found: Bench, name: str) -> int:
     """The generation that follows the one that the bridge's pod has, once it is there."""
     before = (await found.bridge(name))["status"]["config"]["ackedGeneration"]
-    while (generation := await found.generation(name)) <= before:
-        await asyncio.sleep(0.02)
-    return generation
+
+    async def newer() -> int | None:
+        generation = await found.generation(name)
+        return generation if generation > before else None
+
+    return await eventually(newer, f"the next configuration of {name}")
