@@ -8,7 +8,7 @@ import pytest
 from auralink_dataplane.settings import BridgeConfig, Settings, from_cluster, parse_documents
 from auralink_operator import manifests
 from auralink_operator.index import Obj, Observed
-from auralink_operator.models import PodView, parse_bridge, parse_policy
+from auralink_operator.models import PodView, Scene, parse_bridge, parse_policy
 from auralink_operator.policies import compile_policies
 from auralink_operator.settings import Settings as OperatorSettings
 
@@ -71,9 +71,10 @@ SAVE_MORE: Obj = {
 def rendered(spec: Obj, *policies: Obj) -> dict[str, Obj]:
     parsed = parse_bridge(bridge(spec))
     pod = PodView("pod-1", "p-1", "10.0.0.7", "node", ready=True, deleting=False, entry={"phase": "Serving"})
+    scene = Scene(pods=(pod,), owners={room.name: pod for room in parsed.spec.rooms})
     compiled = compile_policies(parsed, [parse_policy(item) for item in policies])
     observed = Observed(bridge(spec), {}, (), ())
-    return {item["kind"]: item for item in manifests.desired(parsed, compiled, observed, [pod], OPERATOR)}
+    return {item["kind"]: item for item in manifests.desired(parsed, compiled, observed, scene, OPERATOR)}
 
 
 def configured(spec: Obj, *policies: Obj) -> tuple[BridgeConfig, Mapping[str, str]]:

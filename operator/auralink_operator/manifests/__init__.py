@@ -1,7 +1,7 @@
 """What a bridge's children should be, and where a child differs from that. Pure; called by `reconcile`.
 
-A file per concern: `labels` what every child has, `access`, `config`, `network`, `workload` the children, `diff` when
-one must be written.
+A file per concern: `labels` what every child has, `access`, `config`, `network`, `firewall`, `scale`, `workload` the
+children, `template` and `merge` what pods are like, `diff` when a child must be written.
 """
 
 from collections.abc import Sequence
@@ -19,20 +19,26 @@ from auralink_operator.manifests.config import (
     next_generation,
 )
 from auralink_operator.manifests.diff import differs, is_drift, needs_write
+from auralink_operator.manifests.firewall import network_policy
 from auralink_operator.manifests.labels import (
     APPLIED_HASH,
     HTTP_PORT,
+    LABEL_SHARD,
     MANAGED_BY,
     METRICS_PORT,
+    UnrenderableError,
     child_name,
     labels,
     selector,
     selector_text,
     short_hash,
 )
-from auralink_operator.manifests.network import endpoint_slices, owner_of, rtp_service, service
-from auralink_operator.manifests.workload import deployment, disruption_budget
-from auralink_operator.models import Bridge, Compiled, PodView
+from auralink_operator.manifests.merge import TemplateError, merge_template
+from auralink_operator.manifests.network import endpoint_slices, rtp_service, service, service_monitor
+from auralink_operator.manifests.scale import SESSIONS_METRIC, disruption_budget, pod_autoscaler
+from auralink_operator.manifests.template import CONTAINER, pod_template
+from auralink_operator.manifests.workload import TEMPLATE_HASH, TEMPLATE_INPUTS, deployment
+from auralink_operator.models import Bridge, Compiled, Scene
 from auralink_operator.settings import Settings
 
 __all__ = [
@@ -41,10 +47,17 @@ __all__ = [
     "CONFIG_GENERATION",
     "CONFIG_HASH",
     "CONFIG_LIMIT_BYTES",
+    "CONTAINER",
     "HTTP_PORT",
+    "LABEL_SHARD",
     "MANAGED_BY",
     "METRICS_PORT",
+    "SESSIONS_METRIC",
+    "TEMPLATE_HASH",
+    "TEMPLATE_INPUTS",
     "ConfigTooLargeError",
+    "TemplateError",
+    "UnrenderableError",
     "child_name",
     "config_of",
     "desired",
@@ -52,16 +65,18 @@ __all__ = [
     "hot_spec",
     "is_drift",
     "labels",
+    "merge_template",
     "needs_write",
     "next_generation",
-    "owner_of",
+    "pod_template",
     "prunable",
     "selector",
     "selector_text",
     "short_hash",
 ]
 
-# In the order of writing: what a pod needs is there before the pod.
+# In the order of writing: what a pod needs is there before the pod, and a room's new owner has its configuration
+# before packets are sent to it.
 CHILDREN = (
     "ServiceAccount",
     "Role",
@@ -69,29 +84,34 @@ CHILDREN = (
     "ConfigMap",
     "Service",
     "EndpointSlice",
+    "NetworkPolicy",
     "PodDisruptionBudget",
     "Deployment",
+    "HorizontalPodAutoscaler",
+    "ServiceMonitor",
 )
 
 
 def desired(
-    bridge: Bridge, compiled: Compiled, observed: Observed, pods: Sequence[PodView], settings: Settings
+    bridge: Bridge, compiled: Compiled, observed: Observed, scene: Scene, settings: Settings
 ) -> tuple[Obj, ...]:
-    """Every child, in the order of writing, each with the hash of itself in an annotation."""
+    """Every child, in the order of writing, each with the hash of itself in an annotation. Raises UnrenderableError."""
     children = [
-        service_account(bridge),
-        role(bridge),
-        role_binding(bridge),
-        config_map(bridge, compiled, observed, pods, settings),
-        service(bridge),
-        *rtp_service(bridge),
-        *endpoint_slices(bridge, observed, pods),
-        *disruption_budget(bridge),
-        deployment(bridge, settings),
+        service_account(bridge, settings),
+        role(bridge, settings),
+        role_binding(bridge, settings),
+        config_map(bridge, compiled, observed, scene, settings),
+        service(bridge, settings),
+        *rtp_service(bridge, settings),
+        *endpoint_slices(bridge, observed, scene, settings),
+        *network_policy(bridge, settings),
+        *disruption_budget(bridge, settings),
+        deployment(bridge, observed, scene, settings),
+        *pod_autoscaler(bridge, scene, settings),
+        *service_monitor(bridge, scene, settings),
     ]
     for child in children:
-        annotations = child["metadata"].setdefault("annotations", {})
-        annotations[APPLIED_HASH] = short_hash(child)
+        child["metadata"]["annotations"][APPLIED_HASH] = short_hash(child)
     return tuple(children)
 
 

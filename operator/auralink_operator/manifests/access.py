@@ -3,17 +3,21 @@
 from auralink_operator.index import Obj
 from auralink_operator.manifests.labels import child_name, new_child
 from auralink_operator.models import GROUP, Bridge
+from auralink_operator.settings import Settings
 
 
-def service_account(bridge: Bridge) -> Obj:
-    return new_child(bridge, "ServiceAccount", child_name(bridge.meta.name), automountServiceAccountToken=False)
+def service_account(bridge: Bridge, settings: Settings) -> Obj:
+    return new_child(
+        bridge, settings, "ServiceAccount", child_name(bridge.meta.name), automountServiceAccountToken=False
+    )
 
 
-def role(bridge: Bridge) -> Obj:
+def role(bridge: Bridge, settings: Settings) -> Obj:
     """A pod reads its own configuration and writes its own bridge's status: nothing else, and no Secret."""
     name = child_name(bridge.meta.name)
     return new_child(
         bridge,
+        settings,
         "Role",
         name,
         rules=[
@@ -33,10 +37,11 @@ def role(bridge: Bridge) -> Obj:
     )
 
 
-def role_binding(bridge: Bridge) -> Obj:
+def role_binding(bridge: Bridge, settings: Settings) -> Obj:
     name = child_name(bridge.meta.name)
     return new_child(
         bridge,
+        settings,
         "RoleBinding",
         name,
         roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},

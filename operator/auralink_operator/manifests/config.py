@@ -1,20 +1,34 @@
-"""The ConfigMap that pods watch: what they apply while they run, under a generation that they acknowledge."""
+"""The ConfigMap that pods watch: what they apply while they run, under a generation that they acknowledge.
 
-from collections.abc import Sequence
+`config.json` is acknowledged. `owners.json` (which pod serves which room) and `addresses.json` (where peers reach each
+medium) stand beside it, outside the generation: a pod that comes or goes needs no new acknowledgements.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from auralink_operator.index import ANNOTATION_POLICIES, Key, Obj, Observed
-from auralink_operator.manifests.labels import HTTP_PORT, annotations_of, canonical, child_name, new_child, short_hash
-from auralink_operator.manifests.network import owner_of
-from auralink_operator.models import Bridge, Compiled, PodView
+from auralink_operator.manifests.labels import (
+    UnrenderableError,
+    annotations_of,
+    canonical,
+    child_name,
+    new_child,
+    short_hash,
+)
+from auralink_operator.models import Bridge, Compiled, PublicAddress, Scene
 from auralink_operator.settings import Settings
 
 CONFIG_GENERATION = "auralink.io/config-generation"
 CONFIG_HASH = "auralink.io/config-hash"
 CONFIG_LIMIT_BYTES = 900_000
+_HOT = (
+    *("region", "environment", "logLevel", "endpoints", "rooms", "aiCore", "compression"),
+    *("redis", "postgres", "dashboard", "communication", "api"),
+)
 
 
-class ConfigTooLargeError(ValueError):
+class ConfigTooLargeError(UnrenderableError):
     """The configuration does not fit into a ConfigMap."""
 
 
@@ -28,12 +42,11 @@ def hot_spec(bridge: Bridge, settings: Settings) -> dict[str, Any]:
     """The part of the spec that pods apply while they run."""
     spec = bridge.spec.written_out()
     spec["aiCore"].setdefault("addresses", [settings.ai_core_address])
-    return {name: spec[name] for name in ("region", "environment", "logLevel", "rooms", "aiCore", "compression", "api")}
+    hot = {name: spec[name] for name in _HOT if name in spec}
+    return {**hot, "drain": {"strategy": spec["drain"]["strategy"]}}
 
 
-def config_map(
-    bridge: Bridge, compiled: Compiled, observed: Observed, pods: Sequence[PodView], settings: Settings
-) -> Obj:
+def config_map(bridge: Bridge, compiled: Compiled, observed: Observed, scene: Scene, settings: Settings) -> Obj:
     name = f"{child_name(bridge.meta.name)}-config"
     hot = {
         "bridge": hot_spec(bridge, settings),
@@ -42,25 +55,26 @@ def config_map(
     wanted = short_hash(hot)
     live = observed.children.get(Key("ConfigMap", bridge.meta.namespace, name))
     generation = next_generation(wanted, _seen_generations(bridge, live))
-    config = canonical({"version": 1, "generation": generation, **hot})
-    owners = {room.name: pod.name for room in bridge.spec.rooms if (pod := owner_of(room.name, pods))}
-    addresses = {pod.name: [{"ip": pod.ip, "port": HTTP_PORT}] for pod in pods if pod.serving and pod.ip}
-    child = new_child(
-        bridge,
-        "ConfigMap",
-        name,
-        data={"config.json": config, "owners.json": canonical(owners), "addresses.json": canonical(addresses)},
-    )
-    if sum(len(text.encode()) for text in child["data"].values()) > CONFIG_LIMIT_BYTES:
+    data = {
+        "config.json": canonical({"version": 1, "generation": generation, **hot}),
+        "owners.json": canonical({room: pod.name for room, pod in scene.owners.items()}),
+        "addresses.json": canonical({name: _address(found) for name, found in scene.addresses.items()}),
+    }
+    if sum(len(text.encode()) for text in data.values()) > CONFIG_LIMIT_BYTES:
         raise ConfigTooLargeError(
             f"the configuration is larger than {CONFIG_LIMIT_BYTES} bytes: use fewer rooms or policies per bridge"
         )
-    child["metadata"]["annotations"] |= {
+    found = new_child(bridge, settings, "ConfigMap", name, data=data)
+    found["metadata"]["annotations"] |= {
         CONFIG_GENERATION: str(generation),
         CONFIG_HASH: wanted,
         ANNOTATION_POLICIES: canonical({policy.name: policy.generation for policy in compiled.policies}),
     }
-    return child
+    return found
+
+
+def _address(found: PublicAddress) -> Mapping[str, Any]:
+    return {**({"ip": found.ip} if found.ip else {"hostname": found.hostname}), "port": found.port}
 
 
 def _seen_generations(bridge: Bridge, live: Obj | None) -> list[tuple[int, str]]:
@@ -75,8 +89,8 @@ def _seen_generations(bridge: Bridge, live: Obj | None) -> list[tuple[int, str]]
 
 def config_of(children: Sequence[Obj]) -> tuple[int, str]:
     """Generation and hash of the rendered configuration."""
-    for child in children:
-        if child["kind"] == "ConfigMap":
-            annotations = child["metadata"]["annotations"]
+    for found in children:
+        if found["kind"] == "ConfigMap":
+            annotations = found["metadata"]["annotations"]
             return int(annotations[CONFIG_GENERATION]), annotations[CONFIG_HASH]
     raise LookupError("no ConfigMap among the children")

@@ -6,10 +6,16 @@ from typing import Any
 
 from auralink_operator.index import LABEL_BRIDGE, RESOURCES, Obj
 from auralink_operator.models import API_VERSION, Bridge
+from auralink_operator.settings import Settings
 
 MANAGED_BY = "auralink-operator"
 APPLIED_HASH = "auralink.io/applied-hash"
+LABEL_SHARD = "auralink.io/shard"
 HTTP_PORT, METRICS_PORT = 8080, 9090
+
+
+class UnrenderableError(ValueError):
+    """Children that cannot be made of this spec; the message tells the user what to change."""
 
 
 def child_name(bridge: str) -> str:
@@ -24,13 +30,14 @@ def selector_text(bridge: str) -> str:
     return ",".join(f"{name}={value}" for name, value in sorted(selector(bridge).items()))
 
 
-def labels(bridge: str) -> dict[str, str]:
+def labels(bridge: str, shard: str = "") -> dict[str, str]:
     return {
         **selector(bridge),
         "app.kubernetes.io/instance": bridge,
         "app.kubernetes.io/component": "data-plane",
         "app.kubernetes.io/part-of": "auralink",
         "app.kubernetes.io/managed-by": MANAGED_BY,
+        **({LABEL_SHARD: shard} if shard else {}),
     }
 
 
@@ -48,14 +55,17 @@ def annotations_of(obj: Obj | None) -> dict[str, str]:
     return (obj or {}).get("metadata", {}).get("annotations") or {}
 
 
-def new_child(bridge: Bridge, kind: str, name: str, **body: Any) -> Obj:
+def new_child(bridge: Bridge, settings: Settings, kind: str, name: str, **body: Any) -> Obj:
+    """A child's frame. Of the bridge's own labels it gets those that an administrator lists: a tool's tracking label
+    that was copied would make the tool delete what it does not find in its source."""
+    inherited = {name: bridge.meta.labels[name] for name in settings.inherit_labels if name in bridge.meta.labels}
     return {
         "apiVersion": RESOURCES[kind][0],
         "kind": kind,
         "metadata": {
             "name": name,
             "namespace": bridge.meta.namespace,
-            "labels": labels(bridge.meta.name),
+            "labels": {**inherited, **labels(bridge.meta.name, settings.shard)},
             # Argo CD would otherwise refresh the application at each change of a child's status.
             "annotations": {"argocd.argoproj.io/ignore-resource-updates": "true"},
             "ownerReferences": [

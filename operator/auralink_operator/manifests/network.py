@@ -1,23 +1,25 @@
-"""How a bridge's pods are reached: the Services, and per room that listens an EndpointSlice that names its owner."""
+"""How a bridge's pods are reached: the Services, and per room that listens an EndpointSlice that names its owner.
+
+In the modes HostPort and HostNetwork peers come to the Node of a room's pod, and no Service carries media.
+"""
 
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Any
 
 from auralink_operator.index import Key, Obj, Observed
 from auralink_operator.manifests.labels import HTTP_PORT, MANAGED_BY, METRICS_PORT, child_name, new_child, selector
-from auralink_operator.models import Bridge, PodView, Room
+from auralink_operator.models import Bridge, ExposureMode, PodView, Room, Scene, ServiceMonitorMode
+from auralink_operator.settings import Settings
+
+HOST_MODES = (ExposureMode.HOST_PORT, ExposureMode.HOST_NETWORK)
 
 
-def owner_of(room: str, pods: Sequence[PodView]) -> PodView | None:
-    """The pod that serves a plain-RTP room: rendezvous hashing, so that a pod that leaves moves only its own rooms."""
-    candidates = [pod for pod in pods if pod.serving and pod.ip]
-    return max(candidates, key=lambda pod: sha256(f"{room}\0{pod.name}".encode()).digest(), default=None)
-
-
-def service(bridge: Bridge) -> Obj:
+def service(bridge: Bridge, settings: Settings) -> Obj:
     ports = (("http", HTTP_PORT), ("metrics", METRICS_PORT))
     return new_child(
         bridge,
+        settings,
         "Service",
         child_name(bridge.meta.name),
         spec={
@@ -28,51 +30,66 @@ def service(bridge: Bridge) -> Obj:
     )
 
 
-def _udp_ports(numbers: Sequence[int]) -> list[Obj]:
+def listen_ports(bridge: Bridge) -> list[int]:
+    return sorted({number for room in bridge.spec.rooms for number in room.listen_ports()})
+
+
+def udp_ports(numbers: Sequence[int]) -> list[Obj]:
     return [{"name": f"p{number}", "port": number, "protocol": "UDP"} for number in numbers]
 
 
-def rtp_service(bridge: Bridge) -> list[Obj]:
-    """One Service for all rooms, without selector: which pod gets which port is said by a room's EndpointSlice."""
-    numbers = sorted({number for room in bridge.spec.rooms for number in room.listen_ports()})
-    if not numbers:
+def rtp_service(bridge: Bridge, settings: Settings) -> list[Obj]:
+    """One Service for all rooms, without selector: which pod gets which port is said by a room's EndpointSlice.
+
+    externalTrafficPolicy is Cluster, because the pod of a room is seldom on the Node that a packet comes to.
+    """
+    exposure, numbers = bridge.spec.exposure, listen_ports(bridge)
+    if not numbers or exposure.mode in HOST_MODES:
         return []
-    ports = [{**port, "targetPort": port["port"]} for port in _udp_ports(numbers)]
-    return [
-        new_child(bridge, "Service", f"{child_name(bridge.meta.name)}-rtp", spec={"type": "ClusterIP", "ports": ports})
-    ]
+    ports = [{**port, "targetPort": port["port"]} for port in udp_ports(numbers)]
+    spec: dict[str, Any] = {"type": exposure.mode.value, "ports": ports}
+    if exposure.mode is not ExposureMode.CLUSTER_IP:
+        spec["externalTrafficPolicy"] = "Cluster"
+    if exposure.mode is ExposureMode.LOAD_BALANCER and exposure.load_balancer_class:
+        spec["loadBalancerClass"] = exposure.load_balancer_class
+    found = new_child(bridge, settings, "Service", f"{child_name(bridge.meta.name)}-rtp", spec=spec)
+    found["metadata"]["annotations"] = {**exposure.service_annotations, **found["metadata"]["annotations"]}
+    return [found]
 
 
-def endpoint_slices(bridge: Bridge, observed: Observed, pods: Sequence[PodView]) -> list[Obj]:
+def endpoint_slices(bridge: Bridge, observed: Observed, scene: Scene, settings: Settings) -> list[Obj]:
     """A slice per room that listens; it stays, empty, while the room has no owner."""
-    service = f"{child_name(bridge.meta.name)}-rtp"
+    if bridge.spec.exposure.mode in HOST_MODES:
+        return []
+    service_name = f"{child_name(bridge.meta.name)}-rtp"
     slices = []
     for room in bridge.spec.rooms:
-        name = f"{service}-{sha256(room.name.encode()).hexdigest()[:10]}"
-        owner = owner_of(room.name, pods)
+        name = f"{service_name}-{sha256(room.name.encode()).hexdigest()[:10]}"
+        owner = scene.owners.get(room.name)
         live = observed.children.get(Key("EndpointSlice", bridge.meta.namespace, name))
         if room.listen_ports() and (owner or live):
-            slices.append(_endpoint_slice(bridge, room, name, service, owner, live))
+            slices.append(_endpoint_slice(bridge, room, name, owner, live, settings))
     return slices
 
 
 def _endpoint_slice(
-    bridge: Bridge, room: Room, name: str, service: str, owner: PodView | None, live: Obj | None
+    bridge: Bridge, room: Room, name: str, owner: PodView | None, live: Obj | None, settings: Settings
 ) -> Obj:
-    child = new_child(
+    found = new_child(
         bridge,
+        settings,
         "EndpointSlice",
         name,
         addressType=live["addressType"] if live else "IPv6" if owner and ":" in owner.ip else "IPv4",
-        ports=_udp_ports(room.listen_ports()),
+        ports=udp_ports(room.listen_ports()),
         endpoints=[_endpoint(bridge, owner)] if owner else [],
     )
-    child["metadata"]["annotations"]["auralink.io/room"] = room.name
-    child["metadata"]["labels"] |= {
-        "kubernetes.io/service-name": service,
+    found["metadata"]["annotations"]["auralink.io/room"] = room.name
+    found["metadata"]["labels"] |= {
+        "kubernetes.io/service-name": f"{child_name(bridge.meta.name)}-rtp",
         "endpointslice.kubernetes.io/managed-by": MANAGED_BY,
     }
-    return child
+    return found
 
 
 def _endpoint(bridge: Bridge, pod: PodView) -> Obj:
@@ -82,3 +99,15 @@ def _endpoint(bridge: Bridge, pod: PodView) -> Obj:
         **({"nodeName": pod.node} if pod.node else {}),
         "targetRef": {"kind": "Pod", "namespace": bridge.meta.namespace, "name": pod.name, "uid": pod.uid},
     }
+
+
+def service_monitor(bridge: Bridge, scene: Scene, settings: Settings) -> list[Obj]:
+    """Only where the cluster knows the kind. The Service `-rtp` has the labels too, but no port `metrics`."""
+    wanted = bridge.spec.monitoring.service_monitor is ServiceMonitorMode.AUTO
+    if not wanted or not scene.capabilities.service_monitors:
+        return []
+    spec = {
+        "selector": {"matchLabels": selector(bridge.meta.name)},
+        "endpoints": [{"port": "metrics", "path": "/metrics"}],
+    }
+    return [new_child(bridge, settings, "ServiceMonitor", child_name(bridge.meta.name), spec=spec)]

@@ -1,156 +1,53 @@
-"""What runs a bridge's pods: the Deployment with its pod template, and the budget for disrupting them."""
+"""What keeps a bridge's pods running: the Deployment."""
 
-from auralink_operator.index import ANNOTATION_BRIDGE_UID, Obj
-from auralink_operator.manifests.labels import HTTP_PORT, METRICS_PORT, child_name, labels, new_child, selector
-from auralink_operator.models import Bridge
+from auralink_operator.index import Key, Obj, Observed
+from auralink_operator.manifests.labels import annotations_of, child_name, new_child, selector, short_hash
+from auralink_operator.manifests.network import HOST_MODES
+from auralink_operator.manifests.template import pod_template, template_inputs
+from auralink_operator.models import Bridge, Scene
 from auralink_operator.settings import Settings
 
-_SECRETS = "/etc/auralink/secrets"
+# What tells a change of the operator's own defaults, which may have to wait for its turn, from a user's change.
+TEMPLATE_HASH = "auralink.io/template-hash"
+TEMPLATE_INPUTS = "auralink.io/template-inputs"
 
 
-def disruption_budget(bridge: Bridge) -> list[Obj]:
-    """From two replicas only: with one, a budget would block the drain of its node for good."""
-    if not bridge.spec.pod_disruption_budget or bridge.spec.wanted_replicas() < 2:
-        return []
-    return [
-        new_child(
-            bridge,
-            "PodDisruptionBudget",
-            child_name(bridge.meta.name),
-            spec={
-                "maxUnavailable": 1,
-                "unhealthyPodEvictionPolicy": "AlwaysAllow",
-                "selector": {"matchLabels": selector(bridge.meta.name)},
-            },
-        )
-    ]
+def deployment(bridge: Bridge, observed: Observed, scene: Scene, settings: Settings) -> Obj:
+    """Always a Deployment: a StatefulSet cannot choose which pod goes when there are to be fewer.
 
-
-def deployment(bridge: Bridge, settings: Settings) -> Obj:
-    return new_child(
+    `replicas` stands in it unless the HorizontalPodAutoscaler has taken the field over. Dropping it any earlier would
+    set it to 1, because nobody else owns it then.
+    """
+    name = child_name(bridge.meta.name)
+    template, notes = _template(bridge, observed, scene, settings)
+    # A new pod is there before an old one leaves, so that a rollout takes nobody's place away; but where a pod has its
+    # Node for itself, the new one can only come after.
+    one_per_node = bridge.spec.exposure.mode in HOST_MODES
+    rolling = {"maxUnavailable": 1, "maxSurge": 0} if one_per_node else {"maxUnavailable": 0, "maxSurge": 1}
+    found = new_child(
         bridge,
+        settings,
         "Deployment",
-        child_name(bridge.meta.name),
+        name,
         spec={
-            "replicas": bridge.spec.wanted_replicas(),
+            **({} if scene.replicas is None else {"replicas": scene.replicas}),
             "progressDeadlineSeconds": 300,
             "revisionHistoryLimit": 3,
             "selector": {"matchLabels": selector(bridge.meta.name)},
-            # A new pod is there before an old one leaves: a rollout takes nobody's place away.
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "template": {
-                "metadata": {
-                    "labels": labels(bridge.meta.name),
-                    "annotations": {ANNOTATION_BRIDGE_UID: bridge.meta.uid},
-                },
-                "spec": _pod_spec(bridge, settings),
-            },
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": rolling},
+            "template": template,
         },
     )
+    found["metadata"]["annotations"] |= notes
+    return found
 
 
-def _pod_spec(bridge: Bridge, settings: Settings) -> Obj:
-    """Nothing here depends on what pods take from the ConfigMap: such a change must not roll them."""
-    drain = bridge.spec.drain
-    secrets = _secret_sources(bridge)
-    volumes: list[Obj] = [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}]
-    mounts: list[Obj] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - a path in the pod
-    if secrets:
-        volumes.append({"name": "secrets", "projected": {"defaultMode": 0o440, "sources": secrets}})
-        mounts.append({"name": "secrets", "mountPath": _SECRETS, "readOnly": True})
-    return {
-        "serviceAccountName": child_name(bridge.meta.name),
-        "automountServiceAccountToken": True,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": drain.propagation_seconds + drain.timeout_seconds + 30,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "runAsGroup": 65532,
-            "fsGroup": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "topologySpreadConstraints": [
-            {
-                "topologyKey": "topology.kubernetes.io/zone",
-                "maxSkew": 1,
-                "whenUnsatisfiable": "ScheduleAnyway",
-                "matchLabelKeys": ["pod-template-hash"],
-                "labelSelector": {"matchLabels": selector(bridge.meta.name)},
-            }
-        ],
-        "volumes": volumes,
-        "containers": [_container(bridge, settings, mounts)],
-    }
-
-
-def _container(bridge: Bridge, settings: Settings, mounts: list[Obj]) -> Obj:
-    return {
-        "name": "data-plane",
-        "image": bridge.spec.image or settings.data_plane_image,
-        "imagePullPolicy": "IfNotPresent",
-        "env": _environment(bridge),
-        "ports": [
-            {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
-            {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
-        ],
-        "startupProbe": _probe("/health", 2, 60),
-        "livenessProbe": _probe("/health", 10, 3),
-        "readinessProbe": _probe("/ready", 5, 2),
-        "resources": bridge.spec.resources.written_out(),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": mounts,
-    }
-
-
-def _environment(bridge: Bridge) -> list[Obj]:
-    fixed = {
-        "BRIDGE_ID": f"{bridge.meta.namespace}/{bridge.meta.name}",
-        "CONFIG_MAP": f"{child_name(bridge.meta.name)}-config",
-        "HTTP_PORT": str(HTTP_PORT),
-        "METRICS_PORT": str(METRICS_PORT),
-        "DRAIN_PROPAGATION_S": str(bridge.spec.drain.propagation_seconds),
-        "DRAIN_TIMEOUT_S": str(bridge.spec.drain.timeout_seconds),
-    }
-    own = {
-        "POD_NAME": "metadata.name",
-        "POD_UID": "metadata.uid",
-        "POD_NAMESPACE": "metadata.namespace",
-        "POD_IP": "status.podIP",
-        "NODE_NAME": "spec.nodeName",
-    }
-    return [{"name": name, "value": value} for name, value in fixed.items()] + [
-        {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}} for name, path in own.items()
-    ]
-
-
-def _probe(path: str, period_s: int, failures: int) -> Obj:
-    return {
-        "httpGet": {"path": path, "port": "http", "scheme": "HTTP"},
-        "periodSeconds": period_s,
-        "timeoutSeconds": 2,
-        "failureThreshold": failures,
-    }
-
-
-def _secret_sources(bridge: Bridge) -> list[Obj]:
-    """Optional all: a pod without its credentials runs, says so and takes them when they come."""
-    keys: dict[str, set[str]] = {}
-    if bridge.spec.ai_core.tls_secret_name:
-        keys.setdefault(bridge.spec.ai_core.tls_secret_name, set()).update(("ca.crt", "tls.crt", "tls.key"))
-    if token := bridge.spec.api.token_ref:
-        keys.setdefault(token.name, set()).add(token.key)
-    return [
-        {
-            "secret": {
-                "name": name,
-                "optional": True,
-                "items": [{"key": key, "path": f"{name}/{key}"} for key in sorted(wanted)],
-            }
-        }
-        for name, wanted in sorted(keys.items())
-    ]
+def _template(bridge: Bridge, observed: Observed, scene: Scene, settings: Settings) -> tuple[Obj, dict[str, str]]:
+    """The template with the notes on what it is made of; while a rollout waits, the live one with its own notes."""
+    if scene.held_template is not None:
+        live = observed.children.get(Key("Deployment", bridge.meta.namespace, child_name(bridge.meta.name)))
+        noted = annotations_of(live)
+        return scene.held_template, {name: noted[name] for name in (TEMPLATE_HASH, TEMPLATE_INPUTS) if name in noted}
+    template = pod_template(bridge, settings)
+    inputs = short_hash(template_inputs(bridge, settings))
+    return template, {TEMPLATE_HASH: short_hash(template), TEMPLATE_INPUTS: inputs}

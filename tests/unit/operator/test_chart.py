@@ -9,7 +9,7 @@ import pytest
 import yaml
 from auralink_operator.index import BRIDGE, POD, POLICY, RESOURCES, Observed
 from auralink_operator.manifests import CHILDREN, desired
-from auralink_operator.models import Compiled, parse_bridge
+from auralink_operator.models import Compiled, Scene, parse_bridge
 from auralink_operator.reconcile import WATCHED
 from auralink_operator.settings import OPTIONS
 
@@ -68,7 +68,7 @@ def test_bridges_pods_and_policies_are_never_written_but_for_their_status() -> N
 
 def test_pods_get_no_right_that_the_operator_lacks() -> None:
     obj = samples.bridge()
-    children = desired(parse_bridge(obj), Compiled(), Observed(obj, {}, (), ()), (), samples.SETTINGS)
+    children = desired(parse_bridge(obj), Compiled(), Observed(obj, {}, (), ()), Scene(), samples.SETTINGS)
     (role,) = [child for child in children if child["kind"] == "Role"]
     for rule in role["rules"]:
         for group in rule["apiGroups"]:

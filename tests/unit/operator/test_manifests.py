@@ -10,14 +10,14 @@ from auralink_operator.manifests import (
     ConfigTooLargeError,
     config_of,
     desired,
-    differs,
     is_drift,
     needs_write,
     next_generation,
-    owner_of,
     prunable,
 )
-from auralink_operator.models import Compiled, CompiledPolicy, PodView, parse_bridge, pod_views
+from auralink_operator.models import Compiled, CompiledPolicy, Scene, parse_bridge, pod_views
+from auralink_operator.scaling import owners
+from auralink_operator.settings import Settings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,12 +29,19 @@ def observed(bridge: Obj, *children: Obj, pods: tuple[Obj, ...] = ()) -> Observe
 
 
 def render(
-    bridge: Obj | None = None, *live: Obj, compiled: Compiled | None = None, pods: tuple[Obj, ...] = ()
+    bridge: Obj | None = None,
+    *live: Obj,
+    compiled: Compiled | None = None,
+    pods: tuple[Obj, ...] = (),
+    settings: Settings = samples.SETTINGS,
+    **scene: Any,
 ) -> list[Obj]:
     obj = bridge or samples.bridge()
+    parsed = parse_bridge(obj)
     views = pod_views(pods, obj["status"])
-    seen = observed(obj, *live, pods=pods)
-    return list(desired(parse_bridge(obj), compiled or Compiled(), seen, views, samples.SETTINGS))
+    serving = owners([room.name for room in parsed.spec.rooms], views)
+    given = Scene(**{"pods": views, "owners": serving, "replicas": parsed.spec.wanted_replicas(), **scene})
+    return list(desired(parsed, compiled or Compiled(), observed(obj, *live, pods=pods), given, settings))
 
 
 def one(children: list[Obj], kind: str, suffix: str = "") -> Obj:
@@ -208,66 +215,6 @@ def test_the_same_configuration_keeps_its_generation() -> None:
     assert next_generation("a", []) == 1
     assert next_generation("a", [(4, "a"), (3, "b")]) == 4
     assert next_generation("b", [(4, "a"), (3, "b")]) == 5
-
-
-# --- owners ------------------------------------------------------------------------------------------------------
-
-
-def views(*names: str) -> list[PodView]:
-    return [PodView(name, f"uid-{name}", "10.0.0.1", "n", True, False, {"phase": "Serving"}) for name in names]
-
-
-def test_a_pod_that_leaves_moves_only_its_own_rooms() -> None:
-    rooms = [f"room-{n}" for n in range(200)]
-    before = {room: owner_of(room, views("a", "b", "c")) for room in rooms}
-    after = {room: owner_of(room, views("a", "b")) for room in rooms}
-    for room in rooms:
-        was, now = before[room], after[room]
-        assert was is not None
-        assert now is not None
-        assert was.name in (now.name, "c")
-    share = [sum(pod is not None and pod.name == name for pod in before.values()) for name in "abc"]
-    assert min(share) > 40
-
-
-def test_only_pods_that_serve_own_rooms() -> None:
-    ready = PodView("a", "u", "10.0.0.1", "n", True, False, {"phase": "Draining"})
-    silent = PodView("b", "u", "10.0.0.1", "n", True, False, {})
-    leaving = PodView("c", "u", "10.0.0.1", "n", True, True, {"phase": "Serving"})
-    assert owner_of("room", [ready, silent, leaving]) is None
-
-
-# --- differences -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("want", "have", "path"),
-    [
-        ({"a": 1}, {"a": 1, "b": 2}, None),
-        ({"a": 1}, {"a": 2}, ".a"),
-        ({"a": 1}, {}, ".a"),
-        ({"a": {"b": "x"}}, {"a": None}, ".a"),
-        ({"a": []}, {}, None),
-        ({"a": ""}, {"a": None}, None),
-        ({"a": False}, {}, ".a"),
-        ({"a": 0}, {}, ".a"),
-        ({"a": True}, {"a": 1}, ".a"),
-        ({"a": [1, 2]}, {"a": [1, 2]}, None),
-        ({"a": [1, 2]}, {"a": [2, 1]}, ".a[0]"),
-        ({"a": [1]}, {"a": [1, 2]}, ".a"),
-        ({"a": [{"name": "x", "v": 1}]}, {"a": [{"name": "y", "v": 2}, {"name": "x", "v": 1, "w": 3}]}, None),
-        ({"a": [{"name": "x", "v": 1}]}, {"a": [{"name": "x", "v": 2}]}, ".a[x].v"),
-        ({"a": [{"name": "x", "v": 1}]}, {"a": [{"name": "y", "v": 1}]}, ".a[x]"),
-        ({"rules": [{"verbs": ["get"]}]}, {"rules": [{"verbs": ["get"]}, {"verbs": ["list"]}]}, ".rules"),
-        ({"r": {"requests": {"cpu": "0.5"}}}, {"r": {"requests": {"cpu": "500m"}}}, None),
-        ({"r": {"limits": {"memory": 1024}}}, {"r": {"limits": {"memory": "1Ki"}}}, None),
-        ({"r": {"limits": {"memory": "1e3"}}}, {"r": {"limits": {"memory": "1k"}}}, None),
-        ({"r": {"limits": {"memory": "1Gi"}}}, {"r": {"limits": {"memory": "1G"}}}, ".r.limits.memory"),
-        ({"a": "0.5"}, {"a": "500m"}, ".a"),
-    ],
-)
-def test_only_what_we_want_and_do_not_find_is_a_difference(want: Obj, have: Obj, path: str | None) -> None:
-    assert differs(want, have) == path
 
 
 def test_our_own_change_is_no_drift_and_somebody_else_s_is() -> None:
