@@ -122,10 +122,11 @@ class Fights:
         self._fights = {child: fight for child, fight in self._fights.items() if now - fight.last < fight.calm_s}
         return [child for child, fight in self._fights.items() if fight.repairs >= QUICK_REPAIRS]
 
-    def calm_in_s(self, now: float) -> float:
-        """When `going_on` will have something less to say."""
-        left = [f.last + f.calm_s - now for f in self._fights.values() if f.repairs >= QUICK_REPAIRS]
-        return max(0.0, min(left, default=0.0))
+    def next_s(self, now: float) -> float | None:
+        """When to look again: a repair may be made then, or there is something less to say. None while all is calm."""
+        fought = [fight for fight in self._fights.values() if fight.repairs >= QUICK_REPAIRS]
+        ends = [end for fight in fought for end in (fight.last + fight.pause_s, fight.last + fight.calm_s)]
+        return min((end - now for end in ends if end > now), default=None)
 
     def by(self, child: Key) -> str:
         """What has been found out about who it is; "" before somebody asked."""

@@ -6,10 +6,11 @@ from typing import Any, cast
 
 import pytest
 from auralink_operator.cluster import ApiError, Cluster
+from auralink_operator.context import Context
 from auralink_operator.index import BRIDGE, POLICY, Ghosts, Indices, Key, Obj
 from auralink_operator.metrics import Metrics
 from auralink_operator.queue import WorkQueue
-from auralink_operator.reconcile import Context, reconcile, resync, still_lacking
+from auralink_operator.reconcile import reconcile
 
 from tests.fakes.kube import FakeCluster, LiveStore
 from tests.unit.operator import samples
@@ -63,8 +64,10 @@ class Desk:
         return [(verb, key.kind) for verb, key in self.cluster.calls[count:]]
 
     def acknowledge(self, name: str, generation: int) -> None:
-        bridge = self.cluster.objects[KEY]
-        bridge["status"]["pods"] = [samples.entry(name, generation, rooms=1, sessions=1)]
+        self.report(name, generation, rooms=1, sessions=1)
+
+    def report(self, name: str, generation: int = 1, **more: Any) -> None:
+        self.cluster.report(KEY, samples.entry(name, generation, **more))
 
 
 async def serving() -> Desk:
@@ -306,27 +309,6 @@ async def test_a_flip_posts_an_event_and_its_refusal_is_no_failure() -> None:
     desk = await serving()
     assert [key.name for verb, key in desk.cluster.calls if verb == "create"] == ["Succeeded"]
     desk.cluster.failures["create"] = [ApiError(403, "Forbidden", "no events here")]
-    desk.cluster.objects[KEY]["status"]["pods"] = [samples.entry("p1", 1, problems=["AICoreUnavailable"])]
+    desk.report("p1", problems=["AICoreUnavailable"])
     await desk.look()
     assert any(c["type"] == "Degraded" for c in desk.status()["conditions"])
-
-
-async def test_the_resync_finds_what_is_gone_and_what_the_watch_lacks() -> None:
-    desk = await serving()
-    desk.cluster.lag()
-    assert desk.cluster.frozen is not None
-    del desk.cluster.objects[CONFIG]
-    desk.cluster.objects[Key("Pod", "ns", "p2")] = samples.pod("p2")
-    lacking = await resync(desk.context)
-    assert "uid-ConfigMap-auralink-b-config" in desk.ghosts
-    assert [kind for kind, _ in lacking] == ["Pod"]
-    assert still_lacking(desk.context, lacking) == ["Pod"]
-    desk.cluster.catch_up()
-    assert still_lacking(desk.context, lacking) == []
-    assert await asyncio.wait_for(desk.queue.get(), 1) == KEY
-
-
-def test_the_fake_answers_as_a_mapping_does() -> None:
-    store: Any = LiveStore(FakeCluster(samples.bridge()))
-    assert tuple(KEY) in store
-    assert len(list(store)) == 2

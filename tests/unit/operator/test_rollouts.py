@@ -108,11 +108,12 @@ def test_a_fight_that_has_been_quiet_is_forgotten() -> None:
         fights.repaired(CHILD, 0.0)
     fights.blame(CHILD, "helm")
     assert fights.by(CHILD) == "helm"
-    assert fights.calm_in_s(20.0) == 40.0
+    assert fights.next_s(0.5) == 1.5
+    assert fights.next_s(20.0) == 40.0
     assert fights.going_on(59.0) == [CHILD]
     assert fights.going_on(60.0) == []
     assert fights.by(CHILD) == ""
-    assert fights.calm_in_s(60.0) == 0
+    assert fights.next_s(60.0) is None
     assert fights.pause_s(CHILD, 60.0) == 0
 
 

@@ -1,0 +1,144 @@
+"""What a reconcile works with and remembers, and how it says whose turn it is when something goes wrong.
+
+`reconcile` and what it is made of (`scene`, `converge`, `report`) share one `Context`, which `__main__` puts together.
+What is remembered of a key is a help, never the truth: a new process starts without it and comes to the same end.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+from auralink_operator.cluster import ApiError, Cluster
+from auralink_operator.index import Expectations, Ghosts, Indices, Key, Obj, key_of
+from auralink_operator.metrics import Metrics
+from auralink_operator.models import Capabilities, Conflict
+from auralink_operator.queue import WorkQueue
+from auralink_operator.rollouts import Fights, Rollouts
+from auralink_operator.scaling import Memory
+from auralink_operator.settings import Settings
+
+log = logging.getLogger("auralink_operator.reconcile")
+
+MANAGER, STATUS_MANAGER = "auralink-operator", "auralink-operator-status"
+FINALIZER, FINALIZER_MANAGER = "auralink.io/drain", "auralink-operator-finalizer"
+REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"
+
+_T = TypeVar("_T")
+
+
+class Stalled(Exception):  # noqa: N818 - names a state, as in the condition
+    """The user must act; the key comes back by events and by the resync."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason, self.message = reason, message
+
+
+class Waiting(Exception):  # noqa: N818
+    """Nobody's to act: looked at again after a while."""
+
+    def __init__(self, reason: str, message: str, after_s: float) -> None:
+        super().__init__(message)
+        self.reason, self.message, self.after_s = reason, message, after_s
+
+
+class Gone(Exception):  # noqa: N818
+    """The object or its namespace is on its way out: nothing of it must be written any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What a policy's status says of a bridge, and only the bridge's reconcile finds out."""
+
+    conflicts: tuple[Conflict, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    def policies(self) -> set[str]:
+        """Names of the policies that are concerned."""
+        return {name for c in self.conflicts for name in (c.winner, c.loser)} | set(self.dropped)
+
+
+@dataclass(slots=True)
+class Known:
+    """What is remembered of one key between two looks at it."""
+
+    grace_until: float | None = None  # the status waits so long for pods, or bridges, to follow a policy
+    passes: int = 0  # looks in a row that wrote children and no status
+    scaling: Memory = field(default_factory=Memory)
+    fights: Fights = field(default_factory=Fights)
+    handled: str = ""  # the request of a forced reconcile that has been carried out
+    strangers: dict[tuple[str, str], float] = field(default_factory=dict)  # entries of live pods that are not ours
+    losses: Losses = Losses()
+    told: frozenset[str] | None = None  # bridges that this shard's last status of a policy named
+
+
+@dataclass(slots=True)
+class Context:
+    cluster: Cluster
+    queue: WorkQueue
+    settings: Settings
+    indices: Indices
+    ghosts: Ghosts
+    metrics: Metrics
+    clock: Callable[[], float]
+    now: Callable[[], datetime]
+    identity: str = "auralink-operator"
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    expectations: Expectations = field(default_factory=Expectations)
+    known: dict[Key, Known] = field(default_factory=dict)
+    nodes: dict[str, tuple[float, Obj | None]] = field(default_factory=dict)
+    rollouts: Rollouts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rollouts = Rollouts(self.settings.max_rollouts, self.settings.data_plane_image)
+
+    def of(self, key: Key) -> Known:
+        return self.known.setdefault(key, Known())
+
+    def forget(self, key: Key) -> None:
+        self.known.pop(key, None)
+        self.expectations.forget(key)
+        self.metrics.configurations.forget(bridge_id(key))
+        for waiting in self.rollouts.forget(key):
+            self.queue.add(waiting)
+
+    def ghost(self, obj: Obj) -> None:
+        """Hides an object that is gone although no event said so."""
+        self.ghosts.add(obj["metadata"]["uid"])
+        self.metrics.ghosts.inc()
+        log.info("gone without an event", extra=fields(key_of(obj)))
+
+
+def bridge_id(key: Key) -> str:
+    return f"{key.namespace}/{key.name}"
+
+
+def fields(key: Key, **more: Any) -> dict[str, Any]:
+    """What a log line is found by."""
+    return {"kind": key.kind, "namespace": key.namespace, "object": key.name, **more}
+
+
+def named(key: Key) -> dict[str, str]:
+    return {"name": key.name, "namespace": key.namespace}
+
+
+def names_of(child: Mapping[str, Any]) -> str:
+    return f"{child['kind']}/{child['metadata']['name']}"
+
+
+async def calling(call: Awaitable[_T]) -> _T:
+    """An API call whose failure says who is to act."""
+    try:
+        return await call
+    except ApiError as error:
+        if "NamespaceTerminating" in error.causes or "is being terminated" in error.message:
+            raise Gone from error
+        if error.status in (400, 422):
+            raise Stalled("InvalidSpec", f"refused by the API server: {error.message}") from error
+        if error.status == 403:
+            if "exceeded quota" in error.message:
+                raise Waiting("Progressing", f"the namespace's quota is used up: {error.message}", 30.0) from error
+            raise Stalled("AccessDenied", f"refused by the API server: {error.message}") from error
+        raise

@@ -1,0 +1,228 @@
+"""Makes the children what they should be: writes what differs, deletes what is not wanted, with a limit to quarrels.
+
+Called by `reconcile` with what `manifests` rendered. It calls the API only for a difference, so that a steady key costs
+no request; what goes wrong comes out as `Stalled`, `Waiting`, `Gone` or `ApiError`.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from auralink_operator.cluster import ApiError
+from auralink_operator.context import (
+    FINALIZER,
+    FINALIZER_MANAGER,
+    MANAGER,
+    Context,
+    Gone,
+    Known,
+    Stalled,
+    Waiting,
+    calling,
+    fields,
+    named,
+    names_of,
+)
+from auralink_operator.index import BRIDGE, POD, Key, Obj, Observed, key_of
+from auralink_operator.manifests import is_drift, needs_write, prunable
+from auralink_operator.models import API_VERSION, Bridge, PodView
+from auralink_operator.rollouts import managers
+from auralink_operator.scaling import DELETION_COST, marked
+
+log = logging.getLogger("auralink_operator.reconcile")
+
+_REPAIRER = "auralink-operator-repair"
+ASKED_FOR = "asked for"
+ACK_GRACE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A child that is not as wanted; `live` is None if it is missing."""
+
+    child: Obj
+    live: Obj | None
+    why: str
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is we who want something else than before; else somebody has changed or deleted the child."""
+        return self.live is not None and not is_drift(self.child, self.live)
+
+    def __str__(self) -> str:
+        return f"{self.child['kind']} {self.child['metadata']['name']} ({self.why})"
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    written: tuple[Difference, ...]
+    unwanted: tuple[Obj, ...]
+
+    def names(self) -> tuple[str, ...]:
+        gone = (f"{child['kind']} {child['metadata']['name']} (not wanted)" for child in self.unwanted)
+        return (*(str(one) for one in self.written), *gone)
+
+
+def differences(children: Sequence[Obj], observed: Observed, *, all_of_them: bool = False) -> Differences:
+    """What converging would do; `all_of_them` for a forced reconcile, which trusts no comparison."""
+    pairs = [(child, observed.children.get(key_of(child))) for child in children]
+    found = [
+        Difference(child, live, why or ASKED_FOR)
+        for child, live in pairs
+        if (why := needs_write(child, live)) or all_of_them
+    ]
+    return Differences(tuple(found), tuple(prunable(children, observed)))
+
+
+async def converge(key: Key, bridge: Bridge, observed: Observed, found: Differences, ctx: Context) -> None:
+    """Writes and deletes. One child that is refused does not keep the others from being made."""
+    if not found.written and not found.unwanted:
+        return
+    draining = "deletionTimestamp" in observed.bridge["metadata"]
+    if bridge.meta.status.get("conditions") and any(one.live is None for one in found.written):
+        await _still_there(observed.bridge, draining, ctx)
+    known, stuck = ctx.of(key), None
+    written = []
+    for one in found.written:
+        if one.live is not None and "deletionTimestamp" in one.live["metadata"]:
+            continue  # comes back as missing, once it is gone
+        if not one.ours and known.fights.pause_s(key_of(one.child), ctx.clock()) > 0:
+            continue
+        try:
+            await _write(key, bridge, one, known, ctx)
+            written.append(str(one))
+        except Stalled as error:
+            stuck = stuck or error
+    for child in found.unwanted:
+        meta = child["metadata"]
+        await calling(ctx.cluster.delete(key_of(child), uid=meta["uid"], resource_version=meta["resourceVersion"]))
+        ctx.expectations.deleted(key, key_of(child), meta["uid"], ctx.clock())
+        written.append(f"{child['kind']} {meta['name']} (deleted)")
+    if written:
+        log.info("children written", extra=fields(key, children=written))
+    if stuck is not None:
+        raise stuck
+    await _tell_of_fights(found, known, ctx)
+
+
+async def _write(key: Key, bridge: Bridge, one: Difference, known: Known, ctx: Context) -> None:
+    child = one.child
+    if one.live is None:
+        await _not_foreign(child, bridge.meta.uid, ctx)
+    elif not one.ours and one.why != ASKED_FOR:
+        ctx.metrics.drift_repaired.labels(child["kind"]).inc()
+        log.info("repairing a child that somebody changed", extra=fields(key, child=names_of(child), at=one.why))
+    written = await calling(_apply(child, one.live, ctx))
+    ctx.expectations.wrote(key, written, ctx.clock())
+    if not one.ours and one.why != ASKED_FOR and bridge.meta.status.get("conditions"):
+        known.fights.repaired(key_of(child), ctx.clock())
+    if child["kind"] == "ConfigMap" and one.live is not None and not user_changed(bridge) and known.grace_until is None:
+        known.grace_until = ctx.clock() + ACK_GRACE_S
+
+
+async def _apply(child: Obj, live: Obj | None, ctx: Context) -> Obj:
+    """An apply cannot take away what somebody else has put into a list, and that may make the whole invalid (a port
+    renumbered by hand, and ours of the same name). Then the lists are replaced as a whole first.
+    """
+    try:
+        return await ctx.cluster.apply(child, manager=MANAGER)
+    except ApiError as error:
+        if live is None or error.status != 422:
+            raise
+        key = key_of(child)
+        body = {name: value for name, value in child.items() if name not in ("apiVersion", "kind", "metadata")}
+        await ctx.cluster.merge(key, body, manager=_REPAIRER)
+    written = await ctx.cluster.apply(child, manager=MANAGER)
+    entries = written["metadata"].get("managedFields") or ()
+    kept = [entry for entry in entries if entry.get("manager") != _REPAIRER]
+    metadata = {"managedFields": kept, "resourceVersion": written["metadata"]["resourceVersion"]}
+    return await ctx.cluster.merge(key, {"metadata": metadata}, manager=MANAGER) or written
+
+
+async def _tell_of_fights(found: Differences, known: Known, ctx: Context) -> None:
+    """Who keeps changing a child back is in its managedFields, which the index has not: asked for once per quarrel."""
+    for child in known.fights.going_on(ctx.clock()):
+        if known.fights.by(child):
+            continue
+        path = next((one.why for one in found.written if key_of(one.child) == child), "")
+        live = await ctx.cluster.get(child) or {"metadata": {}}
+        names = managers(live, path, "auralink-operator") if path.startswith(".") else []
+        known.fights.blame(child, f"{path or 'its existence'} by {', '.join(names[:3]) or 'somebody'}")
+
+
+def quarrels(known: Known, ctx: Context) -> str:
+    """What the status says of children that somebody else keeps changing; "" if nobody does."""
+    said = [
+        f"{child.kind} {child.name} is changed back again and again: {known.fights.by(child) or 'by somebody'}"
+        for child in sorted(known.fights.going_on(ctx.clock()))
+    ]
+    return "; ".join(said[:3]) + ": let only one of them own it" if said else ""
+
+
+def user_changed(bridge: Bridge) -> bool:
+    return bool(bridge.meta.status.get("observedGeneration") != bridge.meta.generation)
+
+
+async def mark(costs: Mapping[str, int], key: Key, pods: Sequence[PodView], known: Known, ctx: Context) -> None:
+    """Tells Kubernetes what the deletion of each pod would cost."""
+    for name, cost in costs.items():
+        body = {"metadata": {"annotations": {DELETION_COST: str(cost)}}}
+        await calling(ctx.cluster.merge(Key(POD, key.namespace, name), body, manager=MANAGER))
+        marked(name, pods, known.scaling, ctx.clock())
+
+
+# --- before a child is made ----------------------------------------------------------------------------------------
+
+
+async def _still_there(bridge: Obj, draining: bool, ctx: Context) -> None:
+    """A missing child may mean that the bridge is gone and the watch does not know: asked before children come back."""
+    live = await calling(ctx.cluster.get(key_of(bridge)))
+    if live is None or live["metadata"]["uid"] != bridge["metadata"]["uid"]:
+        ctx.ghost(bridge)
+        raise Gone
+    if "deletionTimestamp" in live["metadata"] and not draining:
+        raise Gone
+
+
+async def _not_foreign(child: Obj, uid: str, ctx: Context) -> None:
+    """A child that the watch does not show may be somebody else's: never taken over."""
+    live = await calling(ctx.cluster.get(key_of(child)))
+    if live is None:
+        return
+    owners = live["metadata"].get("ownerReferences") or ()
+    if any(owner.get("uid") == uid for owner in owners):
+        return
+    name = child["metadata"]["ownerReferences"][0]["name"]
+    if any(owner.get("kind") == BRIDGE and owner.get("name") == name for owner in owners):
+        raise Waiting("Progressing", f"{names_of(child)} of an earlier bridge of this name is being deleted", 2.0)
+    raise Stalled(
+        "NameConflict",
+        f"{names_of(child)} exists and is not this bridge's: delete or rename it, or rename the bridge",
+    )
+
+
+# --- the finalizer of drain.onDelete -------------------------------------------------------------------------------
+
+
+def has_finalizer(bridge: Obj) -> bool:
+    return FINALIZER in (bridge["metadata"].get("finalizers") or ())
+
+
+async def hold(bridge: Obj, ctx: Context) -> None:
+    """Keeps a deleted bridge there until its pods have drained."""
+    key = key_of(bridge)
+    meta = {**named(key), "uid": bridge["metadata"]["uid"], "finalizers": [FINALIZER]}
+    body = {"apiVersion": API_VERSION, "kind": BRIDGE, "metadata": meta}
+    written = await calling(ctx.cluster.apply(body, manager=FINALIZER_MANAGER))
+    ctx.expectations.wrote(key, written, ctx.clock())
+
+
+async def release(bridge: Obj, ctx: Context) -> None:
+    """Takes the finalizer away, whoever else lists it: by a patch of the list in just this version."""
+    key, meta = key_of(bridge), bridge["metadata"]
+    kept = [name for name in meta["finalizers"] if name != FINALIZER]
+    body = {"metadata": {"finalizers": kept, "resourceVersion": meta["resourceVersion"]}}
+    written = await calling(ctx.cluster.merge(key, body, manager=FINALIZER_MANAGER))
+    if written is not None and "deletionTimestamp" not in meta:
+        ctx.expectations.wrote(key, written, ctx.clock())
+    log.info("finalizer taken away", extra=fields(key))

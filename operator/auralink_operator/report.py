@@ -1,0 +1,131 @@
+"""What a reconcile came to, told: the status where it says something new, an event per flip. Called by `reconcile`."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from auralink_operator.cluster import ApiError
+from auralink_operator.context import STATUS_MANAGER, Context, Gone, Known, fields, named
+from auralink_operator.index import BRIDGE, POD, Key, Obj, key_of
+from auralink_operator.models import API_VERSION, Bridge, PodView
+from auralink_operator.status import Condition, Status, flips, same, warns
+
+log = logging.getLogger("auralink_operator.reconcile")
+
+POD_MANAGER = "auralink-pod."
+_STRANGER_S = 600.0
+
+
+async def write_status(obj: Obj, status: Status, ctx: Context) -> None:
+    """Applies the status if it says something else than the one there; `pods` belongs to the pods."""
+    before = obj.get("status") or {}
+    if same(before, status):
+        return
+    await _apply(obj, status, STATUS_MANAGER, ctx)
+    await _tell_flips(obj, before, status, ctx)
+
+
+async def write_policy_status(obj: Obj, status: Status, known: Known, ctx: Context) -> None:
+    """As `write_status`, where `matchedBridges` is shared by shards: each applies the entries of its own bridges.
+
+    The conditions are for the operator without a shard to say. Of the entries that are there, those are ours which
+    name a bridge that we match now or matched when we last wrote; a new process does not know, and writes once.
+    """
+    before, shard = obj.get("status") or {}, ctx.settings.shard
+    there = before.get("matchedBridges") or []
+    matched = {bridge["name"] for bridge in status.get("matchedBridges") or ()}
+    ours = [e for e in there if known.told is None or e["name"] in matched or e["name"] in known.told]
+    elsewhere = sum(1 for e in there if e["name"] not in matched and e["name"] not in (known.told or ()))
+    if shard:
+        status = {"matchedBridges": status.get("matchedBridges") or []}
+        was: Status = {"matchedBridges": ours}
+    else:
+        was = {**before, "matchedBridges": ours}
+        status = {**status, "matchedBridgeCount": status["matchedBridgeCount"] + elsewhere}
+    if not same(was, status):
+        await _apply(obj, status, f"{STATUS_MANAGER}-{shard}" if shard else STATUS_MANAGER, ctx)
+        if not shard:
+            await _tell_flips(obj, before, status, ctx)
+    known.told = frozenset(matched)
+
+
+async def _apply(obj: Obj, status: Status, manager: str, ctx: Context) -> None:
+    key = key_of(obj)
+    body = {"apiVersion": API_VERSION, "kind": key.kind, "metadata": named(key), "status": status}
+    try:
+        written = await ctx.cluster.apply(body, manager=manager, subresource="status")
+    except ApiError as error:
+        if error.status == 404:
+            ctx.ghost(obj)
+            raise Gone from error
+        raise
+    if written["metadata"]["uid"] != obj["metadata"]["uid"]:
+        ctx.ghost(obj)
+        raise Gone
+    ctx.metrics.status_writes.labels(key.kind).inc()
+    ctx.expectations.wrote(key, written, ctx.clock())
+
+
+async def _tell_flips(obj: Obj, before: Mapping[str, Any], status: Status, ctx: Context) -> None:
+    key = key_of(obj)
+    for flip in flips(before, status):
+        log.info("condition", extra=fields(key, type=flip.type, status=flip.status, reason=flip.reason))
+        await _post_event(obj, flip, ctx)
+
+
+async def _post_event(obj: Obj, flip: Condition, ctx: Context) -> None:
+    """An event per flip; the status has said it already, so a refusal is no reason to try again."""
+    key = key_of(obj)
+    event = {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{key.name}-", "namespace": key.namespace},
+        "eventTime": ctx.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "reportingController": "auralink.io/operator",
+        "reportingInstance": ctx.identity,
+        "action": "Reconcile",
+        "type": "Warning" if warns(flip) else "Normal",
+        "reason": flip.reason,
+        "note": f"{flip.type}={flip.status}: {flip.message}"[:1000],
+        "regarding": {"apiVersion": API_VERSION, "kind": key.kind, **named(key), "uid": obj["metadata"]["uid"]},
+    }
+    try:
+        await ctx.cluster.create(event)
+    except ApiError as error:
+        log.warning("event refused", extra=fields(key, error=str(error)))
+
+
+async def forget_dead_pods(bridge: Bridge, pods: tuple[PodView, ...], known: Known, ctx: Context) -> None:
+    """Removes what dead pods have left in `status.pods`: an apply without a status in the name of the pod's manager.
+
+    The index may only lag, so the pod is asked for first; and an entry may be none of ours, by a live pod or by a
+    manager that we do not know: such a one is left alone, and not asked for again soon.
+    """
+    alive = {pod.name for pod in pods}
+    left = [(str(e.get("name")), str(e.get("uid"))) for e in bridge.meta.status.get("pods") or ()]
+    left = [(name, uid) for name, uid in left if name not in alive]
+    known.strangers = {entry: at for entry, at in known.strangers.items() if entry in left}
+    key, now = Key(BRIDGE, bridge.meta.namespace, bridge.meta.name), ctx.clock()
+    for name, uid in left:
+        if now < known.strangers.get((name, uid), now):
+            continue
+        if not await _lives(Key(POD, key.namespace, name), ctx):
+            written = await _remove_entry(key, name, ctx)
+            ctx.metrics.dead_pods.inc()
+            ctx.expectations.wrote(key, written, ctx.clock())
+        known.strangers[name, uid] = now + _STRANGER_S
+
+
+async def _lives(pod: Key, ctx: Context) -> bool:
+    live = await ctx.cluster.get(pod)
+    return live is not None and (live.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+
+
+async def _remove_entry(key: Key, pod: str, ctx: Context) -> Any:
+    empty = {"apiVersion": API_VERSION, "kind": key.kind, "metadata": named(key)}
+    try:
+        return await ctx.cluster.apply(empty, manager=POD_MANAGER + pod, subresource="status")
+    except ApiError as error:
+        if error.status == 404:
+            raise Gone from error
+        raise
