@@ -34,7 +34,11 @@ IMAGES = (
     Image("operator", "operator/Dockerfile", ("operator", *_PYTHON)),
     Image("data-plane", "dataplane/Dockerfile", ("dataplane", "protos/auralink_pb", *_PYTHON), wheel=True),
     Image("ai-core", "aicore/Dockerfile", ("aicore", "protos/auralink_pb", *_PYTHON)),
-    Image("media-tools", "hack/media-tools/Dockerfile", ("hack/media-tools", "hack/lab/tap.py", "constraints.txt")),
+    Image(
+        "media-tools",
+        "hack/media-tools/Dockerfile",
+        ("hack/media-tools", "hack/lab/tap.py", "hack/lab/crowd.py", "constraints.txt"),
+    ),
 )
 
 

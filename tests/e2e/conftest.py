@@ -10,10 +10,12 @@ import pytest
 
 from hack.lab import clip, kube
 from hack.lab.bridge import QUICKSTART, AICore, Bridge, install
+from hack.lab.rooms import Rooms
 from hack.lab.stage import Stage
 from tests.e2e.live import Live
 
 NAMESPACE = "auralink-e2e"
+ROOMS_NAMESPACE = "auralink-rooms"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -67,3 +69,14 @@ def live(cluster: kube.Kube, release: AICore) -> Iterator[Live]:
     yield Live(bridge, release, stage, stream)
     stage.remove()
     cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def rooms(cluster: kube.Kube, release: AICore) -> Iterator[Rooms]:
+    """Many live rooms over three pods; a test that takes pods away brings them back."""
+    cluster.kubectl("delete", "namespace", ROOMS_NAMESPACE, "--ignore-not-found", "--timeout=90s", timeout_s=100)
+    cluster.namespace(ROOMS_NAMESPACE)
+    crowd = Rooms(cluster, ROOMS_NAMESPACE, kube.images()["media-tools"])
+    crowd.start()
+    yield crowd
+    cluster.kubectl("delete", "namespace", ROOMS_NAMESPACE, "--ignore-not-found", "--wait=false")
