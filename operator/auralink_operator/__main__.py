@@ -1,7 +1,8 @@
 """`python -m auralink_operator run`: reads flags and environment, and puts the operator together.
 
-Tasks, all owned here: kopf's watches, the workers that reconcile, the resync, the health server. SIGTERM ends them all;
-any task that ends by itself takes the process down, because Kubernetes restarts it whole.
+Tasks, all owned here: kopf's watches, the workers that reconcile, the comparison with the API server, the election, the
+health server. SIGTERM ends them all; any task that ends by itself takes the process down, because Kubernetes restarts
+it whole. A standby watches and compares like the leader, so that its index is warm, but nothing enters its queue.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import random
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -20,23 +22,35 @@ from typing import Any
 import kopf
 
 from auralink_operator import handlers, health
-from auralink_operator.cluster import ApiError, Cluster
-from auralink_operator.index import BRIDGE, POLICY, Expectations, Ghosts, Indices, Key, Obj, affected, key_of
-from auralink_operator.metrics import Metrics
-from auralink_operator.queue import BULK, WorkQueue
-from auralink_operator.reconcile import (
-    DEAD_WATCH_S,
-    WATCHED,
-    Context,
-    DeadWatchError,
-    listed,
-    reconcile,
-    resync,
-    still_lacking,
+from auralink_operator.cluster import ApiError, Bucket, Cluster, Connection, NotLeaderError, Waited, waited
+from auralink_operator.context import Context
+from auralink_operator.index import (
+    BRIDGE,
+    POLICY,
+    Expectations,
+    Ghosts,
+    Indices,
+    Key,
+    Obj,
+    Store,
+    affected,
+    bridge_of,
+    key_of,
 )
+from auralink_operator.lease import Elector, LeaseLostError
+from auralink_operator.manifests import CONFIG_GENERATION
+from auralink_operator.metrics import Metrics
+from auralink_operator.models.observed import Capabilities
+from auralink_operator.queue import BULK, WorkQueue
+from auralink_operator.reconcile import reconcile
+from auralink_operator.resync import DeadWatchError, KindsChangedError, Resync, discover, watched
 from auralink_operator.settings import OPTIONS, Settings, SettingsError, from_env
 
 log = logging.getLogger("auralink_operator")
+
+RECONCILE_LIMIT_S = 100.0  # below what liveness allows: a hung call is given up before the process is
+_FINISH_S = 1.0  # for what is at work when the process ends; the next leader is to work within 2 s
+_FAILURES_TO_TELL = 5
 
 _PLAIN = set(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime", "taskName"}
 
@@ -58,9 +72,18 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class OncePerChange(logging.Filter):
+    """Without kopf's line per attempt of each of its watches: `cluster` says once that the server is away, and back."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.name.startswith("kopf.") and record.getMessage().startswith("Request attempt"))
+
+
 def set_up_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
+    if level != "Debug":
+        handler.addFilter(OncePerChange())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("kopf").setLevel(logging.WARNING if level != "Debug" else logging.DEBUG)
 
@@ -73,25 +96,125 @@ class Operator:
         self.identity = identity  # the pod's name, where there is one
         self.metrics = Metrics()
         self.queue = WorkQueue(time.monotonic, random.random)
-        self.ghosts = Ghosts()
+        self.store, self.ghosts = Store(), Ghosts()
+        self.indices = Indices(self.store, self.ghosts)
         self.context: Context | None = None
         self.full = False
-        self.started = asyncio.Event()
+        self.leading = asyncio.Event()
+        self._filled = asyncio.Event()
+        self._elector: Elector | None = None
+        self._at_work: set[str] = set()  # names of the workers that have a key
+        self._ending = False
 
     async def run(self) -> None:
-        runner = await health.serve(
-            self.settings.health_port, self.metrics, self.queue.oldest_s, self.queue.depth, lambda: self.full
-        )
-        settings = self.settings
-        cluster = await Cluster.connect(self.metrics, settings.qps, settings.burst, time.monotonic, settings.kubeconfig)
+        """Until SIGTERM, or until something ends that must not."""
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        runner = await health.serve(self.settings.health_port, self.metrics, self.queue, lambda: self.full)
+        connection = await Connection.open(self.settings.kubeconfig, self.identity)
+        tasks = [
+            asyncio.create_task(self._operate(connection, stop), name="operate"),
+            asyncio.create_task(stop.wait(), name="stop"),
+        ]
         try:
-            await self._wait_for_kinds(cluster)
-            await self._run_tasks(cluster)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            await cluster.close()
+            await _cancelled(tasks)
+            await connection.close()
             await runner.cleanup()
 
-    async def _wait_for_kinds(self, cluster: Cluster) -> None:
+    async def _operate(self, connection: Connection, stop: asyncio.Event) -> None:
+        cluster = self._cluster(connection)
+        self.context = context = self._context(cluster, await self._wait_for_kinds(cluster))
+        resync = self._resync(context)
+        end_watches = asyncio.Event()
+        watches = asyncio.create_task(self._watch(context, stop, end_watches), name="watches")
+        workers = [
+            asyncio.create_task(self._worker(f"worker {n}", context), name=f"worker {n}")
+            for n in range(self.settings.workers)
+        ]
+        others = [
+            asyncio.create_task(self._compare(resync), name="resync"),
+            asyncio.create_task(self._lead(), name="lead"),
+        ]
+        try:
+            done, _ = await asyncio.wait([watches, *workers, *others], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            await self._finish(workers)
+            await _cancelled([*workers, *others])
+            if self._elector is not None:
+                await self._elector.release()
+            end_watches.set()  # or kopf would have the process killed later
+            await _cancelled([watches])
+
+    async def _finish(self, workers: Sequence[asyncio.Task[None]]) -> None:
+        """Lets what is at work come to its end: nothing of it may be written once another leads."""
+        self._ending = True
+        if busy := [task for task in workers if task.get_name() in self._at_work]:
+            await asyncio.wait(busy, timeout=_FINISH_S)
+
+    # --- the parts ---
+
+    def _cluster(self, connection: Connection) -> Cluster:
+        settings = self.settings
+        if settings.leader_elect:
+            self._elector = Elector(
+                connection,
+                settings.lease_namespace,
+                settings.lease,
+                f"{self.identity}_{uuid.uuid4().hex[:12]}",  # a restarted container is another process
+                _clock_that_goes_on,
+                lambda: datetime.now(UTC),
+                random.random,
+            )
+        bucket = Bucket(settings.qps, settings.burst, time.monotonic())
+        return Cluster(connection, self.metrics, bucket, time.monotonic, random.random, self.held)
+
+    def _context(self, cluster: Cluster, capabilities: Capabilities) -> Context:
+        return Context(
+            cluster=cluster,
+            queue=self.queue,
+            settings=self.settings,
+            indices=self.indices,
+            ghosts=self.ghosts,
+            metrics=self.metrics,
+            clock=time.monotonic,
+            now=lambda: datetime.now(UTC),
+            identity=self.identity,
+            expectations=Expectations(),
+            capabilities=capabilities,
+        )
+
+    def _resync(self, context: Context) -> Resync:
+        def changed(capabilities: Capabilities) -> None:
+            context.capabilities = capabilities
+
+        def again(key: Key) -> None:
+            if self.leading.is_set():
+                self.queue.add(key, priority=BULK)
+
+        return Resync(
+            context.cluster,
+            self.indices,
+            self.ghosts,
+            self.metrics,
+            self.settings,
+            context.capabilities,
+            time.monotonic,
+            random.random,
+            again,
+            changed,
+        )
+
+    def held(self) -> bool:
+        """Whether this process may write."""
+        return self._elector.held() if self._elector is not None else self.leading.is_set()
+
+    async def _wait_for_kinds(self, cluster: Cluster) -> Capabilities:
         """kopf looks for kinds once: until the API server serves both of ours there is nothing to start."""
         said = False
         while True:
@@ -100,126 +223,152 @@ class Operator:
                     for namespace in self.settings.namespaces or ("",):
                         async for _ in cluster.list_metadata(kind, namespace):
                             break
+                return await discover(cluster)
             except ApiError as error:
                 if not said:
                     log.warning("waiting for the API server to serve both kinds", extra={"error": str(error)})
                     said = True
                 await asyncio.sleep(1.0)
-            else:
-                return
 
-    async def _run_tasks(self, cluster: Cluster) -> None:
-        stop = asyncio.Event()
+    async def _watch(self, context: Context, stop: asyncio.Event, end: asyncio.Event) -> None:
+        kinds, namespaces = watched(context.capabilities), self.settings.namespaces
 
-        async def started(store: Mapping[Any, Any]) -> None:
-            self.context = Context(
-                cluster=cluster,
-                queue=self.queue,
-                settings=self.settings,
-                indices=Indices(store, self.ghosts),
-                ghosts=self.ghosts,
-                metrics=self.metrics,
-                clock=time.monotonic,
-                now=lambda: datetime.now(UTC),
-                identity=self.identity,
-                expectations=Expectations(),
-            )
+        async def started() -> None:
             # In place of kopf's own handler, which first waits for every task that it does not know.
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-            self.started.set()
 
-        namespaces = self.settings.namespaces
-        watches = asyncio.create_task(
-            kopf.operator(
-                registry=handlers.registry(started, self.changed),
-                settings=handlers.kopf_settings(),
-                clusterwide=not namespaces,
-                namespaces=namespaces,
-                stop_flag=stop,
-                # Else kopf asks the system for a user name, and a container's user has none.
-                identity=self.identity,  # type: ignore[arg-type]
-            ),
-            name="watches",
+        await kopf.operator(
+            registry=handlers.registry(kinds, started, self),
+            settings=handlers.kopf_settings(kinds, self.settings),
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            stop_flag=end,
+            # Else kopf asks the system for a user name, and a container's user has none.
+            identity=self.identity,  # type: ignore[arg-type]
         )
-        others: list[asyncio.Task[Any]] = [
-            asyncio.create_task(self._worker(), name=f"worker {n}") for n in range(self.settings.workers)
-        ]
-        others.append(asyncio.create_task(self._compare(), name="resync"))
-        others.append(asyncio.create_task(stop.wait(), name="stop"))
-        try:
-            done, _ = await asyncio.wait([watches, *others], return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            stop.set()  # or kopf would have the process killed later
-            for task in (watches, *others):
-                task.cancel()
-            await asyncio.gather(watches, *others, return_exceptions=True)
+
+    # --- what the watches tell ---
+
+    def seen(self, obj: Obj) -> None:
+        self.store.put(obj)
+        self.ghosts.seen(obj["metadata"].get("uid", ""))
 
     def changed(self, kind_of_event: str | None, obj: Obj) -> None:
-        """A watch event, already in the index."""
-        context = self.context
+        """A watch event; the index has it already, unless it is a deletion."""
+        context, key = self.context, key_of(obj)
         if context is None:
             return
+        self.metrics.watch_events.labels(key.kind).inc()
         if kind_of_event == "DELETED":
-            for key in affected(context.indices, obj):
-                context.expectations.saw_deleted(key, obj)
-            if key_of(obj).kind in (BRIDGE, POLICY):
-                context.forget(key_of(obj))
-        context.ghosts.seen(obj["metadata"].get("uid", ""))
-        for key in affected(context.indices, obj):
-            self.queue.add(key, priority=BULK if kind_of_event is None else 0)
+            self.store.remove(obj)
+            for one in affected(self.indices, obj):
+                context.expectations.saw_deleted(one, obj)
+            if key.kind in (BRIDGE, POLICY):
+                context.forget(key)
+        self._follow_configuration(key, obj)
+        if self.leading.is_set():
+            for one in affected(self.indices, obj):
+                self.queue.add(one, priority=BULK if kind_of_event is None else 0)
 
-    async def _worker(self) -> None:
-        await self.started.wait()
-        assert self.context is not None  # noqa: S101 - set before `started`
-        while True:
+    def _follow_configuration(self, key: Key, obj: Obj) -> None:
+        configurations, now = self.metrics.configurations, time.monotonic()
+        if key.kind == "ConfigMap" and (bridge := bridge_of(obj)):
+            note = (obj["metadata"].get("annotations") or {}).get(CONFIG_GENERATION) or ""
+            if note.isdecimal():
+                configurations.pushed(f"{key.namespace}/{bridge}", int(note), now)
+        elif key.kind == BRIDGE:
+            name, found = f"{key.namespace}/{key.name}", self.indices.get(key)
+            if found is None:
+                configurations.forget(name)
+            else:
+                pods = (found.get("status") or {}).get("pods") or ()
+                acked = [int(p.get("configGeneration") or 0) for p in pods if p.get("phase") == "Serving"]
+                configurations.acknowledged(name, acked, now)
+
+    # --- who works, and the work ---
+
+    async def _lead(self) -> None:
+        """From the moment when this process may write until it may not; the index is full by then."""
+        await self._filled.wait()
+        if self._elector is not None:
+            await self._elector.run(self._gained)
+        else:
+            self._gained()
+            await asyncio.Event().wait()
+
+    def _gained(self) -> None:
+        self.leading.set()
+        self.metrics.leader.set(1)
+        for kind in (BRIDGE, POLICY):
+            for one in self.indices.of_kind(kind).values():
+                self.queue.add(one.key, priority=BULK)
+
+    async def _compare(self, resync: Resync) -> None:
+        """First until the index is full, then again and again whether it still is."""
+        while not self.full:
+            try:
+                await resync.fill()
+                self.full = True
+            except ApiError as error:
+                log.warning("the index cannot be compared yet", extra={"error": str(error)})
+                await asyncio.sleep(1.0)
+        self._filled.set()
+        log.info("ready: the index is full", extra={"objects": resync.counts()})
+        await resync.run()
+
+    async def _worker(self, name: str, context: Context) -> None:
+        await self.leading.wait()
+        waited.set(of_api := Waited())
+        while not self._ending:
             key = await self.queue.get()
-            began = time.monotonic()
-            result = await self._one(key, self.context)
+            self._at_work.add(name)
+            of_api.seconds, began, wait_s = 0.0, time.monotonic(), self.queue.waited_s(key)
+            try:
+                result = await self._one(key, context)
+            finally:
+                self._at_work.discard(name)
+            took_s = time.monotonic() - began
             self.metrics.reconcile.labels(key.kind, result).inc()
-            self.metrics.reconcile_seconds.observe(time.monotonic() - began)
+            self.metrics.reconcile_seconds.observe(took_s)
+            self.metrics.queue_wait_seconds.observe(wait_s)
+            self.metrics.reconcile_own_seconds.observe(wait_s + max(0.0, took_s - of_api.seconds))
 
     async def _one(self, key: Key, context: Context) -> str:
+        before = self.queue.failures(key)
         try:
-            again_s = await reconcile(key, context)
-        except ApiError as error:
-            log.warning(
-                "reconcile will be tried again", extra={"kind": key.kind, "object": key[1:], "error": str(error)}
-            )
-            self.queue.done(key, failed=True)
-            return "retry"
-        except Exception:
+            async with asyncio.timeout(RECONCILE_LIMIT_S):
+                again_s = await reconcile(key, context)
+        except (ApiError, NotLeaderError, TimeoutError) as error:
+            return self._failed(key, error, error.fault if isinstance(error, ApiError) else type(error).__name__)
+        except Exception as error:
             log.exception("reconcile failed", extra={"kind": key.kind, "object": key[1:]})
-            self.queue.done(key, failed=True)
-            return "error"
+            return self._failed(key, error, "bug")
+        if before >= _FAILURES_TO_TELL:
+            log.info("reconciled at last", extra={"kind": key.kind, "object": key[1:], "failures": before})
         self.queue.done(key)
         if again_s is not None:
             self.queue.add(key, after_s=again_s)
         return "ok"
 
-    async def _compare(self) -> None:
-        """First until the index is full, then again and again whether it still is."""
-        await self.started.wait()
-        context = self.context
-        assert context is not None  # noqa: S101 - set before `started`
-        there = {kind: await listed(context, kind) for kind in WATCHED}
-        while not all(set(uids) <= set(context.indices.of_kind(kind)) for kind, uids in there.items()):
-            await asyncio.sleep(0.2)
-            there = {kind: await listed(context, kind) for kind in WATCHED}
-        self.full = True
-        log.info("ready: the index is full", extra={"objects": {kind: len(uids) for kind, uids in there.items()}})
-        while True:
-            await asyncio.sleep(self.settings.resync_s * random.uniform(0.8, 1.2))  # noqa: S311 - spreads load
-            try:
-                lacking = await resync(context)
-            except ApiError as error:
-                log.warning("resync failed", extra={"error": str(error)})
-                continue
-            if lacking:
-                await asyncio.sleep(DEAD_WATCH_S)
-                if kinds := still_lacking(context, lacking):
-                    raise DeadWatchError(f"no event for {', '.join(kinds)} in {DEAD_WATCH_S:.0f} s")
+    def _failed(self, key: Key, error: Exception, fault: str) -> str:
+        """Back into the queue; one line only when it has become a habit, for once in a while is usual."""
+        self.queue.done(key, failed=True)
+        self.metrics.errors.labels(fault).inc()
+        if self.queue.failures(key) == _FAILURES_TO_TELL:
+            fields = {"kind": key.kind, "object": key[1:], "error": str(error), "failures": _FAILURES_TO_TELL}
+            log.warning("reconcile fails again and again", extra=fields)
+        return "error" if fault == "bug" else "retry"
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _clock_that_goes_on() -> float:
+    """Seconds that also count while the machine sleeps, where the system has such a clock."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -235,6 +384,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
             option.flag,
             dest=option.field,
             action="append" if option.many else "store",
+            nargs="?" if option.switch else None,
+            const="true" if option.switch else None,
             metavar="VALUE",
             help=f"{option.help} [{option.variable}{default}]",
         )
@@ -257,6 +408,12 @@ def main() -> int:
         asyncio.run(_run(settings))
     except (asyncio.CancelledError, KeyboardInterrupt):
         return 0
+    except KindsChangedError as error:
+        log.info("the operator starts anew", extra={"reason": str(error)})
+        return 0
+    except (LeaseLostError, DeadWatchError) as error:
+        log.error("the operator ends", extra={"reason": str(error)})  # noqa: TRY400 - it is no bug
+        return 1
     except Exception:
         log.exception("the operator ends")
         return 1

@@ -1,11 +1,15 @@
 """The only module that calls Kubernetes (kopf's watches apart): plain dicts over the asyncio client of `kubernetes`.
 
-Writes are server-side applies. A token bucket keeps the operator polite, and is halved when the server says 429.
+`Connection` carries requests, for `lease` too; `Cluster` is what reconciles call. Its writes are server-side applies,
+and are refused while another replica leads. A token bucket keeps it polite, and is halved when the server says 429.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -16,11 +20,26 @@ from kubernetes.aio import config as kube_config
 from auralink_operator.index import RESOURCES, Key, Obj
 from auralink_operator.metrics import Metrics
 
-_APPLY = "application/apply-patch+yaml"
+log = logging.getLogger(__name__)
+
+JSON = "application/json"
+_APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
-_RETRIES_S = (0.2, 0.5, 1.0)
+_ATTEMPT_S, _CONNECT_S = 20.0, 5.0
+_RETRIES_S = (0.2, 0.5, 1.0, 2.0)
+_PATIENCE_S = 45.0  # no further attempt later than this; the queue comes back to it
+_LONGEST_PAUSE_S = 30.0
 _PAGE = 500
+
+_FAULTS = {0: "NoAnswer", 403: "Denied", 404: "NotFound", 409: "Conflict", 422: "Invalid", 429: "Throttled"}
+
+# Seconds that the current task has waited for the API server; whoever wants to know puts a `Waited` in.
+waited: ContextVar["Waited | None"] = ContextVar("waited", default=None)
+
+
+@dataclass(slots=True)
+class Waited:
+    seconds: float = 0.0
 
 
 class ApiError(Exception):
@@ -33,6 +52,128 @@ class ApiError(Exception):
     @property
     def transient(self) -> bool:
         return self.status in (0, 408, 429) or self.status >= 500
+
+    @property
+    def fault(self) -> str:
+        """Class of the error, for the metric."""
+        return _FAULTS.get(self.status, "Server" if self.status >= 500 else "Refused")
+
+
+class NotLeaderError(Exception):
+    """Another replica may lead by now: nothing must be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; status 0 and the reason as text if nothing did."""
+
+    status: int
+    text: bytes
+    retry_after_s: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        return 200 <= self.status < 300
+
+    def json(self) -> Obj:
+        try:
+            found = json.loads(self.text)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def error(self) -> ApiError:
+        found = self.json()
+        causes = (found.get("details") or {}).get("causes") or ()
+        return ApiError(
+            self.status,
+            str(found.get("reason") or ("NoAnswer" if self.status == 0 else "")),
+            str(found.get("message") or self.text[:500].decode(errors="replace")),
+            tuple(str(cause.get("reason") or "") for cause in causes),
+        )
+
+
+class Connection:
+    """Requests without any policy of their own, and one log line when the server cannot be reached or is back."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._reachable = True
+
+    @classmethod
+    async def open(cls, kubeconfig: str = "", identity: str = "") -> "Connection":
+        """A client as the pod's service account, or outside a cluster as the kubeconfig says (default: ~/.kube).
+
+        The identity stands in the user agent, so that an audit log tells replicas apart.
+        """
+        configuration = kube.Configuration()
+        try:
+            kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        except kube_config.ConfigException:
+            await kube_config.load_kube_config(kubeconfig or None, client_configuration=configuration)  # type: ignore[no-untyped-call]
+        # Else each request looks for a proxy and a ~/.netrc anew; kubeconfig and API server need neither.
+        configuration.client_session_kwargs = {"trust_env": False}
+        client = kube.ApiClient(configuration)
+        client.user_agent = "/".join(filter(None, ("auralink-operator", identity)))
+        return cls(client)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def send(
+        self,
+        verb: str,
+        path: str,
+        body: Obj | None = None,
+        *,
+        content_type: str = JSON,
+        accept: str = JSON,
+        timeout_s: float = _ATTEMPT_S,
+    ) -> Answer:
+        headers = {"Content-Type": content_type, "Accept": accept}
+        limit = aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_S)
+        try:
+            response = await self._respond(verb, path, headers, body, limit)
+            text = bytes(await response.read())
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            said = str(error) or f"{type(error).__name__} after {timeout_s:.0f} s"
+            self._found(False, said)
+            return Answer(0, said.encode())
+        self._found(True, "")
+        try:
+            retry_after_s = float(response.headers.get("Retry-After") or 0)
+        except ValueError:
+            retry_after_s = 0.0
+        return Answer(int(response.status), text, retry_after_s)
+
+    async def stream(self, path: str, *, longest_s: float) -> AsyncGenerator[Obj, None]:
+        """The events of a watch until either side ends it; raises ApiError if the server will not begin."""
+        limit = aiohttp.ClientTimeout(total=longest_s, sock_connect=_CONNECT_S)
+        try:
+            response = await self._respond("GET", path, {"Accept": JSON}, None, limit)
+            if response.status != 200:
+                raise Answer(int(response.status), bytes(await response.read())).error()
+            try:
+                async for line in response.response.content:
+                    yield json.loads(line)
+            finally:
+                response.response.close()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ApiError(0, "NoAnswer", str(error) or type(error).__name__) from error
+
+    async def _respond(self, verb: str, path: str, headers: dict[str, str], body: Obj | None, limit: Any) -> Any:
+        request = await self._client.param_serialize(
+            verb, path, header_params=headers, body=body, auth_settings=["BearerToken"]
+        )
+        return await self._client.call_api(*request, _request_timeout=limit)
+
+    def _found(self, reachable: bool, why: str) -> None:
+        if reachable != self._reachable:
+            self._reachable = reachable
+            if reachable:
+                log.info("the API server answers again")
+            else:
+                log.warning("the API server does not answer", extra={"error": why})
 
 
 class Bucket:
@@ -53,35 +194,34 @@ class Bucket:
         self._tokens = min(self._tokens, 0.0)
 
 
+@dataclass(slots=True)
 class Cluster:
-    def __init__(self, client: Any, metrics: Metrics, bucket: Bucket, clock: Callable[[], float]) -> None:
-        self._client = client
-        self._metrics = metrics
-        self._bucket = bucket
-        self._clock = clock
+    """`held` is asked before every write; `jitter` gives numbers from 0 to 1."""
 
-    @classmethod
-    async def connect(
-        cls, metrics: Metrics, qps: float, burst: int, clock: Callable[[], float], kubeconfig: str = ""
-    ) -> "Cluster":
-        """A client as the pod's service account, or outside a cluster as the kubeconfig says (default: ~/.kube)."""
-        configuration = kube.Configuration()
-        try:
-            kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        except kube_config.ConfigException:
-            await kube_config.load_kube_config(kubeconfig or None, client_configuration=configuration)  # type: ignore[no-untyped-call]
-        client = kube.ApiClient(configuration)
-        client.user_agent = "auralink-operator"
-        return cls(client, metrics, Bucket(qps, burst, clock()), clock)
-
-    async def close(self) -> None:
-        await self._client.close()
+    connection: Connection
+    metrics: Metrics
+    bucket: Bucket
+    clock: Callable[[], float]
+    jitter: Callable[[], float]
+    held: Callable[[], bool] = field(default=lambda: True)
 
     async def apply(self, obj: Obj, *, manager: str, subresource: str = "", force: bool = True) -> Obj:
         """Server-side apply; answers with the object as it is now."""
         query = {"fieldManager": manager, "force": "true" if force else "false"}
         key = Key(obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
         return await self._request("PATCH", key, query, body=obj, content_type=_APPLY, subresource=subresource)
+
+    async def merge(self, key: Key, body: Obj, *, manager: str) -> Obj | None:
+        """Merge patch; answers with the object as it is now, None for one that has gone meanwhile.
+
+        Not an apply where the object may be gone: that would try to create it (a 422 for a pod).
+        """
+        try:
+            return await self._request("PATCH", key, {"fieldManager": manager}, body=body, content_type=_MERGE)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
 
     async def get(self, key: Key) -> Obj | None:
         try:
@@ -125,6 +265,17 @@ class Cluster:
             if not token:
                 return
 
+    async def serves(self, group_version: str, plural: str = "") -> bool:
+        """Whether the API server has such a resource now, or that group at all (discovery)."""
+        prefix = "/apis/" if "/" in group_version else "/api/"
+        try:
+            found = await self._call("GET", prefix + group_version, "apis", None, JSON, JSON)
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return not plural or any(resource.get("name") == plural for resource in found.get("resources") or ())
+
     async def _request(
         self,
         verb: str,
@@ -132,45 +283,48 @@ class Cluster:
         query: dict[str, str],
         *,
         body: Obj | None = None,
-        content_type: str = "application/json",
-        accept: str = "application/json",
+        content_type: str = JSON,
+        accept: str = JSON,
         subresource: str = "",
     ) -> Obj:
-        path = _path(key, subresource) + (f"?{urlencode(query)}" if query else "")
-        headers = {"Content-Type": content_type, "Accept": accept}
-        for pause_s in (*_RETRIES_S, None):
-            if (wait_s := self._bucket.take(self._clock())) > 0:
-                await asyncio.sleep(wait_s)
-            status, text, retry_after = await self._once(verb, path, headers, body)
-            self._metrics.api_requests.labels(verb, RESOURCES[key.kind][1], str(status)).inc()
-            if 200 <= status < 300:
-                answer = json.loads(text)
-                return answer if isinstance(answer, dict) else {}
-            error = _error(status, text)
-            if status == 429:
-                self._bucket.slow_down()
-            if not error.transient or pause_s is None or verb == "POST":
-                raise error
-            await asyncio.sleep(max(pause_s, min(retry_after, 30.0)))
-        raise AssertionError("the last pause is None")
+        path = path_of(key, subresource) + (f"?{urlencode(query)}" if query else "")
+        return await self._call(verb, path, RESOURCES[key.kind][1], body, content_type, accept)
 
-    async def _once(self, verb: str, path: str, headers: dict[str, str], body: Obj | None) -> tuple[int, bytes, float]:
+    async def _call(self, verb: str, path: str, resource: str, body: Obj | None, content_type: str, accept: str) -> Obj:
+        began = self.clock()
         try:
-            request = await self._client.param_serialize(
-                verb, path, header_params=dict(headers), body=body, auth_settings=["BearerToken"]
-            )
-            response = await self._client.call_api(*request, _request_timeout=_TIMEOUT)
-            text = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return 0, str(error or type(error).__name__).encode(), 0.0
-        try:
-            retry_after = float(response.headers.get("Retry-After") or 0)
-        except ValueError:
-            retry_after = 0.0
-        return int(response.status), bytes(text), retry_after
+            for pause_s in (*_RETRIES_S, None):
+                await self._turn()
+                if verb != "GET" and not self.held():
+                    raise NotLeaderError(f"{verb} {path}")
+                answer = await self.connection.send(verb, path, body, content_type=content_type, accept=accept)
+                self.metrics.api_requests.labels(verb, resource, str(answer.status)).inc()
+                if answer.good:
+                    return answer.json()
+                error = answer.error()
+                if answer.status == 429:
+                    self.bucket.slow_down()
+                # A creation that may have happened is not repeated; one that was refused unread may be.
+                once = verb == "POST" and answer.status != 429
+                if pause_s is None or once or not error.transient:
+                    raise error
+                pause_s = max(pause_s * (0.5 + self.jitter()), min(answer.retry_after_s, _LONGEST_PAUSE_S))
+                if self.clock() - began + pause_s > _PATIENCE_S:
+                    raise error
+                await asyncio.sleep(pause_s)
+            raise AssertionError("the last pause is None")
+        finally:
+            if (own := waited.get()) is not None:
+                own.seconds += self.clock() - began
+
+    async def _turn(self) -> None:
+        if (wait_s := self.bucket.take(self.clock())) > 0:
+            self.metrics.api_throttled.inc()
+            await asyncio.sleep(wait_s)
 
 
-def _path(key: Key, subresource: str) -> str:
+def path_of(key: Key, subresource: str = "") -> str:
+    """An object's path, or its kind's in a namespace if it has no name."""
     version, plural = RESOURCES[key.kind]
     parts = ["", "api" if "/" not in version else "apis", version]
     if key.namespace:
@@ -181,19 +335,3 @@ def _path(key: Key, subresource: str) -> str:
     if subresource:
         parts.append(subresource)
     return "/".join(parts)
-
-
-def _error(status: int, text: bytes) -> ApiError:
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        answer = {}
-    if not isinstance(answer, dict):
-        answer = {}
-    causes = (answer.get("details") or {}).get("causes") or ()
-    return ApiError(
-        status,
-        str(answer.get("reason") or "NoAnswer" if status == 0 else answer.get("reason") or ""),
-        str(answer.get("message") or text[:500].decode(errors="replace")),
-        tuple(str(cause.get("reason") or "") for cause in causes),
-    )

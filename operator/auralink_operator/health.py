@@ -1,7 +1,7 @@
 """/healthz, /readyz and /metrics on one port, from what the loops really do; run by `__main__`.
 
-Live: no due key and no reconcile is older than two minutes, so a hung worker or a stuck loop shows. Ready: the index
-holds all that the API server listed, so what is decided from it is right.
+Live: nothing that is due or at work has stood still for two minutes, so a hung worker or a stuck loop shows. Ready: the
+index holds all that the API server listed, so what is decided from it is right; a standby is ready too.
 """
 
 from collections.abc import Callable
@@ -10,27 +10,26 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from auralink_operator.metrics import Metrics
+from auralink_operator.queue import WorkQueue
 
 STUCK_S = 120.0
 
 
-async def serve(
-    port: int, metrics: Metrics, oldest_s: Callable[[], float], depth: Callable[[], int], ready: Callable[[], bool]
-) -> web.AppRunner:
+async def serve(port: int, metrics: Metrics, queue: WorkQueue, ready: Callable[[], bool]) -> web.AppRunner:
     """Starts the server; the caller ends it with `cleanup`."""
 
     async def healthz(_: web.Request) -> web.Response:
-        age_s = oldest_s()
-        if age_s > STUCK_S:
-            return web.Response(status=503, text=f"a key has waited or run for {age_s:.0f} s\n")
+        stuck_s = queue.stuck_s()
+        if stuck_s > STUCK_S:
+            return web.Response(status=503, text=f"nothing has moved for {stuck_s:.0f} s\n")
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n") if ready() else web.Response(status=503, text="the index is not full yet\n")
 
     async def metrics_page(_: web.Request) -> web.Response:
-        metrics.queue_depth.set(depth())
-        metrics.queue_oldest_seconds.set(oldest_s())
+        metrics.queue_depth.set(queue.depth())
+        metrics.queue_oldest_seconds.set(queue.oldest_s())
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()

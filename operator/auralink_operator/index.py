@@ -1,18 +1,20 @@
 """What the watches know: slim copies of objects, and the two corrections that make them safe to decide on.
 
-`handlers` fills the index (kopf calls `entries` per object), `reconcile` reads it through `observe`. A watch cache has
-two flaws. It lags behind our own writes: `Expectations` holds a key back until the index shows them. And after a relist
-kopf keeps what vanished meanwhile: `Ghosts` hides such objects until they are seen again.
+`handlers` fills the `Store` (kopf's own index takes ten times the memory), `reconcile` reads it through `observe`. A
+watch cache has two flaws. It lags behind our own writes: `Expectations` holds a key back until the index shows them.
+And after a relist kopf keeps what vanished meanwhile: `Ghosts` hides such objects until they are seen again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from json import JSONDecodeError, loads
+from json import JSONDecodeError, dumps, loads
+from sys import intern
 from typing import Any, NamedTuple
+from zlib import compress, decompress
 
 Obj = dict[str, Any]
 
-BRIDGE, POLICY, POD = "AuraLinkBridge", "RoomPolicy", "Pod"
+BRIDGE, POLICY, POD, NODE, SERVICE_MONITOR = "AuraLinkBridge", "RoomPolicy", "Pod", "Node", "ServiceMonitor"
 LABEL_BRIDGE = "auralink.io/bridge"
 ANNOTATION_BRIDGE_UID = "auralink.io/bridge-uid"
 ANNOTATION_POLICIES = "auralink.io/policies"
@@ -29,6 +31,10 @@ RESOURCES: Mapping[str, tuple[str, str]] = {
     "EndpointSlice": ("discovery.k8s.io/v1", "endpointslices"),
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
     "Deployment": ("apps/v1", "deployments"),
+    "HorizontalPodAutoscaler": ("autoscaling/v2", "horizontalpodautoscalers"),
+    "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
+    SERVICE_MONITOR: ("monitoring.coreos.com/v1", "servicemonitors"),
+    NODE: ("v1", "nodes"),
     "Event": ("events.k8s.io/v1", "events"),
 }
 
@@ -54,26 +60,101 @@ def version_of(obj: Mapping[str, Any]) -> int:
 
 
 def slim(obj: Mapping[str, Any]) -> Obj:
-    """The object without what no decision needs: who wrote which field is most of its weight."""
+    """The object without what no decision needs: who wrote which field is most of its weight, a pod's spec the next."""
     meta = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
     if annotations := meta.get("annotations"):
         meta["annotations"] = {name: value for name, value in annotations.items() if name not in _NOISE}
     kept = {name: value for name, value in obj.items() if name != "metadata"}
+    if obj["kind"] == POD:
+        kept["spec"] = {"nodeName": (obj.get("spec") or {}).get("nodeName") or ""}
+    if obj["kind"] == "Deployment":
+        meta["replicasManagers"] = _owners_of_replicas(obj)
     return {**kept, "metadata": meta}
 
 
-def entries(obj: Mapping[str, Any]) -> dict[tuple[str, ...], Obj]:
-    """Index entries of one object: by its name, by its bridge (children, pods), by its namespace (the two kinds)."""
-    key, small = key_of(obj), slim(obj)
-    found: dict[tuple[str, ...], Obj] = {tuple(key): small}
-    if key.kind in (BRIDGE, POLICY):
-        found["namespace", key.kind, key.namespace] = small
-    elif bridge := _bridge_of(obj):
-        found["bridge", key.namespace, bridge] = small
-    return found
+def _owners_of_replicas(obj: Mapping[str, Any]) -> list[str]:
+    """Field managers that own `spec.replicas`, sorted: whether an autoscaler has taken it over."""
+    fields = obj["metadata"].get("managedFields") or ()
+    return sorted({f["manager"] for f in fields if "f:replicas" in ((f.get("fieldsV1") or {}).get("f:spec") or {})})
 
 
-def _bridge_of(obj: Mapping[str, Any]) -> str:
+class Held(NamedTuple):
+    """One object in the store: what it is looked up by, and the rest packed, a tenth of its size as dicts."""
+
+    key: Key
+    uid: str
+    version: int
+    bridge: str  # the bridge that a child or pod belongs to
+    packed: bytes
+
+    def open(self) -> Obj:
+        found: Obj = loads(decompress(self.packed))
+        return found
+
+
+def held(obj: Mapping[str, Any]) -> Held:
+    key, meta = key_of(obj), obj["metadata"]
+    bridge = "" if key.kind in (BRIDGE, POLICY) else bridge_of(obj)
+    packed = compress(dumps(slim(obj), separators=(",", ":")).encode(), 1)
+    return Held(Key(intern(key.kind), intern(key.namespace), key.name), meta["uid"], version_of(obj), bridge, packed)
+
+
+Groups = dict[tuple[str, str], dict[Key, None]]
+
+
+def _take_out(groups: Groups, group: tuple[str, str], key: Key) -> None:
+    if (keys := groups.get(group)) is not None:
+        keys.pop(key, None)
+        if not keys:
+            del groups[group]
+
+
+class Store:
+    """Every object that the watches have shown, by name; one of each name, the newest."""
+
+    def __init__(self) -> None:
+        self._held: dict[Key, Held] = {}
+        self._of_kind: Groups = {}  # by kind and namespace
+        self._of_bridge: Groups = {}  # by namespace and bridge
+
+    def put(self, obj: Mapping[str, Any]) -> None:
+        """Takes an object in, unless a newer one of its name is there: a late event must not bring an old one back."""
+        new = held(obj)
+        old = self._held.get(new.key)
+        if old is not None:
+            if old.version > new.version:
+                return
+            self._drop(old)
+        self._held[new.key] = new
+        self._of_kind.setdefault((new.key.kind, new.key.namespace), {})[new.key] = None
+        if new.bridge:
+            self._of_bridge.setdefault((new.key.namespace, new.bridge), {})[new.key] = None
+
+    def remove(self, obj: Mapping[str, Any]) -> None:
+        """Forgets an object; one that came later under the same name stays."""
+        old = self._held.get(key_of(obj))
+        if old is not None and old.uid == obj["metadata"]["uid"]:
+            self._drop(old)
+
+    def _drop(self, old: Held) -> None:
+        del self._held[old.key]
+        _take_out(self._of_kind, (old.key.kind, old.key.namespace), old.key)
+        _take_out(self._of_bridge, (old.key.namespace, old.bridge), old.key)
+
+    def get(self, key: Key) -> Held | None:
+        return self._held.get(key)
+
+    def of_bridge(self, namespace: str, bridge: str) -> list[Held]:
+        return [self._held[key] for key in self._of_bridge.get((namespace, bridge), ())]
+
+    def of_namespace(self, kind: str, namespace: str) -> list[Held]:
+        return [self._held[key] for key in self._of_kind.get((kind, namespace), ())]
+
+    def of_kind(self, kind: str) -> list[Held]:
+        return [self._held[key] for (of, _), keys in self._of_kind.items() if of == kind for key in keys]
+
+
+def bridge_of(obj: Mapping[str, Any]) -> str:
     """The bridge that a child or a pod belongs to; "" for none.
 
     A child's owner, not its label: somebody who edits the label must not take the child out of sight. The owner of a
@@ -107,35 +188,35 @@ class Ghosts:
 
 
 class Indices:
-    """Read access to the live index: `store` maps the keys of `entries` to the objects that have them."""
+    """Read access to what the watches have shown, without ghosts. Every answer is the caller's own copy."""
 
-    def __init__(self, store: Mapping[Any, Iterable[Obj]], ghosts: Ghosts) -> None:
+    def __init__(self, store: Store, ghosts: Ghosts) -> None:
         self._store = store
         self._ghosts = ghosts
 
-    def _all(self, *key: str) -> Iterator[Obj]:
-        if key in self._store:
-            for obj in self._store[key]:
-                if obj["metadata"].get("uid") not in self._ghosts:
-                    yield obj
+    def _real(self, found: Iterable[Held]) -> list[Held]:
+        return [one for one in found if one.uid not in self._ghosts]
 
     def get(self, key: Key) -> Obj | None:
-        """The newest object of that name: between two watch events an old and a new one may both be there."""
-        return max(self._all(*key), key=version_of, default=None)
+        found = self.held(key)
+        return None if found is None else found.open()
 
-    def of_bridge(self, namespace: str, bridge: str) -> list[Obj]:
-        return list(self._all("bridge", namespace, bridge))
+    def held(self, key: Key) -> Held | None:
+        """As `get`, but name, uid and version only."""
+        found = self._store.get(key)
+        return None if found is None or found.uid in self._ghosts else found
+
+    def of_bridge(self, namespace: str, bridge: str, kind: str = "") -> list[Obj]:
+        """Children and pods of a bridge, or those of one kind."""
+        found = self._real(self._store.of_bridge(namespace, bridge))
+        return [one.open() for one in found if not kind or one.key.kind == kind]
 
     def of_namespace(self, kind: str, namespace: str) -> list[Obj]:
-        return list(self._all("namespace", kind, namespace))
+        return [one.open() for one in self._real(self._store.of_namespace(kind, namespace))]
 
-    def of_kind(self, kind: str) -> dict[str, Obj]:
-        """Every object of a kind by uid. Walks the whole index: for the resync only."""
-        found: dict[str, Obj] = {}
-        for key in list(self._store):
-            if len(key) == 3 and key[0] == kind:
-                found.update({obj["metadata"]["uid"]: obj for obj in self._all(*key)})
-        return found
+    def of_kind(self, kind: str) -> dict[str, Held]:
+        """Every object of a kind by uid."""
+        return {one.uid: one for one in self._real(self._store.of_kind(kind))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +268,8 @@ def observe_policy(indices: Indices, key: Key) -> ObservedPolicy | None:
     config_maps: dict[str, Obj] = {}
     for bridge in bridges:
         name, uid = bridge["metadata"]["name"], bridge["metadata"]["uid"]
-        for obj in indices.of_bridge(key.namespace, name):
-            if obj["kind"] == "ConfigMap" and _owned_by(obj, uid):
+        for obj in indices.of_bridge(key.namespace, name, "ConfigMap"):
+            if _owned_by(obj, uid):
                 config_maps[name] = obj
     return ObservedPolicy(policy, tuple(bridges), config_maps)
 
@@ -229,7 +310,7 @@ def affected(indices: Indices, obj: Mapping[str, Any]) -> set[Key]:
             if selects(policy, dict(obj)) or any(bridge.get("name") == key.name for bridge in matched):
                 found.add(Key(POLICY, namespace, policy["metadata"]["name"]))
         return found
-    bridge_name = _bridge_of(obj)
+    bridge_name = bridge_of(obj)
     if not bridge_name:
         return set()
     found = {Key(BRIDGE, namespace, bridge_name)}
@@ -279,17 +360,17 @@ class Expectations:
         if expected is None:
             return []
         for child, version in list(expected.versions.items()):
-            have = indices.get(child)
-            if have is not None and version_of(have) >= version:
+            have = indices.held(child)
+            if have is not None and have.version >= version:
                 del expected.versions[child]
         for child, uid in list(expected.gone.items()):
-            have = indices.get(child)
-            if have is None or have["metadata"].get("uid") != uid or "deletionTimestamp" in have["metadata"]:
+            left = indices.get(child)
+            if left is None or left["metadata"]["uid"] != uid or "deletionTimestamp" in left["metadata"]:
                 del expected.gone[child]
-        left = [*expected.versions, *expected.gone]
-        if not left:
+        awaited = [*expected.versions, *expected.gone]
+        if not awaited:
             del self._expected[key]
-        return left
+        return awaited
 
     def remaining_s(self, key: Key, now: float) -> float:
         expected = self._expected.get(key)

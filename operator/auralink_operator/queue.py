@@ -32,6 +32,8 @@ class Schedule:
         self._later: list[tuple[float, Key]] = []  # heap by time; an entry is stale if `_due` has another time
         self._ready: list[tuple[int, float, Key]] = []  # heap by urgency, then time; stale likewise
         self._running: dict[Key, float] = {}
+        self._waited: dict[Key, float] = {}  # of the running ones
+        self._moved = 0.0
         self._again: dict[Key, _Due] = {}
         self._failures: dict[Key, int] = {}
 
@@ -59,12 +61,13 @@ class Schedule:
             due = self._due.get(key)
             if due is not None and due.at == at and -priority == due.priority:
                 del self._due[key]
-                self._running[key] = now
+                self._running[key] = self._moved = now
+                self._waited[key] = now - due.at
                 return key
         return None
 
     def done(self, key: Key, now: float, *, failed: bool = False) -> None:
-        del self._running[key]
+        del self._running[key], self._waited[key]
         again = self._again.pop(key, None)
         if failed:
             self._failures[key] = self._failures.get(key, 0) + 1
@@ -94,9 +97,22 @@ class Schedule:
         """Keys that a worker has or could have now; the rest waits for its time."""
         return sum(1 for due in self._due.values() if due.at <= now) + len(self._running)
 
+    def waited_s(self, key: Key) -> float:
+        """How long a running key was due before a worker took it."""
+        return self._waited[key]
+
     def oldest_s(self, now: float) -> float:
-        """How long the longest due key waits, or the longest reconcile runs: what liveness is judged by."""
+        """How long the longest due key waits, or the longest reconcile runs."""
         waits = [now - due.at for due in self._due.values() if due.at <= now]
+        return max([*waits, *(now - since for since in self._running.values())], default=0.0)
+
+    def stuck_s(self, now: float) -> float:
+        """How long nothing has moved that should: what liveness is judged by.
+
+        A long queue behind a slow API server is no standstill: restarting would only make it longer.
+        """
+        still = now - self._moved
+        waits = [min(now - due.at, still) for due in self._due.values() if due.at <= now]
         return max([*waits, *(now - since for since in self._running.values())], default=0.0)
 
 
@@ -137,8 +153,14 @@ class WorkQueue:
     def busy(self) -> int:
         return self._schedule.busy(self._clock())
 
+    def waited_s(self, key: Key) -> float:
+        return self._schedule.waited_s(key)
+
     def oldest_s(self) -> float:
         return self._schedule.oldest_s(self._clock())
+
+    def stuck_s(self) -> float:
+        return self._schedule.stuck_s(self._clock())
 
     def _arm(self) -> None:
         """Wakes one worker if something is due, else sets the alarm for when something is."""

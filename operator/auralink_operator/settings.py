@@ -7,6 +7,10 @@ from typing import Any
 
 _ADDRESS = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?):[0-9]{1,5}$")
 _NAMESPACE = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+_SHARD = re.compile(r"^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$")
+_LABEL_NAME = re.compile(r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
+_OWN_LABELS = ("auralink.io/", "app.kubernetes.io/")
+_LEASE_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 _LEVELS = ("Debug", "Info", "Warning", "Error")
 
 
@@ -19,6 +23,14 @@ class Settings:
     data_plane_image: str
     ai_core_address: str
     namespaces: tuple[str, ...] = ()
+    shard: str = ""
+    inherit_labels: tuple[str, ...] = ()
+    max_rollouts: int = 10
+    nodes: bool = True
+    paused: bool = False
+    leader_elect: bool = False
+    lease_namespace: str = ""
+    lease_name: str = "auralink-operator"
     health_port: int = 8081
     log_level: str = "Info"
     workers: int = 16
@@ -26,6 +38,16 @@ class Settings:
     burst: int = 800
     resync_s: float = 600.0
     kubeconfig: str = ""
+
+    @property
+    def lease(self) -> str:
+        """Name of the Lease: each shard has a leader of its own."""
+        return f"{self.lease_name}-{self.shard}" if self.shard else self.lease_name
+
+    @property
+    def shard_selector(self) -> str:
+        """Label selector of what this operator is for; the one without a shard is for all that names none."""
+        return f"auralink.io/shard={self.shard}" if self.shard else "!auralink.io/shard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +59,7 @@ class Option:
     parse: Callable[[str], Any]
     default: str | None
     many: bool = False
+    switch: bool = False
 
     @property
     def flag(self) -> str:
@@ -67,6 +90,29 @@ def _namespaces(value: str) -> tuple[str, ...]:
     return names
 
 
+def _label_names(value: str) -> tuple[str, ...]:
+    names = tuple(sorted({name.strip() for name in value.split(",") if name.strip()}))
+    for name in names:
+        if not _LABEL_NAME.match(name) or name.startswith(_OWN_LABELS):
+            raise ValueError(f"{name!r} is no label name, or one that the operator sets itself")
+    return names
+
+
+def _optional(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value and not pattern.match(value):
+            raise ValueError(f"must be {what}")
+        return value
+
+    return parse
+
+
+def _switch(value: str) -> bool:
+    if value not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return value == "true"
+
+
 def _level(value: str) -> str:
     if value not in _LEVELS:
         raise ValueError(f"must be one of {', '.join(_LEVELS)}")
@@ -90,6 +136,49 @@ OPTIONS = (
     Option("data_plane_image", "image of data-plane pods whose bridge sets none", _text, None),
     Option("ai_core_address", "host:port of the AI Core for bridges that set none", _address, None),
     Option("namespaces", "namespace to watch (repeatable; none: all of the cluster)", _namespaces, "", many=True),
+    Option(
+        "shard",
+        "keep the bridges with this value of the label auralink.io/shard (none: those without it)",
+        _optional(_SHARD, "a DNS label of at most 32 characters"),
+        "",
+    ),
+    Option("inherit_labels", "label that children copy from their bridge (repeatable)", _label_names, "", many=True),
+    Option(
+        "max_rollouts",
+        "bridges that roll at the same time after a change of the operator's own defaults",
+        _between(1, 1000, int),
+        "10",
+    ),
+    Option(
+        "nodes",
+        "true where the operator may read Nodes (public addresses in host and NodePort modes)",
+        _switch,
+        "true",
+        switch=True,
+    ),
+    Option(
+        "paused",
+        "true: report as usual, but change nothing, as if every bridge were suspended",
+        _switch,
+        "false",
+        switch=True,
+    ),
+    Option(
+        "leader_elect",
+        "true: only the holder of a Lease works, for more than one replica",
+        _switch,
+        "false",
+        switch=True,
+    ),
+    Option(
+        "lease_namespace", "namespace of that Lease: the operator's own", _optional(_NAMESPACE, "a namespace name"), ""
+    ),
+    Option(
+        "lease_name",
+        "name of that Lease; a shard's name is appended",
+        _optional(_LEASE_NAME, "a DNS label"),
+        "auralink-operator",
+    ),
     Option("health_port", "port of /healthz /readyz /metrics", _between(1, 65535, int), "8081"),
     Option("log_level", "Debug, Info, Warning or Error", _level, "Info"),
     Option("workers", "reconciles at the same time", _between(1, 256, int), "16"),
@@ -112,6 +201,8 @@ def from_env(values: Mapping[str, str]) -> Settings:
             parsed[option.field] = option.parse(raw)
         except ValueError as error:
             errors.append(f"{option.flag} (or {option.variable}) = {raw!r}: {error}")
+    if parsed.get("leader_elect") and not parsed.get("lease_namespace"):
+        errors.append("--lease-namespace (or AURALINK_LEASE_NAMESPACE) is required with --leader-elect=true")
     if errors:
         raise SettingsError("\n".join(errors))
     return Settings(**parsed, kubeconfig=values.get("KUBECONFIG", ""))

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from auralink_operator.index import BRIDGE, POD, POLICY, RESOURCES, Observed
 from auralink_operator.manifests import CHILDREN, desired
-from auralink_operator.models import Compiled, Scene, parse_bridge
-from auralink_operator.reconcile import WATCHED
+from auralink_operator.models import Capabilities, Compiled, Scene, parse_bridge
+from auralink_operator.resync import watched
 from auralink_operator.settings import OPTIONS
 
 from tests.unit.operator import samples
@@ -46,7 +46,7 @@ def test_no_wildcard_no_secret_and_no_way_to_more_rights() -> None:
         assert f'"{word}"' not in text
 
 
-@pytest.mark.parametrize("kind", WATCHED)
+@pytest.mark.parametrize("kind", watched(Capabilities(service_monitors=True)))
 def test_what_is_watched_may_be_watched(kind: str) -> None:
     assert {"get", "list", "watch"} <= allowed(*group_and_plural(kind))
 

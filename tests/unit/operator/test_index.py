@@ -1,7 +1,5 @@
 """Who is affected by an event, what belongs to whom, and what hides or holds back."""
 
-from typing import Any
-
 from auralink_operator.index import (
     ANNOTATION_POLICIES,
     BRIDGE,
@@ -11,9 +9,9 @@ from auralink_operator.index import (
     Indices,
     Key,
     Obj,
+    Store,
     affected,
     carried_policies,
-    entries,
     observe,
     observe_policy,
     slim,
@@ -25,10 +23,9 @@ KEY = Key(BRIDGE, "ns", "b")
 
 
 def indices(*objects: Obj, ghosts: Ghosts | None = None) -> Indices:
-    store: dict[Any, list[Obj]] = {}
+    store = Store()
     for obj in objects:
-        for key, small in entries(obj).items():
-            store.setdefault(key, []).append(small)
+        store.put(obj)
     return Indices(store, Ghosts() if ghosts is None else ghosts)
 
 
@@ -97,13 +94,66 @@ def test_ghosts_are_bounded() -> None:
     assert "a" not in ghosts
 
 
-def test_of_two_objects_of_one_name_the_newer_counts() -> None:
+def versions() -> tuple[Obj, Obj]:
     old, new = samples.bridge(), samples.bridge()
     old["metadata"] |= {"uid": "old", "resourceVersion": "9"}
     new["metadata"] |= {"uid": "new", "resourceVersion": "10"}
-    found = indices(old, new).get(KEY)
-    assert found is not None
-    assert found["metadata"]["uid"] == "new"
+    return old, new
+
+
+def test_of_two_objects_of_one_name_the_newer_counts_whichever_comes_first() -> None:
+    old, new = versions()
+    for order in ((old, new), (new, old)):
+        found = indices(*order).get(KEY)
+        assert found is not None
+        assert found["metadata"]["uid"] == "new"
+
+
+def test_the_late_end_of_an_old_object_does_not_take_the_new_one_away() -> None:
+    old, new = versions()
+    store = Store()
+    store.put(new)
+    store.remove(old)
+    assert store.get(KEY) is not None
+    store.remove(new)
+    assert store.get(KEY) is None
+    assert store.of_kind(BRIDGE) == store.of_namespace(BRIDGE, "ns") == []
+
+
+def test_a_child_that_changes_hands_is_found_with_its_new_bridge_only() -> None:
+    store = Store()
+    for bridge, version in (("b", "5"), ("c", "6")):
+        moved = child(version=version)
+        moved["metadata"]["labels"] = {"auralink.io/bridge": bridge}
+        store.put(moved)
+    assert store.of_bridge("ns", "b") == []
+    assert len(store.of_bridge("ns", "c")) == 1
+
+
+def test_what_is_read_from_the_index_is_the_reader_s_own() -> None:
+    held = indices(samples.bridge())
+    first, second = held.get(KEY), held.get(KEY)
+    assert first == second
+    assert first is not None
+    first["metadata"]["name"] = "changed"
+    assert held.get(KEY) == second
+
+
+def test_of_a_pod_only_what_decisions_need_is_kept() -> None:
+    pod = samples.pod("p1")
+    pod["spec"] = {"nodeName": "node-1", "containers": [{"name": "data-plane"}]}
+    assert slim(pod)["spec"] == {"nodeName": "node-1"}
+    assert slim(pod)["status"] == pod["status"]
+
+
+def test_a_deployment_tells_who_owns_its_replicas() -> None:
+    obj = child("Deployment", "auralink-b")
+    obj["metadata"]["managedFields"] = [
+        {"manager": "kubectl", "fieldsV1": {"f:metadata": {}}},
+        {"manager": "hpa", "subresource": "scale", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
+        {"manager": "auralink-operator", "fieldsV1": {"f:spec": {"f:replicas": {}, "f:template": {}}}},
+    ]
+    assert slim(obj)["metadata"]["replicasManagers"] == ["auralink-operator", "hpa"]
 
 
 def test_a_child_concerns_its_bridge_and_a_config_map_its_policies() -> None:

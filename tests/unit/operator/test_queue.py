@@ -105,6 +105,36 @@ def test_the_oldest_is_the_longest_waiting_or_running() -> None:
     assert queue.oldest_s(14.0) == 0.0
 
 
+def test_a_key_s_wait_begins_when_it_is_due() -> None:
+    queue = schedule()
+    queue.add(A, 0.0, after_s=2.0)
+    assert queue.pop(5.0) == A
+    assert queue.waited_s(A) == 3.0
+
+
+def test_a_long_queue_that_gets_shorter_is_no_standstill() -> None:
+    queue = schedule()
+    for number in range(100):
+        queue.add(key(f"k{number}"), 0.0)
+    for second in range(0, 1000, 10):
+        found = queue.pop(float(second))
+        assert found is not None
+        assert queue.stuck_s(second + 9.0) <= 9.0
+        queue.done(found, second + 9.0)
+    assert queue.oldest_s(1000.0) == 0.0
+
+
+def test_a_due_key_that_nobody_takes_and_a_reconcile_that_hangs_are_a_standstill() -> None:
+    queue = schedule()
+    queue.add(A, 100.0)
+    assert queue.stuck_s(300.0) == 200.0
+    queue.pop(300.0)
+    assert queue.stuck_s(500.0) == 200.0
+    queue.add(B, 500.0, after_s=1000.0)
+    queue.done(A, 500.0)
+    assert queue.stuck_s(1400.0) == 0.0
+
+
 class QueueModel(RuleBasedStateMachine):
     """No key is lost and none runs twice at once, whatever the order of additions, work and failures."""
 

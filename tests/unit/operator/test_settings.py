@@ -19,12 +19,16 @@ def test_every_wrong_setting_is_named_at_once() -> None:
         "AURALINK_HEALTH_PORT": "0",
         "AURALINK_WORKERS": "many",
         "AURALINK_LOG_LEVEL": "loud",
+        "AURALINK_SHARD": "Not A Label",
+        "AURALINK_INHERIT_LABELS": "team,auralink.io/bridge",
+        "AURALINK_LEADER_ELECT": "yes",
     }
     with pytest.raises(SettingsError) as error:
         from_env(wrong)
     lines = str(error.value).splitlines()
-    flags = ("--data-plane-image", "--ai-core-address", "--namespace", "--health-port", "--log-level", "--workers")
-    assert [line.split()[0] for line in lines] == list(flags)
+    flags = {"--data-plane-image", "--ai-core-address", "--namespace", "--health-port", "--log-level", "--workers"}
+    assert {line.split()[0] for line in lines} == flags | {"--shard", "--inherit-label", "--leader-elect"}
+    assert len(lines) == 9
 
 
 def test_flags_win_over_variables_and_namespaces_repeat() -> None:
@@ -55,3 +59,20 @@ def test_help_lists_every_flag_with_its_variable(capsys: pytest.CaptureFixture[s
 def test_an_address_must_have_a_port_that_exists(address: str) -> None:
     with pytest.raises(SettingsError, match="host:port with a port from 1 to 65535"):
         from_env({**GOOD, "AURALINK_AI_CORE_ADDRESS": address})
+
+
+def test_a_shard_keeps_its_own_bridges_and_has_a_leader_of_its_own() -> None:
+    whole, shard = from_env(GOOD), from_env({**GOOD, "AURALINK_SHARD": "eu"})
+    assert (whole.shard_selector, whole.lease) == ("!auralink.io/shard", "auralink-operator")
+    assert (shard.shard_selector, shard.lease) == ("auralink.io/shard=eu", "auralink-operator-eu")
+
+
+def test_an_election_needs_the_namespace_of_its_lease() -> None:
+    with pytest.raises(SettingsError, match="--lease-namespace"):
+        from_env({**GOOD, "AURALINK_LEADER_ELECT": "true"})
+    assert parse(["run", "--leader-elect", "--lease-namespace=ns"], GOOD).leader_elect
+    assert not parse(["run", "--leader-elect=false"], {**GOOD, "AURALINK_LEADER_ELECT": "true"}).leader_elect
+
+
+def test_labels_to_inherit_repeat_and_are_sorted() -> None:
+    assert parse(["run", "--inherit-label=team", "--inherit-label", "a.b/c"], GOOD).inherit_labels == ("a.b/c", "team")

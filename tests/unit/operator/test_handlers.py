@@ -1,0 +1,88 @@
+"""kopf only watches: it tells the store first and the queue then, and keeps nothing that costs."""
+
+from typing import Any
+
+import kopf
+from auralink_operator.handlers import kopf_settings, registry
+from auralink_operator.index import BRIDGE, POLICY, Obj
+from auralink_operator.models.observed import Capabilities
+from auralink_operator.resync import selector, watched
+from auralink_operator.settings import from_env
+
+from tests.unit.operator import samples
+
+KINDS = watched(Capabilities())
+GOOD = {"AURALINK_DATA_PLANE_IMAGE": "image:1", "AURALINK_AI_CORE_ADDRESS": "ai:1"}
+
+
+class Ear:
+    """A watcher that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str | None, Obj]] = []
+
+    def seen(self, obj: Obj) -> None:
+        self.heard.append(
+            ("seen", {name: dict(part) if isinstance(part, dict) else part for name, part in obj.items()})
+        )
+
+    def changed(self, kind_of_event: str | None, obj: Obj) -> None:
+        self.heard.append((kind_of_event, obj))
+
+
+async def started() -> None:
+    raise AssertionError("nothing runs here")
+
+
+def test_no_handler_can_make_kopf_write() -> None:
+    found = registry(KINDS, started, Ear())
+    assert not found._changing.get_all_handlers()
+    assert not found._spawning.get_all_handlers()
+    assert not found._webhooks.get_all_handlers()
+    assert len(found._watching.get_all_handlers()) == len(found._indexing.get_all_handlers()) == len(KINDS)
+
+
+def test_kopf_neither_scans_nor_posts_nor_waits_for_peers() -> None:
+    settings = kopf_settings(KINDS, from_env(GOOD))
+    assert settings.scanning.disabled
+    assert settings.peering.standalone
+    assert not settings.posting.enabled
+    assert settings.queueing.worker_limit is None
+
+
+async def test_an_object_is_emptied_once_it_is_in_the_store() -> None:
+    ear = Ear()
+    found = registry(KINDS, started, ear)
+    index: Any = next(iter(found._indexing.get_all_handlers())).fn
+    raw: Any = {**samples.bridge(), "apiVersion": "auralink.io/v1alpha1"}
+    raw["metadata"]["managedFields"] = [{"manager": "kubectl"}]
+    wanted = dict(raw["spec"])
+    assert await index(body=kopf.Body(raw)) is None
+    assert ear.heard[0][1]["spec"] == wanted
+    assert raw["spec"] == {}
+    assert "managedFields" not in raw["metadata"]
+    assert raw["metadata"]["name"] == "b"
+
+
+async def test_of_a_policy_its_selector_stays_for_the_event() -> None:
+    found = registry(KINDS, started, Ear())
+    index: Any = next(iter(found._indexing.get_all_handlers())).fn
+    raw: Any = samples.policy("p", selector={"region": "eu"}, mode="Auto")
+    await index(body=kopf.Body(raw))
+    assert raw["spec"]["bridgeSelector"] == {"matchLabels": {"region": "eu"}}
+
+
+def test_only_what_is_ours_and_of_this_shard_is_watched() -> None:
+    whole, shard = from_env(GOOD), from_env({**GOOD, "AURALINK_SHARD": "eu"})
+    assert selector(BRIDGE, whole) == "!auralink.io/shard"
+    assert selector(BRIDGE, shard) == "auralink.io/shard=eu"
+    assert selector(POLICY, shard) == ""
+    assert selector("Deployment", shard) == "app.kubernetes.io/managed-by=auralink-operator,auralink.io/shard=eu"
+    assert "endpointslice.kubernetes.io/managed-by=auralink-operator" in selector("EndpointSlice", whole)
+    settings = kopf_settings(KINDS, shard)
+    assert settings.watching.label_selectors["apps", "v1", "deployments"] == selector("Deployment", shard)
+
+
+def test_service_monitors_are_watched_only_where_they_are_served() -> None:
+    assert "ServiceMonitor" not in watched(Capabilities())
+    assert "ServiceMonitor" not in watched(Capabilities(pod_metrics=True))

@@ -1,0 +1,144 @@
+"""What the comparison with the API server finds: ghosts, dead watches, kinds that came or went."""
+
+from typing import cast
+
+import pytest
+from auralink_operator.cluster import ApiError, Cluster
+from auralink_operator.index import BRIDGE, RESOURCES, SERVICE_MONITOR, Ghosts, Indices, Key, Obj
+from auralink_operator.metrics import Metrics
+from auralink_operator.models.observed import Capabilities
+from auralink_operator.resync import DeadWatchError, KindsChangedError, Resync, discover
+
+from tests.fakes.kube import FakeCluster, LiveStore
+from tests.unit.operator import samples
+
+KEY = Key(BRIDGE, "ns", "b")
+
+
+class Offering(FakeCluster):
+    """The fake with what it serves beyond Kubernetes itself."""
+
+    def __init__(self, *objects: Obj) -> None:
+        super().__init__(*objects)
+        self.served: set[tuple[str, str]] = set()
+
+    async def serves(self, group_version: str, plural: str = "") -> bool:
+        return (group_version, plural) in self.served
+
+
+class Desk:
+    """A comparison over the fake, by a clock that tests move."""
+
+    def __init__(self, *objects: Obj) -> None:
+        self.cluster = Offering(*objects)
+        self.now = 1000.0
+        self.ghosts = Ghosts()
+        self.again: list[Key] = []
+        self.found: list[Capabilities] = []
+        self.resync = Resync(
+            cast(Cluster, self.cluster),
+            Indices(LiveStore(self.cluster), self.ghosts),
+            self.ghosts,
+            Metrics(),
+            samples.SETTINGS,
+            Capabilities(),
+            lambda: self.now,
+            lambda: 0.5,
+            self.again.append,
+            self.found.append,
+        )
+
+
+async def test_what_is_indexed_and_not_listed_is_a_ghost() -> None:
+    desk = Desk(samples.bridge(), samples.pod("p1"))
+    desk.cluster.lag()
+    pod = desk.cluster.objects.pop(Key("Pod", "ns", "p1"))
+    assert await desk.resync.look("Pod")
+    assert pod["metadata"]["uid"] in desk.ghosts
+    assert desk.resync.indices.get(Key("Pod", "ns", "p1")) is None
+
+
+async def test_every_bridge_is_looked_at_again() -> None:
+    desk = Desk(samples.bridge(), samples.pod("p1"))
+    assert await desk.resync.look(BRIDGE)
+    assert await desk.resync.look("Pod")
+    assert desk.again == [KEY]
+
+
+async def test_an_event_that_is_under_way_is_no_dead_watch() -> None:
+    desk = Desk(samples.bridge())
+    desk.cluster.lag()
+    desk.cluster.objects[Key("Pod", "ns", "p1")] = samples.pod("p1")
+    assert not await desk.resync.look("Pod")
+    desk.now += 30
+    desk.cluster.catch_up()
+    assert await desk.resync.look("Pod")
+
+
+async def test_a_watch_that_lacks_an_object_for_half_a_minute_is_dead() -> None:
+    desk = Desk(samples.bridge())
+    desk.cluster.lag()
+    desk.cluster.objects[Key("Pod", "ns", "p1")] = samples.pod("p1")
+    assert not await desk.resync.look("Pod")
+    desk.now += 30
+    with pytest.raises(DeadWatchError, match="1 of Pod"):
+        await desk.resync.look("Pod")
+
+
+async def test_a_watch_that_lacks_a_version_for_half_a_minute_is_dead() -> None:
+    desk = Desk(samples.bridge())
+    desk.cluster.lag()
+    desk.cluster.objects[KEY]["metadata"]["resourceVersion"] = "900"
+    assert not await desk.resync.look(BRIDGE)
+    desk.now += 30
+    with pytest.raises(DeadWatchError):
+        await desk.resync.look(BRIDGE)
+
+
+async def test_an_object_that_changes_all_the_time_is_no_dead_watch() -> None:
+    desk = Desk(samples.bridge())
+    for version in range(900, 910):
+        desk.cluster.objects[KEY]["metadata"]["resourceVersion"] = str(version)
+        desk.cluster.lag()
+        desk.cluster.objects[KEY]["metadata"]["resourceVersion"] = str(version + 1)
+        await desk.resync.look(BRIDGE)
+        desk.now += 30
+
+
+async def test_what_was_missing_and_has_gone_meanwhile_is_no_dead_watch() -> None:
+    desk = Desk(samples.bridge())
+    desk.cluster.lag()
+    desk.cluster.objects[Key("Pod", "ns", "p1")] = samples.pod("p1")
+    assert not await desk.resync.look("Pod")
+    desk.now += 30
+    del desk.cluster.objects[Key("Pod", "ns", "p1")]
+    assert await desk.resync.look("Pod")
+
+
+async def test_a_kind_that_comes_later_starts_the_process_anew() -> None:
+    desk = Desk(samples.bridge())
+    desk.cluster.served.add(RESOURCES[SERVICE_MONITOR])
+    with pytest.raises(KindsChangedError):
+        await desk.resync.look(BRIDGE)
+
+
+async def test_metrics_that_come_later_are_told() -> None:
+    desk = Desk(samples.bridge())
+    desk.cluster.served.add(("custom.metrics.k8s.io/v1beta2", ""))
+    await desk.resync.look(BRIDGE)
+    assert desk.found == [Capabilities(pod_metrics=True)]
+
+
+async def test_discovery_tells_what_is_served() -> None:
+    cluster = Offering()
+    assert await discover(cast(Cluster, cluster)) == Capabilities()
+    cluster.served |= {RESOURCES[SERVICE_MONITOR], ("custom.metrics.k8s.io/v1beta1", "")}
+    assert await discover(cast(Cluster, cluster)) == Capabilities(service_monitors=True, pod_metrics=True)
+
+
+async def test_a_failed_list_is_the_caller_s_to_try_again() -> None:
+    desk = Desk(samples.bridge())
+    desk.cluster.failures["list"] = [ApiError(503, "Busy", "later")]
+    with pytest.raises(ApiError):
+        await desk.resync.look("Pod")
+    assert await desk.resync.look("Pod")
