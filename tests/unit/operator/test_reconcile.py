@@ -1,81 +1,13 @@
 """The verb against an API server in memory: whose turn it is after each kind of failure, and what is not called."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
-from typing import Any, cast
 
 import pytest
-from auralink_operator.cluster import ApiError, Cluster
-from auralink_operator.context import Context
-from auralink_operator.index import BRIDGE, POLICY, Ghosts, Indices, Key, Obj
-from auralink_operator.metrics import Metrics
-from auralink_operator.queue import WorkQueue
-from auralink_operator.reconcile import reconcile
+from auralink_operator.cluster import ApiError
+from auralink_operator.index import BRIDGE, POLICY, Key
 
-from tests.fakes.kube import FakeCluster, LiveStore
 from tests.unit.operator import samples
-
-KEY = Key(BRIDGE, "ns", "b")
-CONFIG = Key("ConfigMap", "ns", "auralink-b-config")
-DEPLOYMENT = Key("Deployment", "ns", "auralink-b")
-
-
-class Desk:
-    """A context over the fake, with a clock that tests move."""
-
-    def __init__(self, *objects: Obj) -> None:
-        self.cluster = FakeCluster(*objects)
-        self.time = 1000.0
-        self.ghosts = Ghosts()
-        self.queue = WorkQueue(lambda: self.time, lambda: 0.5)
-        self.context = Context(
-            cluster=cast(Cluster, self.cluster),
-            queue=self.queue,
-            settings=samples.SETTINGS,
-            indices=Indices(LiveStore(self.cluster), self.ghosts),
-            ghosts=self.ghosts,
-            metrics=Metrics(),
-            clock=lambda: self.time,
-            now=lambda: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.time),
-        )
-
-    async def look(self, key: Key = KEY) -> float | None:
-        return await reconcile(key, self.context)
-
-    async def settle(self) -> None:
-        """Until a look changes nothing; a Deployment's pods come up in between."""
-        for _ in range(10):
-            if DEPLOYMENT in self.cluster.objects:
-                self.cluster.objects[DEPLOYMENT] = samples.rolled_out(self.cluster.objects[DEPLOYMENT])
-            count = len(self.cluster.calls)
-            await self.look()
-            if len(self.cluster.calls) == count:
-                return
-        raise AssertionError("never settles")
-
-    def status(self, key: Key = KEY) -> Obj:
-        return cast(Obj, self.cluster.objects[key]["status"])
-
-    def ready(self, key: Key = KEY) -> tuple[str, str]:
-        found = next(c for c in self.status(key)["conditions"] if c["type"] == "Ready")
-        return found["status"], found["reason"]
-
-    def since(self, count: int) -> list[tuple[str, str]]:
-        return [(verb, key.kind) for verb, key in self.cluster.calls[count:]]
-
-    def acknowledge(self, name: str, generation: int) -> None:
-        self.report(name, generation, rooms=1, sessions=1)
-
-    def report(self, name: str, generation: int = 1, **more: Any) -> None:
-        self.cluster.report(KEY, samples.entry(name, generation, **more))
-
-
-async def serving() -> Desk:
-    desk = Desk(samples.bridge(), samples.pod("p1"))
-    desk.acknowledge("p1", 1)
-    await desk.settle()
-    assert desk.ready() == ("True", "Succeeded")
-    return desk
+from tests.unit.operator.desk import CONFIG, DEPLOYMENT, KEY, Desk, serving
 
 
 async def test_the_status_is_written_once_the_watch_has_shown_the_children() -> None:
