@@ -34,11 +34,9 @@ from auralink_operator.index import (
     Obj,
     Store,
     affected,
-    bridge_of,
     key_of,
 )
 from auralink_operator.lease import Elector, LeaseLostError
-from auralink_operator.manifests import CONFIG_GENERATION
 from auralink_operator.metrics import Metrics
 from auralink_operator.models.observed import Capabilities
 from auralink_operator.queue import BULK, WorkQueue
@@ -265,25 +263,16 @@ class Operator:
                 context.expectations.saw_deleted(one, obj)
             if key.kind in (BRIDGE, POLICY):
                 context.forget(key)
-        self._follow_configuration(key, obj)
+        self._show(key)
         if self.leading.is_set():
             for one in affected(self.indices, obj):
                 self.queue.add(one, priority=BULK if kind_of_event is None else 0)
 
-    def _follow_configuration(self, key: Key, obj: Obj) -> None:
-        configurations, now = self.metrics.configurations, time.monotonic()
-        if key.kind == "ConfigMap" and (bridge := bridge_of(obj)):
-            note = (obj["metadata"].get("annotations") or {}).get(CONFIG_GENERATION) or ""
-            if note.isdecimal():
-                configurations.pushed(f"{key.namespace}/{bridge}", int(note), now)
-        elif key.kind == BRIDGE:
-            name, found = f"{key.namespace}/{key.name}", self.indices.get(key)
-            if found is None:
-                configurations.forget(name)
-            else:
-                pods = (found.get("status") or {}).get("pods") or ()
-                acked = [int(p.get("configGeneration") or 0) for p in pods if p.get("phase") == "Serving"]
-                configurations.acknowledged(name, acked, now)
+    def _show(self, key: Key) -> None:
+        if key.kind == BRIDGE and (found := self.indices.get(key)) is not None:
+            conditions = (found.get("status") or {}).get("conditions") or ()
+            shown = {condition["type"]: condition["status"] == "True" for condition in conditions}
+            self.metrics.bridges.conditions(f"{key.namespace}/{key.name}", shown)
 
     # --- who works, and the work ---
 

@@ -100,7 +100,7 @@ class Context:
     def forget(self, key: Key) -> None:
         self.known.pop(key, None)
         self.expectations.forget(key)
-        self.metrics.configurations.forget(bridge_id(key))
+        self.metrics.bridges.forget(bridge_id(key))
         for waiting in self.rollouts.forget(key):
             self.queue.add(waiting)
 
@@ -109,10 +109,6 @@ class Context:
         self.ghosts.add(obj["metadata"]["uid"])
         self.metrics.ghosts.inc()
         log.info("gone without an event", extra=fields(key_of(obj)))
-
-
-def bridge_id(key: Key) -> str:
-    return f"{key.namespace}/{key.name}"
 
 
 def fields(key: Key, **more: Any) -> dict[str, Any]:

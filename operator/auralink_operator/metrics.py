@@ -1,14 +1,15 @@
 """The operator's metrics, one object that `__main__` makes and passes in; `health` serves them.
 
-Every label is bounded: kinds, verbs and codes by what Kubernetes has, bridges by `Configurations`.
+Every label is bounded: kinds, verbs and codes by what Kubernetes has, bridges by `Bridges`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 _NAME = "auralink_operator"
+_CONDITIONS = ("Ready", "Stalled", "Degraded", "Draining", "PolicyConflict")
 _SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LONG = (0.05, 0.1, 0.25, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 300)
 
@@ -20,7 +21,7 @@ class Metrics:
         self._of_reconciles()
         self._of_the_api()
         self._of_the_watches()
-        self.configurations = Configurations(self)
+        self.bridges = Bridges(self)
 
     def _of_reconciles(self) -> None:
         self.reconcile = self._counter("reconcile", "Reconciles by result", "kind", "result")
@@ -44,6 +45,10 @@ class Metrics:
         )
         self.bridge_config_generation = self._gauge(
             "bridge_config_generation", "Generation of a bridge's configuration", "bridge", "state"
+        )
+
+        self.bridge_condition = self._gauge(
+            "bridge_condition", "1 where a condition of a bridge is True", "bridge", "type"
         )
 
     def _of_the_api(self) -> None:
@@ -71,8 +76,8 @@ class Metrics:
         return Histogram(f"{_NAME}_{name}", says, buckets=buckets, registry=self.registry)
 
 
-class Configurations:
-    """Follows each bridge's configuration from its ConfigMap to the last pod's acknowledgement.
+class Bridges:
+    """What is shown of each bridge: its conditions, and its configuration from the ConfigMap to the last pod.
 
     At most `limit` bridges are shown by name: past that a series per bridge would cost more than it tells.
     """
@@ -80,6 +85,7 @@ class Configurations:
     def __init__(self, metrics: Metrics, limit: int = 1000) -> None:
         self._metrics = metrics
         self._limit = limit
+        self._shown: set[str] = set()
         self._desired: dict[str, int] = {}
         self._since: dict[str, float] = {}  # of the bridges whose pods have not all acknowledged
 
@@ -102,13 +108,35 @@ class Configurations:
         if lowest >= self._desired.get(bridge, 0) and (since := self._since.pop(bridge, None)) is not None:
             self._metrics.config_ack_seconds.observe(now - since)
 
+    def conditions(self, bridge: str, conditions: Mapping[str, bool]) -> None:
+        """Which conditions are there, and whether each is True."""
+        if self._may_show(bridge):
+            for of in _CONDITIONS:
+                if of in conditions:
+                    self._metrics.bridge_condition.labels(bridge, of).set(conditions[of])
+                else:
+                    _remove(self._metrics.bridge_condition, bridge, of)
+
     def forget(self, bridge: str) -> None:
-        if self._desired.pop(bridge, None) is not None:
-            self._since.pop(bridge, None)
+        self._desired.pop(bridge, None)
+        self._since.pop(bridge, None)
+        if bridge in self._shown:
+            self._shown.remove(bridge)
             for state in ("desired", "acked"):
-                with suppress(KeyError):  # never shown
-                    self._metrics.bridge_config_generation.remove(bridge, state)
+                _remove(self._metrics.bridge_config_generation, bridge, state)
+            for of in _CONDITIONS:
+                _remove(self._metrics.bridge_condition, bridge, of)
 
     def _show(self, bridge: str, state: str, generation: int) -> None:
-        if bridge in self._desired and len(self._desired) <= self._limit:
+        if self._may_show(bridge):
             self._metrics.bridge_config_generation.labels(bridge, state).set(generation)
+
+    def _may_show(self, bridge: str) -> bool:
+        if bridge not in self._shown and len(self._shown) < self._limit:
+            self._shown.add(bridge)
+        return bridge in self._shown
+
+
+def _remove(gauge: Gauge, *labels: str) -> None:
+    with suppress(KeyError):  # never shown
+        gauge.remove(*labels)
