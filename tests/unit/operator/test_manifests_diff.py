@@ -104,7 +104,7 @@ def test_a_key_more_in_a_selector_is_a_difference(name: str) -> None:
 
 
 def test_an_empty_selector_selects_all_and_one_with_a_key_does_not() -> None:
-    want = {"from": [{"namespaceSelector": {}}]}
+    want: Obj = {"from": [{"namespaceSelector": {}}]}
     assert differs(want, {"from": [{"namespaceSelector": {}}]}) is None
     assert differs(want, {"from": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]}) is not None
     assert differs(want, {"from": [{}]}) is not None
