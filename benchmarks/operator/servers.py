@@ -35,6 +35,9 @@ _CONTROLLERS = (
     "horizontal-pod-autoscaler-controller",
 )
 _QPS, _BURST, _SYNCS = 2000, 4000, 20
+# kwok watches from version 0, which the API server takes for a list by watch; that fails on an etcd that tells no
+# progress (Debian's 3.4.23), and kwok would see new pods only by listing them now and then.
+_FLAGS = ("--feature-gates=WatchList=false",)
 _KWOK_PARALLEL = (
     "podPlayStageParallelism",
     "nodePlayStageParallelism",
@@ -155,7 +158,7 @@ def control_plane(keep: bool = False) -> Iterator[Servers]:
     servers: Servers | None = None
     started: list[subprocess.Popen[bytes]] = []
     try:
-        api, started = kube_api.start(folder)
+        api, started = kube_api.start(folder, _FLAGS)
         servers = Servers(api, folder)
         for name, popen in zip(("etcd", "kube-apiserver"), started, strict=True):
             servers.processes[name] = Process(name, popen, folder / f"{name.removeprefix('kube-')}.log")

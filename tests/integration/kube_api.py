@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +26,14 @@ import aiohttp
 import pytest
 import yaml
 
+from hack.audit import check
+from hack.audit.policy import policy as audit_policy
+
 ROOT = Path(__file__).parents[2]
 ADMIN_TOKEN, OPERATOR_TOKEN, POD_TOKEN = (f"{name}-of-a-throw-away-server" for name in ("admin", "operator", "pod"))
 OPERATOR, POD = "test-operator", "test-pod"
+# Twice as much at most; a run of all tests writes a tenth of it, and none of it may be lost before it is judged.
+AUDIT_MEGABYTES = 256
 
 
 T = TypeVar("T")
@@ -127,7 +132,8 @@ def _wait_ready(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
     raise RuntimeError(f"kube-apiserver is not ready after 120 s:\n{log.read_text()[-3000:]}")
 
 
-def start(folder: Path) -> tuple[ApiServer, list[subprocess.Popen[bytes]]]:
+def start(folder: Path, flags: Sequence[str] = ()) -> tuple[ApiServer, list[subprocess.Popen[bytes]]]:
+    """etcd and API server with further flags; the caller stops the processes."""
     apiserver, etcd = find_tool("kube-apiserver"), find_tool("etcd") or shutil.which("etcd")
     if apiserver is None or etcd is None:
         raise FileNotFoundError("kube-apiserver" if apiserver is None else "etcd")
@@ -137,9 +143,7 @@ def start(folder: Path) -> tuple[ApiServer, list[subprocess.Popen[bytes]]]:
     (folder / "tokens.csv").write_text(
         f"{ADMIN_TOKEN},admin,admin,system:masters\n{OPERATOR_TOKEN},{OPERATOR},operator\n{POD_TOKEN},{POD},pod\n"
     )
-    (folder / "audit.yaml").write_text(
-        "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n"
-    )
+    (folder / "audit.yaml").write_text(json.dumps(audit_policy()))
     etcd_log, server_log = folder / "etcd.log", folder / "apiserver.log"
     url = f"http://127.0.0.1:{client_port}"
     processes: list[subprocess.Popen[bytes]] = []
@@ -179,7 +183,10 @@ def start(folder: Path) -> tuple[ApiServer, list[subprocess.Popen[bytes]]]:
                     f"--audit-policy-file={folder}/audit.yaml",
                     f"--audit-log-path={server.audit_log}",
                     "--audit-log-mode=blocking",
+                    f"--audit-log-maxsize={AUDIT_MEGABYTES}",
+                    "--audit-log-maxbackup=1",
                     "--event-ttl=10m",
+                    *flags,
                 ],
                 stdout=log,
                 stderr=log,
@@ -218,6 +225,15 @@ def api_server() -> Iterator[ApiServer]:
             yield server
         finally:
             stop(processes)
+        _judge(server.audit_log)
+
+
+def _judge(log: Path) -> None:
+    """The last step of a run: every status that was written in it keeps the rules of its readers."""
+    report = check(log)
+    print(f"\naudit log: {report}")
+    if report.violations:
+        pytest.fail("statuses that break a rule:\n" + "\n".join(report.violations[:50]), pytrace=False)
 
 
 async def eventually(look: Callable[[], Awaitable[T | None]], what: str, timeout_s: float = 15.0) -> T:
