@@ -48,6 +48,7 @@ class Frame:
     discardable: bool  # no other frame references it
     width: int  # pixels, 0 = unknown
     height: int
+    may_reorder: bool  # pictures may be shown in another order than they are sent (B-frames)
     t_first: float  # first packet received
     t_last: float  # last packet received
     t_complete: float  # released by reorder and assembly

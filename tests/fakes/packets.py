@@ -68,6 +68,7 @@ class Source:
     bytes_out: int = 0
     kept: list[tuple[bool, int, float, bytes]] = field(default_factory=list)
     slots: "OrderedDict[int, _Slot]" = field(default_factory=OrderedDict)
+    may_reorder: bool = False
     last_ours: bool | None = None
     sent: list[Sent] = field(default_factory=list)
     garbage: list[Sent] = field(default_factory=list)
@@ -255,7 +256,11 @@ class FakePackets:
         source.slots[frame_id] = _Slot(frame_id, key, size, answered=not compress, out_key=key, out_size=size)
         if source.mode is not Mode.BYPASS:
             self._tell(
-                Frame(stream, frame_id, source.mode, source.codec, frame_id * 3000, key, now, now, size, payload)
+                Frame(
+                    *(stream, frame_id, source.mode, source.codec, frame_id * 3000, key, now, now),
+                    may_reorder=source.may_reorder,
+                    data=payload,
+                )
             )
         if sum(not slot.answered for slot in source.slots.values()) > IN_FLIGHT:
             self.hold(stream)

@@ -80,7 +80,7 @@ def _translate(event: "native.Frame | native.Event") -> Frame | Event:
                 key=event.key,
                 t_first=event.t_first,
                 t_complete=event.t_complete,
-                native_bytes=event.native_bytes,
+                may_reorder=event.may_reorder,
                 data=event.data,
             )
         case native.FrameSent():

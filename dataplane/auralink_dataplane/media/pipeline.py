@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final
 
-from auralink_dataplane.media.frames import Advice, Disposition, Extension, Frame, Mode, Result, may_reorder
+from auralink_dataplane.media.frames import Advice, Disposition, Extension, Frame, Mode, Result
 from auralink_dataplane.policy import Compression
 
 
@@ -261,7 +261,7 @@ class Pipeline:
         out: list[Decision] = []
         if self._goal is Mode.COMPRESS and (frame.key or (self._fed and self.state is State.SHADOW)):
             out += self._switch(State.COMPRESS, "compressing", now)
-        if self.state is State.COMPRESS and not self._fed and frame.codec == "H264" and may_reorder(frame.data):
+        if self.state is State.COMPRESS and not self._fed and frame.may_reorder:
             out += self._watch_first("pictures may be reordered", now)
         match self.state:
             case State.COMPRESS:

@@ -16,7 +16,6 @@ from auralink_pb.aicore.v1 import aicore_pb2 as pb
 
 from tests.fakes.aicore import FakeAiCore
 from tests.fakes.packets import FakePackets
-from tests.unit.dataplane.test_pipeline import key_data
 
 TOKEN = "open sesame"  # noqa: S105 - of this test
 
@@ -132,9 +131,7 @@ class PodUnderTest:
     async def play(self, stream: int, count: int) -> None:
         for number in range(count):
             key = number % 30 == 0
-            self.packets.feed(
-                stream, key=key, size=1000, data=key_data() + bytes(1000), now=asyncio.get_running_loop().time()
-            )
+            self.packets.feed(stream, key=key, size=1000, now=asyncio.get_running_loop().time())
             await asyncio.sleep(0.005)
 
 

@@ -25,12 +25,6 @@ from tests.fakes.packets import FakePackets, Source
 FRAME_S = 1 / 30
 
 
-def key_data(*, reorders: bool = False) -> bytes:
-    """The start of a key: baseline cannot reorder; an SPS that cannot be read might."""
-    sps = b"\x67" + (b"\x64" if reorders else b"\x42\xc0\x1e\x95\xa0\x50\x7e\x40")
-    return b"\x00\x00\x00\x01" + sps + b"\x00\x00\x00\x01\x65\x88" + bytes(20)
-
-
 @dataclass
 class Core:
     """An AI Core that keeps its word: one answer per frame, in order, a key of its own after native frames."""
@@ -124,8 +118,8 @@ class Rig:
     def opened(self, *, probe: bool = False, max_in_flight: int = 16) -> None:
         self.run(self.pipeline.opened(self.pipeline.session, max_in_flight, self.now, probe=probe))
 
-    def frame(self, *, key: bool = False, data: bytes | None = None) -> None:
-        payload = data or (key_data() if key else b"\x00\x00\x01\x41" + bytes(30))
+    def frame(self, *, key: bool = False) -> None:
+        payload = b"\x00\x00\x01" + (b"\x65\x88" if key else b"\x41") + bytes(30)
         self.packets.feed(self.stream, key=key, size=len(payload), data=payload, now=self.now)
         self.pump()
 
@@ -281,7 +275,8 @@ def test_policy_off_never_opens_a_session() -> None:
 def test_a_sender_that_may_reorder_is_watched_first() -> None:
     rig = Rig()
     rig.opened()
-    rig.frame(key=True, data=key_data(reorders=True))
+    rig.source.may_reorder = True
+    rig.frame(key=True)
     rig.answer()
     assert rig.state() is State.SHADOW
     rig.round(10)

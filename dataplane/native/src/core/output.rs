@@ -46,6 +46,7 @@ pub struct Frame {
     pub discardable: bool,
     pub width: u32,
     pub height: u32,
+    pub may_reorder: bool,
     pub first: Time,
     pub last: Time,
     pub completed: Time,

@@ -462,6 +462,7 @@ impl Video {
             discardable: frame.info.discardable,
             width: frame.info.width,
             height: frame.info.height,
+            may_reorder: frame.info.may_reorder,
             first: arrivals().min().unwrap_or(frame.completed),
             last: arrivals().max().unwrap_or(frame.completed),
             completed: frame.completed,

@@ -9,7 +9,7 @@
 //! those that lack them, so that a receiver may start at any key.
 
 use super::h264_syntax::{
-    NAL_AUD, NAL_IDR, NAL_PPS, NAL_SPS, annex_b_units, discardable, is_slice, nal_type, pps_ids, slice_pps, sps,
+    NAL_AUD, NAL_IDR, NAL_PPS, NAL_SPS, Sps, annex_b_units, discardable, is_slice, nal_type, pps_ids, slice_pps, sps,
 };
 use super::{FrameInfo, Limits, PacketInfo, Payload, VideoCodec};
 use crate::core::Drop;
@@ -40,8 +40,7 @@ pub struct H264 {
 struct ParameterSets {
     sps: BTreeMap<u8, Bytes>,
     pps: BTreeMap<u8, (u8, Bytes)>,
-    /// Of the newest SPS.
-    size: (u32, u32),
+    newest: Option<Sps>,
 }
 
 /// Part of a NAL unit, as packets hold it.
@@ -145,7 +144,8 @@ impl VideoCodec for H264 {
             Some(None) if idr_pps == Some(None) => return Err(Drop::MalformedPayload),
             _ => {}
         }
-        (info.width, info.height) = self.received.size;
+        (info.width, info.height) = self.received.newest.map_or((0, 0), |set| (set.width, set.height));
+        info.may_reorder = self.received.newest.is_none_or(|set| set.may_reorder);
         Ok(info)
     }
 
@@ -239,7 +239,7 @@ impl ParameterSets {
         match nal_type(nal[0]) {
             NAL_SPS => {
                 if let Some(parsed) = sps(&nal[1..]) {
-                    self.size = (parsed.width, parsed.height);
+                    self.newest = Some(parsed);
                     self.sps.insert(parsed.id, own(nal));
                 }
             }
@@ -260,9 +260,7 @@ impl ParameterSets {
     }
 
     fn merge(&mut self, newer: ParameterSets) {
-        if !newer.sps.is_empty() {
-            self.size = newer.size;
-        }
+        self.newest = newer.newest.or(self.newest);
         self.sps.extend(newer.sps);
         for (id, set) in newer.pps {
             if self.pps.len() < MAX_PPS || self.pps.contains_key(&id) {

@@ -96,9 +96,13 @@ pub struct Sps {
     pub id: u8,
     pub width: u32,
     pub height: u32,
+    /// Pictures may be shown in another order than they are sent (B slices); true where the set does not say.
+    pub may_reorder: bool,
 }
 
-/// 7.3.2.1.1.
+const BASELINE: u32 = 66;
+
+/// 7.3.2.1.1, and of the VUI (E.1.1) what it says of reordering.
 pub fn sps(payload: &[u8]) -> Option<Sps> {
     let mut bits = Bits::new(payload);
     let profile = bits.bits(8)?;
@@ -109,19 +113,41 @@ pub fn sps(payload: &[u8]) -> Option<Sps> {
     if matches!(profile, 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135) {
         chroma = bits.ue()?;
         separate_planes = chroma == 3 && bits.bit()? == 1;
-        bits.ue()?; // bit depths
-        bits.ue()?;
-        bits.bit()?;
-        if bits.bit()? == 1 {
-            for list in 0..if chroma == 3 { 12 } else { 8 } {
-                if bits.bit()? == 1 {
-                    skip_scaling_list(&mut bits, if list < 6 { 16 } else { 64 })?;
-                }
+        skip_high_profile_fields(&mut bits, chroma)?;
+    }
+    bits.ue()?; // log2_max_frame_num
+    let decoding_order = skip_order_count(&mut bits)?;
+    bits.ue()?; // max_num_ref_frames
+    bits.bit()?;
+    let (sub_w, sub_h) = match chroma {
+        _ if separate_planes => (1, 1),
+        1 => (2, 2),
+        2 => (2, 1),
+        _ => (1, 1),
+    };
+    let (width, height) = picture_size(&mut bits, sub_w, sub_h)?;
+    let may_reorder = profile != BASELINE && !decoding_order && vui_reorders(&mut bits).unwrap_or(true);
+    Some(Sps { id, width, height, may_reorder })
+}
+
+fn skip_high_profile_fields(bits: &mut Bits, chroma: u32) -> Option<()> {
+    bits.ue()?; // bit depths
+    bits.ue()?;
+    bits.bit()?;
+    if bits.bit()? == 1 {
+        for list in 0..if chroma == 3 { 12 } else { 8 } {
+            if bits.bit()? == 1 {
+                skip_scaling_list(bits, if list < 6 { 16 } else { 64 })?;
             }
         }
     }
-    bits.ue()?; // log2_max_frame_num
-    match bits.ue()? {
+    Some(())
+}
+
+/// pic_order_cnt_type and what belongs to it; true for type 2, whose output order is decoding order.
+fn skip_order_count(bits: &mut Bits) -> Option<bool> {
+    let order_type = bits.ue()?;
+    match order_type {
         0 => drop(bits.ue()?),
         1 => {
             bits.bit()?;
@@ -133,8 +159,11 @@ pub fn sps(payload: &[u8]) -> Option<Sps> {
         }
         _ => {}
     }
-    bits.ue()?; // max_num_ref_frames
-    bits.bit()?;
+    Some(order_type == 2)
+}
+
+/// Pixels after cropping; `sub_w`, `sub_h`: of the chroma format (table 6-1).
+fn picture_size(bits: &mut Bits, sub_w: u32, sub_h: u32) -> Option<(u32, u32)> {
     let width_mbs = bits.ue()?.checked_add(1)?;
     let height_units = bits.ue()?.checked_add(1)?;
     let frame_mbs_only = bits.bit()?;
@@ -148,18 +177,70 @@ pub fn sps(payload: &[u8]) -> Option<Sps> {
             *side = bits.ue()?;
         }
     }
-    let (sub_w, sub_h) = match chroma {
-        _ if separate_planes => (1, 1),
-        1 => (2, 2),
-        2 => (2, 1),
-        _ => (1, 1),
-    };
     let field = 2 - frame_mbs_only;
     let width = width_mbs.checked_mul(16)?.checked_sub(sub_w * crop[0].checked_add(crop[1])?.min(1 << 16))?;
     let height = height_units
         .checked_mul(16 * field)?
         .checked_sub(sub_h * field * crop[2].checked_add(crop[3])?.min(1 << 16))?;
-    Some(Sps { id, width, height })
+    Some((width, height))
+}
+
+/// E.1.1 up to max_num_reorder_frames.
+fn vui_reorders(bits: &mut Bits) -> Option<bool> {
+    if bits.bit()? == 0 {
+        return Some(true); // no VUI: nothing is promised
+    }
+    if bits.bit()? == 1 && bits.bits(8)? == 255 {
+        bits.bits(32)?; // the aspect ratio written out
+    }
+    if bits.bit()? == 1 {
+        bits.bit()?; // overscan
+    }
+    if bits.bit()? == 1 {
+        bits.bits(4)?; // video signal type
+        if bits.bit()? == 1 {
+            bits.bits(24)?;
+        }
+    }
+    if bits.bit()? == 1 {
+        bits.ue()?; // chroma location
+        bits.ue()?;
+    }
+    if bits.bit()? == 1 {
+        bits.bits(32)?; // timing
+        bits.bits(32)?;
+        bits.bit()?;
+    }
+    let nal = skip_hypothetical_decoder(bits)?;
+    let vcl = skip_hypothetical_decoder(bits)?;
+    if nal || vcl {
+        bits.bit()?;
+    }
+    bits.bit()?; // pic_struct_present
+    if bits.bit()? == 0 {
+        return Some(true); // no bitstream restriction
+    }
+    bits.bit()?;
+    for _ in 0..4 {
+        bits.ue()?;
+    }
+    Some(bits.ue()? > 0)
+}
+
+/// E.1.2; whether it is there.
+fn skip_hypothetical_decoder(bits: &mut Bits) -> Option<bool> {
+    if bits.bit()? == 0 {
+        return Some(false);
+    }
+    let schedules = bits.ue()?.checked_add(1).filter(|count| *count <= 32)?;
+    bits.bits(8)?;
+    for _ in 0..schedules {
+        bits.ue()?;
+        bits.ue()?;
+        bits.bit()?;
+    }
+    bits.bits(20)?;
+    Some(true)
 }
 
 fn skip_scaling_list(bits: &mut Bits, size: usize) -> Option<()> {
@@ -220,7 +301,37 @@ mod tests {
 
     #[test]
     fn the_size_of_a_picture_is_read() {
-        assert_eq!(sps(&SPS_720P[1..]), Some(Sps { id: 0, width: 1280, height: 720 }));
+        assert_eq!(sps(&SPS_720P[1..]), Some(Sps { id: 0, width: 1280, height: 720, may_reorder: true }));
+    }
+
+    /// SPS of x264 through FFmpeg, 322x182: -profile:v baseline; high -bf 0; main -bf 2; high -bf 3 with NAL HRD.
+    #[test]
+    fn an_encoders_set_says_whether_it_reorders() {
+        for (set, reorders) in [
+            ("6742c00dd901519e226c0440000003004000000c83c50a92", false),
+            ("6764000dacb202a33c44d808800000030080000019078a1524", false),
+            ("674d400deca0a8cf11360220000003002000000641e28532c0", true),
+            ("6764000dacd941519e226c0440000003004000000c9808007a10001e84a4c30078a14cb0", true),
+        ] {
+            let bytes: Vec<u8> =
+                (0..set.len()).step_by(2).map(|at| u8::from_str_radix(&set[at..at + 2], 16).unwrap()).collect();
+            let parsed = sps(&bytes[1..]).unwrap();
+            assert_eq!((parsed.width, parsed.height, parsed.may_reorder), (322, 182, reorders), "{set}");
+        }
+    }
+
+    #[test]
+    fn a_set_that_promises_nothing_may_reorder() {
+        assert!(sps(&SPS_720P[1..16]).unwrap().may_reorder, "cut off within its VUI");
+    }
+
+    #[test]
+    fn a_huge_parameter_set_is_read_no_further_than_its_beginning() {
+        // High, picture order type 1 with 2^31 - 2 offsets, then megabytes of ones: each a se(v) of 0.
+        let mut set = vec![100, 0, 31, 0xad, 0x40 | 0x3f];
+        set.resize(2 << 20, 0xff);
+        assert!(Bits::new(&set).bytes.len() <= READ_BYTES);
+        sps(&set);
     }
 
     #[test]

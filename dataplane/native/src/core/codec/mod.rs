@@ -83,6 +83,8 @@ pub struct FrameInfo {
     /// Pixels; 0 = unknown.
     pub width: u32,
     pub height: u32,
+    /// Pictures may be shown in another order than they are sent (B-frames).
+    pub may_reorder: bool,
     /// Cached parameter sets that this key lacks, to go before packet `sets_at`.
     pub missing_sets: Vec<Bytes>,
     pub sets_at: usize,
