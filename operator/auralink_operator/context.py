@@ -111,6 +111,10 @@ class Context:
         log.info("gone without an event", extra=fields(key_of(obj)))
 
 
+def bridge_id(key: Key) -> str:
+    return f"{key.namespace}/{key.name}"
+
+
 def fields(key: Key, **more: Any) -> dict[str, Any]:
     """What a log line is found by."""
     return {"kind": key.kind, "namespace": key.namespace, "object": key.name, **more}

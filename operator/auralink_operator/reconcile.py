@@ -18,6 +18,7 @@ from auralink_operator.context import (
     Losses,
     Stalled,
     Waiting,
+    bridge_id,
 )
 from auralink_operator.converge import (
     ACK_GRACE_S,
@@ -285,6 +286,7 @@ async def _report(
     """Writes the status, unless it would only say that what has just been written is on its way."""
     pods, outcome = result.view.scene.pods, result.outcome
     status = derive(bridge, observed, result.view.scene, compiled, outcome, ctx.now())
+    _measure(key, pods, outcome, ctx)
     if result.error is None and _to_be_confirmed(bridge, outcome, known, ctx):
         return CONFIRM_S
     if (grace_s := _grace_s(bridge, pods, outcome, known, ctx)) > 0:
@@ -293,6 +295,13 @@ async def _report(
     if result.error is not None:
         raise result.error
     return _soonest(result.again_s, next_look_s(status, observed, ctx.now()), _drain_ends_s(bridge, observed, ctx))
+
+
+def _measure(key: Key, pods: Sequence[PodView], outcome: Outcome, ctx: Context) -> None:
+    if outcome.config_generation:
+        bridges, name = ctx.metrics.bridges, bridge_id(key)
+        bridges.pushed(name, outcome.config_generation, ctx.clock())
+        bridges.acknowledged(name, [pod.acked for pod in pods if pod.serving], ctx.clock())
 
 
 def _soonest(*seconds: float | None) -> float | None:

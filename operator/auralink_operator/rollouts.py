@@ -142,12 +142,21 @@ def managers(obj: Obj, path: str, ours: str) -> list[str]:
 
     Where the path leads into a list, whose entries are named otherwise there, who has a field above it counts.
     """
-    names = [f"f:{name}" for name in path.partition("[")[0].split(".") if name]
     found: set[str] = set()
     for entry in obj["metadata"].get("managedFields") or ():
-        fields: Any = entry.get("fieldsV1") or {}
-        for name in names:
-            fields = fields.get(name) if isinstance(fields, dict) else None
-        if fields is not None and not str(entry.get("manager")).startswith(ours):
-            found.add(str(entry.get("manager")))
+        name = str(entry.get("manager"))
+        if not name.startswith(ours) and _has(entry.get("fieldsV1") or {}, path.partition("[")[0]):
+            found.add(name)
     return sorted(found)
+
+
+def _has(tree: Any, path: str) -> bool:
+    """Whether a fieldsV1 tree has the path; names in it may have dots themselves, such as those of labels."""
+    if not path:
+        return True
+    steps = (name.removeprefix("f:") for name in tree) if isinstance(tree, dict) else ()
+    return any(
+        _has(tree[f"f:{step}"], path[len(step) + 1 :])
+        for step in steps
+        if path == f".{step}" or path.startswith(f".{step}.")
+    )

@@ -129,9 +129,11 @@ def test_the_managers_of_a_field_are_named() -> None:
         {"manager": "auralink-operator", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
         {"manager": "helm", "fieldsV1": {"f:spec": {"f:replicas": {}, "f:template": {"f:spec": {}}}}},
         {"manager": "kubectl-edit", "fieldsV1": {"f:spec": {"f:template": {"f:spec": {"f:containers": {}}}}}},
-        {"manager": "other", "fieldsV1": {"f:metadata": {"f:labels": {}}}},
+        {"manager": "other", "fieldsV1": {"f:metadata": {"f:labels": {"f:a.b/c": {}}}}},
     ]
     found = {"metadata": {"managedFields": fields}}
     assert managers(found, ".spec.replicas", "auralink-") == ["helm"]
     assert managers(found, ".spec.template.spec.containers[data-plane].image", "auralink-") == ["kubectl-edit"]
     assert managers(found, ".data", "auralink-") == []
+    assert managers(found, ".metadata.labels.a.b/c", "auralink-") == ["other"]
+    assert managers(found, ".metadata.labels.a", "auralink-") == []
