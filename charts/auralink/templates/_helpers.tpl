@@ -5,8 +5,13 @@
 {{- end }}
 
 {{- define "auralink.labels" -}}
-app.kubernetes.io/part-of: auralink
 app.kubernetes.io/instance: {{ .Release.Name }}
+{{ include "auralink.labelsBesideSelector" . }}
+{{- end }}
+
+{{/* A selector has the instance already, and no key may stand twice. */}}
+{{- define "auralink.labelsBesideSelector" -}}
+app.kubernetes.io/part-of: auralink
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
@@ -52,17 +57,38 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{/* What the operator may do in a namespace it watches. It holds what it grants to pods (configmaps get list watch,
-     auralinkbridges/status patch), so it needs neither escalate nor bind. No Secret, no wildcard. */}}
+{{- define "auralink.operator.clusterName" -}}
+{{ printf "%s-%s" .Release.Namespace (include "auralink.operator.name" .) }}
+{{- end }}
+
+{{/* The operator appends a shard's name by itself. */}}
+{{- define "auralink.operator.lease" -}}
+{{ include "auralink.operator.name" . }}{{ with .Values.operator.shard }}-{{ . }}{{ end }}
+{{- end }}
+
+{{/* Whether a kind of the Prometheus operator is to be made: a dict of `switch`, `kind` and `root`. */}}
+{{- define "auralink.monitored" -}}
+{{- if or (eq .switch "Enabled") (and (eq .switch "Auto") (.root.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" .kind))) -}}
+true
+{{- end -}}
+{{- end }}
+
+{{/* What the operator may do in a namespace it watches, each verb because it uses it: everything is read by name where
+     the watch lags; children are applied, and pruned (a Deployment never is); a pod gets its deletion cost; a bridge the
+     drain finalizer. It holds what it grants to pods (configmaps get list watch, auralinkbridges/status patch), so it needs
+     neither escalate nor bind. No Secret, no wildcard. */}}
 {{- define "auralink.operator.rules" -}}
 - apiGroups: [auralink.io]
-  resources: [auralinkbridges, roompolicies]
+  resources: [auralinkbridges]
+  verbs: [get, list, watch, patch]
+- apiGroups: [auralink.io]
+  resources: [roompolicies]
   verbs: [get, list, watch]
 - apiGroups: [auralink.io]
   resources: [auralinkbridges/status, roompolicies/status]
-  verbs: [get, patch]
+  verbs: [patch]
 - apiGroups: [auralink.io]
-  # Owner references that block the deletion of their owner ask for it.
+  # Owner references that block the deletion of their owner ask for it where the API server enforces that.
   resources: [auralinkbridges/finalizers]
   verbs: [update]
 - apiGroups: [""]
@@ -77,13 +103,22 @@ capabilities:
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [monitoring.coreos.com]
+  resources: [servicemonitors]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, patch]
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end }}
