@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from auralink_operator.exposure import rows
 from auralink_operator.index import Observed
 from auralink_operator.models import Bridge, Compiled, Conflict, PodView, Scene, pod_views
 from auralink_operator.status.acked import ACK_PATIENCE_S, behind_s, config_acked
 from auralink_operator.status.conditions import Condition, Status, age_s, compact, condition_of, named, stamped
 from auralink_operator.status.degraded import BLIND_PATIENCE_S, blind, degraded
 from auralink_operator.status.deployment import blocked, deployment_of
-from auralink_operator.status.exposed import endpoints, exposure_ready
+from auralink_operator.status.exposed import exposure_ready
 from auralink_operator.status.outcome import Outcome
 from auralink_operator.status.readiness import View, behind_its_spec, verdict
 
@@ -36,7 +37,7 @@ def derive(
             "sessions": sum(int(entry.get("sessions") or 0) for entry in entries),
             "savedPercent": _saved_percent(entries),
             "config": _config(outcome, scene.pods, previous),
-            "endpoints": endpoints(scene),
+            "endpoints": rows(scene.addresses),
             "appliedPolicies": _applied(compiled),
         }
     )
@@ -59,7 +60,7 @@ def _conditions(
 ) -> list[Condition]:
     deployment = deployment_of(observed)
     acked = config_acked(bridge, observed, scene.pods, outcome, now)
-    exposure = exposure_ready(bridge, outcome, blocked(deployment) if deployment else None)
+    exposure = exposure_ready(bridge, scene, outcome, blocked(deployment) if deployment else None)
     view = View(bridge, observed, scene, outcome, acked, exposure, now)
     return [
         *verdict(view).conditions(),

@@ -1,40 +1,26 @@
 """ExposureReady: whether peers know where to send."""
 
+from auralink_operator.exposure import required
 from auralink_operator.models import Bridge, ExposureMode, Scene
-from auralink_operator.status.conditions import Condition, Problem, compact
+from auralink_operator.status.conditions import Condition, Problem
 from auralink_operator.status.outcome import Outcome
 
-HOST_MODES = (ExposureMode.HOST_PORT, ExposureMode.HOST_NETWORK)
-MAX_ENDPOINTS = 256
+_HOST_MODES = (ExposureMode.HOST_PORT, ExposureMode.HOST_NETWORK)
 
 
-def exposure_ready(bridge: Bridge, outcome: Outcome, stuck: Problem | None) -> Condition:
+def exposure_ready(bridge: Bridge, scene: Scene, outcome: Outcome, stuck: Problem | None) -> Condition:
     """`stuck`: what keeps pods from being created; in the host modes that is often the exposure itself."""
     mode = bridge.spec.exposure.mode
-    if mode is ExposureMode.CLUSTER_IP:
-        return Condition("ExposureReady", "True", "NotRequired", "mode ClusterIP: peers are inside the cluster")
-    if not any(room.listen_ports() for room in bridge.spec.rooms):
-        return Condition("ExposureReady", "True", "NotRequired", "no room has a listenPort")
-    if stuck and stuck.reason == "PodSecurityForbidden" and mode in HOST_MODES:
+    if not required(bridge):
+        inside = mode is ExposureMode.CLUSTER_IP
+        why = "mode ClusterIP: peers are inside the cluster" if inside else "no room has a listenPort"
+        return Condition("ExposureReady", "True", "NotRequired", why)
+    if stuck and stuck.reason == "PodSecurityForbidden" and mode in _HOST_MODES:
         return Condition("ExposureReady", "False", stuck.reason, stuck.message)
     if outcome.exposure:
         return Condition("ExposureReady", "False", outcome.exposure.reason, outcome.exposure.message)
-    return Condition("ExposureReady", "True", "AddressKnown", "status.endpoints has the address of every room")
-
-
-def endpoints(scene: Scene) -> list[dict[str, object]]:
-    """`status.endpoints`: one entry per medium that a room receives."""
-    listed = sorted(scene.addresses.items())[:MAX_ENDPOINTS]
-    return [
-        compact(
-            {
-                "name": name,
-                "pod": address.pod,
-                "ip": address.ip,
-                "hostname": address.hostname,
-                "port": address.port,
-                "protocol": "UDP",
-            }
+    if not scene.addresses:
+        return Condition(
+            "ExposureReady", "False", "AddressPending", "no room has a pod yet whose address could be told"
         )
-        for name, address in listed
-    ]
+    return Condition("ExposureReady", "True", "AddressKnown", "status.endpoints has the address of every room")

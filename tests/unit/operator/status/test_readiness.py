@@ -240,6 +240,11 @@ def test_pods_that_start_or_drain_need_not_acknowledge() -> None:
 # --- exposure, queue, suspension, end --------------------------------------------------------------------------------
 
 
+def test_exposed_rooms_without_a_pod_have_no_address_yet() -> None:
+    exposed = samples.bridge(exposure={"mode": "HostPort"})
+    assert conditions(status_of(exposed, child=deployment(ready=0)))["ExposureReady"] == ("False", "AddressPending")
+
+
 @pytest.mark.parametrize("reason", ["AddressPending", "NoExternalIP"])
 def test_an_address_that_is_not_known_keeps_an_exposed_bridge_from_ready(reason: str) -> None:
     stuck = Outcome(config_generation=3, exposure=Problem(reason, "Node n1 has no ExternalIP"))
