@@ -192,7 +192,7 @@ class Monitoring(Model):
 
 _QUANTITY = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
 Quantities = Annotated[
-    dict[str, str | int],
+    dict[str, int | Annotated[str, Field(pattern=_QUANTITY)]],
     Field(
         max_length=16,
         json_schema_extra={
