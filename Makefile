@@ -14,7 +14,7 @@ CARGO := cargo
 NATIVE := dataplane/native
 PYTHON_DIRS := operator/auralink_operator dataplane/auralink_dataplane aicore/auralink_aicore tests hack benchmarks
 
--include hack/cluster.mk
+-include hack/cluster.mk hack/manifests.mk
 
 .PHONY: help
 help: ## List the targets

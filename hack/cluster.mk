@@ -10,9 +10,9 @@ cluster-down: ## Remove the cluster and everything it left on the machine
 cluster-status: ## Say what of the cluster runs, and how to point kubectl at it
 	@python3 -m hack.cluster status
 
-cluster-tools: # API server, etcd and kubectl for tests that need no node
+cluster-tools: # API server, etcd, kubectl and helm for tests that need no node
 	@hack/apt.sh cluster
-	@hack/tools.sh build kubernetes kubectl
+	@hack/tools.sh build kubernetes kubectl helm
 
 images: $(if $(VENV),$(VENV)/.installed) ## Build the container images and, if a cluster runs, put them on its node
 	@python3 -m hack.images

@@ -35,7 +35,7 @@ def served(registry: CollectorRegistry) -> Iterator[tuple[str, set[str]]]:
     for collector in registry._collector_to_names:
         if isinstance(collector, MetricWrapperBase):
             more = {"le"} if collector._type == "histogram" else set()
-            for suffix in SUFFIXES[collector._type]:
+            for suffix in SUFFIXES[collector._type or ""]:
                 yield collector._name + suffix, {*collector._labelnames, *more}
         else:
             for family in collector.collect():
