@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from auralink_operator.index import BRIDGE, Key
 
 from tests.integration.kube_api import OPERATOR, ApiServer, Kube, eventually, hands
 from tests.integration.operator_bench import Bench, a_bridge, a_policy, bench, chart_rules, grant, running
@@ -53,16 +52,13 @@ async def test_what_vanished_while_nobody_watched_is_found_by_the_resync(
         await at.kube.create("auralinkbridges", a_bridge())
         await at.serve()
         await at.quiet()
-        context = at.operator.context
-        assert context is not None
-        bridge = context.indices.get(at.key())
+        bridge = at.operator.indices.get(at.key())
         assert bridge is not None
         phantom = {**bridge, "metadata": {**bridge["metadata"], "name": "phantom", "uid": "gone"}}
-        store = context.indices._store
-        store._Index__items[tuple(Key(BRIDGE, at.kube.namespace, "phantom"))] = [phantom]  # type: ignore[attr-defined]
+        at.operator.store.put(phantom)
 
         async def hidden() -> bool:
-            return "gone" in context.ghosts
+            return "gone" in at.operator.ghosts
 
         await eventually(hidden, "the phantom is a ghost")
         await at.quiet()
