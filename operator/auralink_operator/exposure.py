@@ -109,6 +109,8 @@ def _address(
     mode, port = bridge.spec.exposure.mode, medium.listen_port
     if port is None:
         return None
+    if owner is None and mode is ExposureMode.CLUSTER_IP:
+        return None  # known a moment before its pod, it would be told twice, and nobody asks for it before
     if mode in _ON_NODES:
         outside = port if mode in _ON_HOSTS else _node_port(service, port)
         ip = _node_ip(bridge, nodes.get(owner.node)) if owner else ""

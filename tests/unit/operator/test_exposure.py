@@ -68,6 +68,7 @@ def test_within_the_cluster_it_is_the_service_and_nobody_waits_for_it() -> None:
     assert look.pending is None
     assert Look(bridge("ClusterIP")).pending is None
     assert Look(bridge("ClusterIP"), service("ClusterIP", cluster_ip="None")).found == {}
+    assert Look(bridge("ClusterIP"), service("ClusterIP"), owners={}).found == {}
 
 
 def test_a_node_port_is_on_the_owner_s_node() -> None:
