@@ -28,7 +28,7 @@ from hack.lab.kube import (
 )
 from hack.lab.moves import Figures, Story, figures, stories
 
-NAME, CROWD = "crowd", "auralink-crowd"
+NAME, CROWD = "rooms", "crowd"
 FPS = 15
 KEY_EVERY_S = 1.0
 LISTEN_PORT, RECEIVE_PORT = 20000, 30000
@@ -259,7 +259,7 @@ class Rooms:
 
     def _pod(self) -> Obj:
         command = (
-            f"until [ -f /data/clip.json ] && getent hosts auralink-{NAME}-rtp >/dev/null; do sleep 0.2; done; "
+            f": > /data/crowd.log; until [ -f /data/clip.json ] && getent hosts auralink-{NAME}-rtp >/dev/null; do sleep 0.2; done; "
             f"exec python3 /opt/auralink/crowd.py --clip /data/clip.json --rooms {self.count} --folder /data"
             f" --target auralink-{NAME}-rtp --target-port {LISTEN_PORT} --port {RECEIVE_PORT}"
         )

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from auralink_dataplane.settings import BridgeConfig, Settings, from_cluster, parse_documents
+from auralink_dataplane.policy import rules_for
+from auralink_dataplane.settings import BridgeConfig, Settings, from_cluster, parse_documents, secret_refs
 from auralink_operator import manifests
 from auralink_operator.index import Obj, Observed
-from auralink_operator.models import PodView, Scene, parse_bridge, parse_policy
+from auralink_operator.models import PodView, PublicAddress, Scene, parse_bridge, parse_policy
 from auralink_operator.policies import compile_policies
 from auralink_operator.settings import Settings as OperatorSettings
 
@@ -61,6 +62,60 @@ FULL: Obj = {
     "drain": {"timeoutSeconds": 120, "propagationSeconds": 3},
 }
 
+REF: Obj = {"name": "secret", "key": "key"}
+
+SERVICES: Obj = {
+    "endpoints": [
+        {
+            "name": "meet",
+            "type": "Jitsi",
+            "jitsi": {
+                "xmppUrl": "wss://meet.test/xmpp-websocket",
+                "domain": "meet.test",
+                "mucDomain": "conference.meet.test",
+                "jwt": {"appId": "auralink", "keyRef": REF},
+                "eventTokenRef": REF,
+                "censusUrl": "http://meet.test:5280",
+            },
+        },
+        {"name": "sfu", "type": "LiveKit", "livekit": {"url": "wss://sfu.test", "apiKeyRef": REF, "apiSecretRef": REF}},
+    ],
+    "rooms": [
+        {
+            "name": "calls",
+            "glob": "call-*",
+            "legs": [{"name": "a", "endpoint": "meet"}, {"name": "b", "endpoint": "sfu", "room": "x-{room}"}],
+        },
+        {
+            "name": "secure",
+            "legs": [
+                {
+                    "name": name,
+                    "rtp": {
+                        "video": medium(97, "AV1", listenPort=port),
+                        "srtp": {"suite": "AEAD_AES_128_GCM", "keyRef": REF},
+                    },
+                }
+                for name, port in (("in", 6000), ("out", 6010))
+            ],
+        },
+    ],
+    "aiCore": {"addresses": ["core:50051"], "failover": "Standby"},
+    "redis": {
+        "addresses": ["redis-0:26379"],
+        "topology": "Sentinel",
+        "master": "main",
+        "user": "auralink",
+        "passwordRef": REF,
+        "tls": True,
+        "caRef": REF,
+    },
+    "postgres": {"address": "pg:5432", "passwordRef": REF, "tls": True, "caRef": REF},
+    "dashboard": {"url": "https://dashboard.test", "apiKeyRef": REF},
+    "communication": {"url": "https://communication.test", "tokenRef": REF},
+    "drain": {"strategy": "Wait"},
+}
+
 SAVE_MORE: Obj = {
     "rooms": {"names": ["d*"], "labels": {"tier": "gold"}},
     "priority": 10,
@@ -68,10 +123,21 @@ SAVE_MORE: Obj = {
 }
 
 
+STRICT: Obj = {
+    "compression": {"mode": "Disabled"},
+    "maxParticipants": 7,
+    "media": {"audio": "Deny", "screenShare": "Deny"},
+    "identity": {"privacy": "Pseudonym"},
+    "codecs": ["AV1", "H264"],
+}
+
+
 def rendered(spec: Obj, *policies: Obj) -> dict[str, Obj]:
     parsed = parse_bridge(bridge(spec))
     pod = PodView("pod-1", "p-1", "10.0.0.7", "node", ready=True, deleting=False, entry={"phase": "Serving"})
-    scene = Scene(pods=(pod,), owners={room.name: pod for room in parsed.spec.rooms})
+    rtp_rooms = [room.name for room in parsed.spec.rooms if not room.glob]
+    reached = {"demo/studio/video": PublicAddress(ip="203.0.113.7", hostname="", port=30004, pod="pod-1")}
+    scene = Scene(pods=(pod,), owners=dict.fromkeys(rtp_rooms, pod), addresses=reached)
     compiled = compile_policies(parsed, [parse_policy(item) for item in policies])
     observed = Observed(bridge(spec), {}, (), ())
     return {item["kind"]: item for item in manifests.desired(parsed, compiled, observed, scene, OPERATOR)}
@@ -112,11 +178,11 @@ def test_a_pod_understands_the_environment_it_is_started_with() -> None:
     assert (settings.drain_propagation_s, settings.drain_timeout_s) == (3, 120)
 
 
-@pytest.mark.parametrize("spec", [{}, FULL], ids=["all defaults", "everything set"])
+@pytest.mark.parametrize("spec", [{}, FULL, SERVICES], ids=["all defaults", "plain rooms", "every service"])
 def test_a_pod_understands_the_configuration_of_any_valid_bridge(spec: Obj) -> None:
     config, owners = configured(spec)
     assert config.generation == 1
-    assert owners == {room["name"]: "pod-1" for room in spec.get("rooms", [])}
+    assert owners == {room["name"]: "pod-1" for room in spec.get("rooms", []) if "glob" not in room}
 
 
 def test_nothing_of_the_spec_is_lost_on_the_way() -> None:
@@ -137,6 +203,47 @@ def test_nothing_of_the_spec_is_lost_on_the_way() -> None:
     assert (spec.api.token_ref.name, spec.api.token_ref.key) == ("token", "bearer")
 
 
+def test_every_service_reaches_the_pods() -> None:
+    spec = configured(SERVICES)[0].bridge
+    meet, sfu = spec.endpoints
+    assert meet.jitsi is not None
+    assert meet.jitsi.jwt is not None
+    assert (meet.jitsi.xmpp_url, meet.jitsi.jwt.app_id) == ("wss://meet.test/xmpp-websocket", "auralink")
+    assert sfu.livekit is not None
+    assert (sfu.livekit.url, sfu.livekit.webhooks) == ("wss://sfu.test", True)
+    assert [(leg.endpoint, leg.room) for leg in spec.rooms[0].legs] == [("meet", None), ("sfu", "x-{room}")]
+    assert spec.rooms[0].glob == "call-*"
+    assert spec.rooms[1].legs[0].rtp is not None
+    assert spec.rooms[1].legs[0].rtp.srtp is not None
+    assert spec.redis is not None
+    assert (spec.redis.topology, spec.redis.master, spec.redis.database, spec.redis.tls) == (
+        "Sentinel",
+        "main",
+        0,
+        True,
+    )
+    assert spec.postgres is not None
+    assert (spec.postgres.address, spec.postgres.database) == ("pg:5432", "auralink")
+    assert spec.dashboard is not None
+    assert spec.communication is not None
+    assert (spec.dashboard.url, spec.communication.url) == ("https://dashboard.test", "https://communication.test")
+    assert (spec.ai_core.failover, spec.drain.strategy) == ("Standby", "Wait")
+
+
+def test_every_effect_of_a_policy_reaches_the_rooms() -> None:
+    config, _ = configured(FULL, policy("strict", STRICT))
+    rules = rules_for("demo", {"tier": "gold"}, config.bridge.compression, config.policies)
+    assert (rules.compression.mode, rules.max_participants, rules.privacy) == ("Disabled", 7, "Pseudonym")
+    assert (rules.media.audio, rules.media.video, rules.media.screen_share) == ("Deny", "Allow", "Deny")
+    assert rules.codecs is not None
+    assert set(rules.codecs) == {"AV1", "H264"}
+
+
+def test_pods_know_where_a_medium_is_reached_from_outside() -> None:
+    found = parse_documents(rendered(FULL)["ConfigMap"]["data"]).addresses["demo/studio/video"]
+    assert (found.host, found.port) == ("203.0.113.7", 30004)
+
+
 def test_a_bridge_without_addresses_uses_the_operators_ai_core() -> None:
     assert configured({})[0].bridge.ai_core.addresses == ("ai-core.system:50051",)
 
@@ -147,6 +254,14 @@ def test_policies_arrive_in_merge_order_with_only_what_they_set() -> None:
     assert [item.name for item in config.policies] == ["save-more", "low"]
     sent = json.loads(rendered(FULL, low)["ConfigMap"]["data"]["config.json"])["policies"]
     assert sent[0]["compression"] == {"mode": "Disabled"}
+
+
+def test_every_secret_that_pods_look_for_is_mounted() -> None:
+    volumes = rendered(SERVICES)["Deployment"]["spec"]["template"]["spec"]["volumes"]
+    sources = next(v for v in volumes if v["name"] == "secrets")["projected"]["sources"]
+    mounted = {item["path"] for source in sources for item in source["secret"]["items"]}
+    wanted = {f"{ref.name}/{ref.key}" for _, ref in secret_refs(configured(SERVICES)[0].bridge)}
+    assert wanted <= mounted
 
 
 def test_secrets_are_where_the_pod_looks_for_them() -> None:
