@@ -46,11 +46,11 @@ class Bench:
         step = max(1, len(self.bridges) // count)
         return self.bridges[::step][:count]
 
-    async def quiet(self, seconds: float = _SETTLE_S, timeout_s: float = 120.0) -> None:
-        """Until neither operator nor pods have written for a while."""
+    async def quiet(self, seconds: float = _SETTLE_S, timeout_s: float = 300.0) -> None:
+        """Until every bridge is Ready and neither operator nor pods have written for a while."""
         deadline = time.monotonic() + timeout_s
         mark, since = self.audit.mark(), time.monotonic()
-        while time.monotonic() - since < seconds:
+        while time.monotonic() - since < seconds or not self.readiness.ready.keys() >= set(self.bridges):
             self.servers.check()
             if time.monotonic() > deadline:
                 seen = by_verb(one for one in self.audit.since(mark, (POD,)) if one.is_write)
