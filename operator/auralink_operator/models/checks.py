@@ -1,12 +1,14 @@
 """Parses what the API server hands out, and finds what is wrong with a bridge that its schema lets through."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from auralink_operator.models.bridge import Bridge, BridgeSpec
 from auralink_operator.models.policy import PolicySpec, RoomPolicy
+from auralink_operator.models.reserved import reserved
+from auralink_operator.models.rooms import Room
 from auralink_operator.models.schema import Meta
 
 _T = TypeVar("_T", bound=BaseModel)
@@ -53,18 +55,40 @@ def _parse(model: type[_T], obj: Mapping[str, Any]) -> _T:
 
 
 def check(bridge: Bridge) -> list[str]:
-    """What is wrong with a bridge that its schema lets through: two sockets on one port."""
+    """What is wrong with a bridge that its schema lets through, each with the way out."""
+    return [
+        *_shared_ports(bridge.spec),
+        *(problem for room in bridge.spec.rooms for problem in _circles(room)),
+        *reserved(bridge.spec.pod.template or {}),
+    ]
+
+
+def _shared_ports(spec: BridgeSpec) -> Iterator[str]:
+    """Two sockets on one UDP port: any room may come to any pod, so ports are one space for all rooms."""
     users: dict[int, str] = {}
-    found: list[str] = []
-    for room in bridge.spec.rooms:
+    for room in spec.rooms:
         for leg in room.legs:
             for kind, medium in leg.media:
                 user = f"room {room.name}, leg {leg.name}, {kind}"
                 for port in leg.ports(medium):
                     if port in users:
-                        found.append(
+                        yield (
                             f"UDP port {port} is used by {users[port]} and by {user}: change one listenPort"
                             " (RTCP takes the next port unless rtcpMux is set)"
                         )
                     users.setdefault(port, user)
-    return found
+
+
+def _circles(room: Room) -> Iterator[str]:
+    """Two legs into one conference: whatever is said there would come back."""
+    seen: dict[tuple[str, str], str] = {}
+    for leg in room.legs:
+        if leg.endpoint is None:
+            continue
+        there = (leg.room or "{room}") if room.glob else (leg.room or "{room}").replace("{room}", room.name)
+        other = seen.setdefault((leg.endpoint, there), leg.name)
+        if other != leg.name:
+            yield (
+                f"room {room.name}: legs {other} and {leg.name} lead to the same room {there} of endpoint"
+                f" {leg.endpoint}: change room or endpoint of one of them"
+            )

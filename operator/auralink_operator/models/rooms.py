@@ -97,7 +97,16 @@ _AUDIO_ONLY = cel(
 class Rtp(Model):
     model_config = ConfigDict(
         json_schema_extra=cel(
-            rule("has(self.video) || has(self.audio)", "rtp needs video or audio: describe at least one medium")
+            rule("has(self.video) || has(self.audio)", "rtp needs video or audio: describe at least one medium"),
+            *(
+                rule(
+                    f"!self.rtcpMux || !has(self.{medium})"
+                    f" || self.{medium}.payloads.all(p, p.type < 64 || p.type > 95)",
+                    "with rtcpMux payload types 64 to 95 look like RTCP (RFC 5761): use others, or unset rtcpMux",
+                    f".{medium}",
+                )
+                for medium in ("video", "audio")
+            ),
         )
     )
     video: Annotated[Medium, Field(json_schema_extra=_VIDEO_ONLY, description="the peer's video")] | None = None
@@ -156,6 +165,7 @@ class Leg(Model):
             Field(
                 min_length=1,
                 max_length=128,
+                pattern=r"^([^{}]|\{room\})+$",
                 description="room at the endpoint; {room} stands for the name of this room, which is the default",
             ),
         ]

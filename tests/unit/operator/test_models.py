@@ -32,21 +32,6 @@ def test_fields_of_a_newer_crd_are_left_alone() -> None:
     assert parse_policy(samples.policy("p", mode="Auto", later=1)).spec.compression is not None
 
 
-def test_a_port_has_one_user_and_rtcp_is_one() -> None:
-    room = samples.room(port=5004)
-    room["legs"][0]["rtp"]["audio"] = samples.medium("Opus", listen=5005)
-    (problem,) = check(parse_bridge(samples.bridge(rooms=[room])))
-    assert "5005" in problem
-    assert "room demo, leg in, audio" in problem
-    room["legs"][0]["rtp"]["rtcpMux"] = True
-    assert check(parse_bridge(samples.bridge(rooms=[room]))) == []
-
-
-def test_rooms_share_the_ports_of_a_pod() -> None:
-    rooms = [samples.room("one", 5004), samples.room("two", 5004)]
-    assert check(parse_bridge(samples.bridge(rooms=rooms)))
-
-
 def test_a_room_listens_on_its_media_and_their_rtcp() -> None:
     spec = BridgeSpec.model_validate({"rooms": [samples.room(port=6000)]})
     assert spec.rooms[0].listen_ports() == (6000, 6001)

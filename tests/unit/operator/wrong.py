@@ -118,7 +118,7 @@ def wrongs(spot: Spot) -> Iterator[Wrong]:
     if "maxLength" in schema:
         yield wrong("a" * (schema["maxLength"] + 1), f"may not be more than {schema['maxLength']}")
     if "pattern" in schema:
-        yield wrong("no one wants this", "should match")
+        yield wrong("no one wants {this}", "should match")
     if "enum" in schema:
         yield wrong("Perhaps", "supported values", *schema["enum"])
     for name in schema.get("required", ()):
@@ -139,12 +139,11 @@ def rights(spot: Spot) -> Iterator[Right]:
     """The least and the most that a field may be."""
     for bound in ("minimum", "maximum"):
         if bound in spot.schema:
-            # minReplicas of 1 lets maxReplicas be anything, maxReplicas of 100 minReplicas.
+            # minReplicas of 1 lets maxReplicas be anything, and maxReplicas of 100 minReplicas.
             yield Right(spot.base, spot.place, spot.schema[bound])
-    if "maxLength" in spot.schema and "pattern" not in spot.schema and "x-kubernetes-validations" not in spot.schema:
-        fits = spot.path.rsplit(".", 1)[-1] not in ("endpoint",)  # must name one of spec.endpoints
-        if fits:
-            yield Right(spot.base, spot.place, "a" * spot.schema["maxLength"])
+    free = not {"pattern", "x-kubernetes-validations"} & spot.schema.keys()
+    if "maxLength" in spot.schema and free and not spot.path.endswith(".endpoint"):  # that names one of spec.endpoints
+        yield Right(spot.base, spot.place, "a" * spot.schema["maxLength"])
 
 
 # --- one for each rule ----------------------------------------------------------------------------------------------
@@ -237,6 +236,17 @@ RULES: tuple[Wrong, ...] = (
         "only Opus is audio",
     ),
     *(
+        _rule(
+            "fixed",
+            (*_LEG, "rtp", name, "payloads", 0, "type"),
+            number,
+            f"{written(_LEG)}.rtp.{name}",
+            "with rtcpMux payload types 64 to 95",
+        )
+        for name in ("video", "audio")
+        for number in (64, 95)
+    ),
+    *(
         _rule("fixed", ("spec", "aiCore", "addresses"), [wrong], "spec.aiCore.addresses[0]", said)
         for wrong, said in (
             ("ai-core", _ADDRESS),
@@ -308,6 +318,7 @@ RULES: tuple[Wrong, ...] = (
             (("spec", "dashboard", "url"), "https://user:secret@dashboard.example"),
             (("spec", "dashboard", "url"), "ftp://dashboard.example"),
             (("spec", "communication", "url"), "https://"),
+            ((*_ENDPOINT_LEG, "room"), "{name}"),
             (("spec", "api", "tokenRef", "key"), "../up"),
             (("spec", "aiCore", "tlsSecretName"), "No Name"),
             (("spec", "pod", "nodeSelector", "disk"), "no space"),
