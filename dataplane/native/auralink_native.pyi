@@ -180,8 +180,8 @@ class Engine:
 
     def submit(self, stream: int, frame_id: int, data: bytes | None, ext16: bytes | None, key: bool) -> bool:
         """Answers one COMPRESS frame; `data` None sends it native. Frames leave in frame_id order. Returns False,
-        counts `illegal_switch` and drops the frame if it changes between native and compressed off a key, or is
-        a native frame whose reference was dropped; False too for an unknown frame, and for data that is no frame
+        and drops the frame if it changes between native and compressed off a key (`illegal_switch`), or is a native
+        frame whose reference did not leave (`awaiting_key`; a key is asked for); False too for an unknown frame, and for data that is no frame
         (no slice, over 2 MiB, `key` without IDR or the reverse). `key` says what `data` is; a native frame knows
         it itself. The core sets flags 0x01, 0x02 and 0x04 of the extension. `ext16` None: with data no
         extension, without data the core's own."""

@@ -69,12 +69,29 @@ class Source:
     kept: list[tuple[bool, int, float, bytes]] = field(default_factory=list)
     slots: "OrderedDict[int, _Slot]" = field(default_factory=OrderedDict)
     may_reorder: bool = False
+    run: bool | None = None  # whose references receivers hold: ours, the sender's, nobody's
     last_ours: bool | None = None
     sent: list[Sent] = field(default_factory=list)
     garbage: list[Sent] = field(default_factory=list)
+    refused: int = 0  # answered frames that did not fit behind what had left
     illegal_switch: int = 0
+    awaiting_key: int = 0
     key_requests: int = 0
     links: dict[int, int] = field(default_factory=dict)
+
+    def left_out(self) -> None:
+        """Native frames behind one that did not leave may reference it."""
+        if self.run is False:
+            self.run = None
+
+    def refuse(self, ours: bool) -> None:
+        self.refused += 1
+        if not ours and self.run is None and self.last_ours is False:
+            self.awaiting_key += 1
+            self.key_requests += 1
+        else:
+            self.illegal_switch += 1
+        self.left_out()
 
 
 class FakePackets:
@@ -181,6 +198,7 @@ class FakePackets:
         source = self.sources[stream]
         source.slots.clear()
         source.held = True
+        source.run = None
 
     def submit(self, stream: int, frame_id: int, data: bytes | None, ext16: bytes | None, key: bool) -> bool:
         source = self.sources[stream]
@@ -192,12 +210,9 @@ class FakePackets:
         slot.out_key = key if ours else slot.key
         slot.out_size = len(data) if data is not None else slot.size
         slot.extension = ext16
-        legal = self._legal(source, slot)
-        if not legal:
-            source.illegal_switch += 1
-            slot.dropped = True
+        refused = source.refused
         self._flush(stream, source)
-        return legal
+        return source.refused == refused
 
     def drop(self, stream: int, frame_id: int) -> None:
         source = self.sources[stream]
@@ -267,11 +282,6 @@ class FakePackets:
             self._tell(StreamFailed(stream, "queue full"))
         self._flush(stream, source)
 
-    def _legal(self, source: Source, slot: _Slot) -> bool:
-        before = [one.ours for one in source.slots.values() if one.frame_id < slot.frame_id and not one.dropped]
-        last = before[-1] if before else source.last_ours
-        return slot.out_key or last == slot.ours
-
     def _flush(self, stream: int, source: Source) -> None:
         while source.slots:
             slot = next(iter(source.slots.values()))
@@ -279,12 +289,18 @@ class FakePackets:
                 return
             del source.slots[slot.frame_id]
             if slot.dropped:
-                continue
-            sent = Sent(slot.frame_id, slot.ours, slot.out_key, slot.out_size, slot.extension)
-            if not sent.key and source.last_ours != sent.ours:
-                source.garbage.append(sent)
-            source.last_ours = sent.ours
-            source.sent.append(sent)
-            source.bytes_out += sent.size
-            if slot.was_submitted:
-                self._tell(FrameSent(stream, slot.frame_id, self.now, packets=1))
+                source.left_out()
+            elif not slot.out_key and source.run != slot.ours:
+                source.refuse(slot.ours)
+            else:
+                self._send(stream, source, slot)
+
+    def _send(self, stream: int, source: Source, slot: _Slot) -> None:
+        sent = Sent(slot.frame_id, slot.ours, slot.out_key, slot.out_size, slot.extension)
+        if not sent.key and source.last_ours != sent.ours:
+            source.garbage.append(sent)
+        source.run = source.last_ours = sent.ours
+        source.sent.append(sent)
+        source.bytes_out += sent.size
+        if slot.was_submitted:
+            self._tell(FrameSent(stream, slot.frame_id, self.now, packets=1))

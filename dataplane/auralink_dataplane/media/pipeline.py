@@ -479,6 +479,9 @@ class Pipeline:
                     self.advised_native = True
                     out += [*self._switch(State.SHADOW, "unchanged", now), self._set_mode(Mode.SHADOW, soon=True)]
                 return out
+            case _ if not self._ours_out:
+                # Receivers hold native references: a picture left out would end their run until the next key.
+                return [SubmitNative(entry.frame_id, entry.key)]
             case _:
                 return [Drop(entry.frame_id)]
 

@@ -305,6 +305,7 @@ class Stream:
             case act.Submit():
                 return self._submit(decision)
             case act.SubmitNative():
+                # Refused where its reference did not leave: the core counts it and asks for a key itself.
                 self._engine.submit(self.id, decision.frame_id, None, None, decision.key)
             case act.Drop():
                 self._engine.drop(self.id, decision.frame_id)

@@ -1,7 +1,7 @@
 //! RTCP in both directions: reports, key requests, retransmission.
 
 mod common;
-use auralink_native::core::ledger::Mode;
+use auralink_native::core::ledger::{Mode, Policy};
 use auralink_native::core::output::Event;
 use auralink_native::core::reports::Ntp;
 use auralink_native::core::rtcp::{self, Rtcp, Writer};
@@ -254,4 +254,24 @@ fn the_round_trip_is_measured_by_the_echo_of_our_reports() {
         panic!()
     };
     assert!((39.0..=62.0).contains(&ms), "{ms}");
+}
+
+#[test]
+fn native_frames_behind_a_dropped_one_wait_for_a_key_that_is_asked_for() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, stream, out) = World::started(true, Mode::Compress, &mut sender);
+    (1..4).for_each(|id| world.receive_all(&sender.delta(id, 2000)));
+    assert!(world.submit(stream, 0, None, true));
+    world.shard.drop_frame(stream, 1, world.now());
+    assert!(!world.submit(stream, 2, None, false), "its reference was dropped");
+    world.advance_ms(1);
+    assert_eq!(plis(&world).len(), 1);
+    world.shard.set_mode(stream, Policy { mode: Mode::Shadow, extension: true, degraded: false }, Some(4), world.now());
+    world.submit(stream, 3, None, false);
+    world.receive_all(&sender.delta(4, 2000));
+    world.receive_all(&sender.key(5, 2000));
+    world.receive_all(&sender.delta(6, 2000));
+    assert_eq!(ids(&world.seen()), [0, 5, 6]);
+    assert_eq!(world.out_stat(out, "illegal_switch"), 0, "nobody asked for a switch");
+    assert_eq!(world.drops("awaiting_key"), 3);
 }

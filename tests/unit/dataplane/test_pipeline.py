@@ -653,13 +653,26 @@ def test_the_end_of_the_stream_ends_its_session(compressing: Rig) -> None:
     assert act.CloseSession(1, None) in compressing.done
 
 
+def test_a_picture_skipped_while_receivers_hold_native_references_goes_native(compressing: Rig) -> None:
+    """Left out it would end their run: nothing could follow before the sender's next key."""
+    compressing.frame(key=True)
+    compressing.frame()
+    compressing.answer(Disposition.UNCHANGED)
+    compressing.answer(Disposition.SKIPPED)
+    before = len(compressing.source.sent)
+    compressing.round(20)
+    assert len(compressing.source.sent) == before + 20
+    assert compressing.source.refused == 0
+
+
 # --- whatever happens ----------------------------------------------------------------------------------------
 
 ACTIONS = st.sampled_from(
     ["frame"] * 8
     + ["answer"] * 8
     + [
-        "key", "key", "open", "open", "probe", "refuse", "fail", "skip", "unchanged", "bad unchanged", "bad order",
+        "key", "key", "open", "open", "probe", "refuse", "fail", "skip", "unchanged",
+        "unchanged, then skip", "bad unchanged", "bad order",
         "answer failed", "advise native", "advise compress", "late", "long", "off", "on", "want key", "available",
         "drain", "shed", "overflow",
     ]
@@ -677,9 +690,12 @@ def act_on(rig: Rig, action: str) -> None:  # noqa: C901 - a table
         case "answer" if waiting:
             rig.answer()
         case "skip" if waiting:
-            assert core
-            if core.ours and not core.waiting[0].frame.key:
-                rig.answer(Disposition.SKIPPED)
+            rig.answer(Disposition.SKIPPED)
+        case "unchanged, then skip":
+            rig.frame(key=True)
+            rig.frame()
+            while core and core.waiting:
+                rig.answer(Disposition.UNCHANGED if core.waiting[0].frame.key else Disposition.SKIPPED)
         case "unchanged" if waiting:
             assert core
             if core.waiting[0].frame.key:

@@ -97,6 +97,17 @@ enum State {
     Held,
 }
 
+/// Whether a frame fits behind what left before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Continues {
+    /// `switched`: it is the first of its kind.
+    Yes { switched: bool },
+    /// A native frame whose reference did not leave.
+    AtKey,
+    /// A change between native and compressed off a key.
+    Never,
+}
+
 #[derive(Debug)]
 pub struct Ledger {
     stream: StreamId,
@@ -203,16 +214,18 @@ impl Ledger {
         Some(Departure { frame: entry.frame, policy: entry.policy, answer: entry.answer? })
     }
 
-    /// May a frame of this kind leave now? Some(true): it is the first after a switch. None: illegal.
-    pub fn continues(&mut self, kind: Kind, key: bool) -> Option<bool> {
+    /// May a frame of this kind leave now?
+    pub fn continues(&mut self, kind: Kind, key: bool) -> Continues {
         if !key && self.run != Some(kind) {
+            // A native run that lost a frame goes on at the next key; anything else is a switch nobody may make.
+            let lost = kind == Kind::Native && self.run.is_none() && self.last_kind == Some(Kind::Native);
             self.left_out(false);
-            return None;
+            return if lost { Continues::AtKey } else { Continues::Never };
         }
         let switched = self.last_kind.is_some_and(|last| last != kind);
         self.run = Some(kind);
         self.last_kind = Some(kind);
-        Some(switched)
+        Continues::Yes { switched }
     }
 
     /// A frame did not leave. Native frames behind it may reference it; an encoder that skipped a picture does not.
@@ -283,6 +296,9 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const STAY: Continues = Continues::Yes { switched: false };
+    const SWITCHED: Continues = Continues::Yes { switched: true };
 
     fn frame(id: u64, key: bool) -> NativeFrame {
         let info = FrameInfo { key, ..FrameInfo::default() };
@@ -390,16 +406,12 @@ mod tests {
     #[test]
     fn the_kind_changes_on_a_key_only() {
         let mut ledger = active(Mode::Compress);
-        assert_eq!(ledger.continues(Kind::Compressed, false), None, "an output starts at a key");
-        assert_eq!(ledger.continues(Kind::Compressed, true), Some(false));
-        assert_eq!(ledger.continues(Kind::Native, false), None);
-        assert_eq!(
-            ledger.continues(Kind::Compressed, false),
-            Some(false),
-            "a refused native frame harms no compressed run"
-        );
-        assert_eq!(ledger.continues(Kind::Native, true), Some(true));
-        assert_eq!(ledger.continues(Kind::Native, false), Some(false));
+        assert_eq!(ledger.continues(Kind::Compressed, false), Continues::Never, "an output starts at a key");
+        assert_eq!(ledger.continues(Kind::Compressed, true), STAY);
+        assert_eq!(ledger.continues(Kind::Native, false), Continues::Never);
+        assert_eq!(ledger.continues(Kind::Compressed, false), STAY, "a refused native frame harms no compressed run");
+        assert_eq!(ledger.continues(Kind::Native, true), SWITCHED);
+        assert_eq!(ledger.continues(Kind::Native, false), STAY);
     }
 
     #[test]
@@ -407,8 +419,10 @@ mod tests {
         let mut ledger = active(Mode::Compress);
         ledger.continues(Kind::Native, true);
         ledger.left_out(true);
-        assert_eq!(ledger.continues(Kind::Native, false), Some(false));
+        assert_eq!(ledger.continues(Kind::Native, false), STAY);
         ledger.left_out(false);
-        assert_eq!(ledger.continues(Kind::Native, false), None);
+        assert_eq!(ledger.continues(Kind::Native, false), Continues::AtKey);
+        assert_eq!(ledger.continues(Kind::Compressed, false), Continues::Never);
+        assert_eq!(ledger.continues(Kind::Native, true), STAY);
     }
 }

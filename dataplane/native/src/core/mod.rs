@@ -106,7 +106,7 @@ drops! {
     NotLinked = "not_linked": "audio before `link`",
     PendingOverflow = "pending_overflow": "frames that waited too long for `link` and `set_mode`",
     Incomplete = "incomplete": "packets of a frame that lost others",
-    AwaitingKey = "awaiting_key": "frames after an unrepaired loss, until the next key",
+    AwaitingKey = "awaiting_key": "frames behind one that was lost or did not leave, until the next key",
     FrameTooBig = "frame_too_big": "more than 2 MiB or 2048 packets",
     NoParameterSets = "no_parameter_sets": "a key whose SPS or PPS never came",
     NoPicture = "no_picture": "parameter sets or SEI on their own: remembered, not sent on",

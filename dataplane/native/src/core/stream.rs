@@ -6,7 +6,7 @@ use super::codec::audio::{Arrival, Received};
 use super::codec::{Codec, Limits, Media, VideoCodec};
 use super::ext::{self, Value};
 use super::keys::KeyRequests;
-use super::ledger::{Admitted, Answer, Departure, Kind, Ledger, Mode, NativeFrame, Policy};
+use super::ledger::{Admitted, Answer, Continues, Departure, Kind, Ledger, Mode, NativeFrame, Policy};
 use super::nack::Nacks;
 use super::output::{AudioPacket, Effects, Event, Feedback, Frame, Output, Wire};
 use super::reorder::{Content, Inserted, Next, Packet, Reorder};
@@ -67,6 +67,8 @@ pub struct Video {
     pub frames: u64,
     pub key_frames: u64,
     pub abandoned: u64,
+    /// Answered frames that did not fit behind what had left.
+    unsent: u64,
     pub illegal_switches: u64,
 }
 
@@ -196,6 +198,7 @@ impl Video {
             frames: 0,
             key_frames: 0,
             abandoned: 0,
+            unsent: 0,
             illegal_switches: 0,
         }
     }
@@ -401,9 +404,9 @@ impl Video {
             },
         };
         self.ledger.answer(frame_id, answer);
-        let illegal = self.illegal_switches;
+        let unsent = self.unsent;
         self.depart(fx);
-        accepted && self.illegal_switches == illegal
+        accepted && self.unsent == unsent
     }
 
     pub fn drop_frame(&mut self, frame_id: u64, fx: &mut Effects) {
@@ -483,11 +486,22 @@ impl Video {
                 Answer::Native(_) => (Kind::Native, frame.info.key),
                 Answer::Compressed { key, .. } => (Kind::Compressed, *key),
             };
-            let Some(switched) = self.ledger.continues(kind, key) else {
-                self.illegal_switches += 1;
-                fx.drops.count(Drop::IllegalSwitch);
-                fx.left_out.push((self.stream, true));
-                continue;
+            let switched = match self.ledger.continues(kind, key) {
+                Continues::Yes { switched } => switched,
+                Continues::AtKey => {
+                    self.unsent += 1;
+                    fx.drops.count(Drop::AwaitingKey);
+                    fx.left_out.push((self.stream, false));
+                    self.request_key(fx);
+                    continue;
+                }
+                Continues::Never => {
+                    self.unsent += 1;
+                    self.illegal_switches += 1;
+                    fx.drops.count(Drop::IllegalSwitch);
+                    fx.left_out.push((self.stream, true));
+                    continue;
+                }
             };
             let (payloads, mut ext) = match answer {
                 Answer::Compressed { payloads, ext, .. } => (payloads, ext),
