@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from auralink_operator.index import ANNOTATION_BRIDGE_UID, Obj
 from auralink_operator.manifests.labels import HTTP_PORT, METRICS_PORT, child_name, labels, selector
-from auralink_operator.manifests.merge import merge_template
+from auralink_operator.manifests.merge import TemplateError, merge_template
 from auralink_operator.manifests.network import HOST_MODES, listen_ports
 from auralink_operator.models import Bridge, ExposureMode, SecretKey
 from auralink_operator.settings import Settings
@@ -36,10 +36,17 @@ def pod_template(bridge: Bridge, settings: Settings) -> Obj:
         return rendered
     merged = merge_template(rendered, pod.template)
     # What finds the pods again is not the user's, whatever is merged.
-    meta = merged["metadata"] = dict(merged.get("metadata") or {})
+    meta = merged["metadata"] = _map(merged, "metadata", "spec.pod.template")
     for name, values in own.items():
-        meta[name] = {**(meta.get(name) or {}), **values}
+        meta[name] = {**_map(meta, name, "spec.pod.template.metadata"), **values}
     return merged
+
+
+def _map(holder: Obj, name: str, path: str) -> Obj:
+    found = holder.get(name) or {}
+    if not isinstance(found, dict):
+        raise TemplateError(f"{path}.{name}: must be an object")
+    return dict(found)
 
 
 def _pod_spec(bridge: Bridge, settings: Settings) -> Obj:

@@ -343,3 +343,9 @@ def test_pods_carry_the_shard_and_roll_when_their_bridge_moves() -> None:
 def test_a_template_that_cannot_be_merged_names_its_field() -> None:
     with pytest.raises(TemplateError, match=r"spec.pod.template.spec.containers"):
         template(pod={"template": {"spec": {"containers": [{"image": "nameless"}]}}})
+
+
+@pytest.mark.parametrize("metadata", ["x", {"labels": ["x"]}, {"annotations": 5}])
+def test_metadata_that_is_none_is_refused_and_not_guessed(metadata: Any) -> None:
+    with pytest.raises(TemplateError, match=r"spec\.pod\.template\.metadata.*must be an object"):
+        template(pod={"template": {"metadata": metadata}})
