@@ -97,9 +97,7 @@ async def measure(options: Options, control: servers.Servers) -> tuple[list[Row]
 
 
 async def start_operator(bench: Bench, options: Options, name: str) -> servers.Operator:
-    flags = [f"--resync-s={options.resync_s:g}"]
-    if (options.tree / "operator/auralink_operator/lease.py").exists():
-        flags += ["--leader-elect=true", f"--lease-namespace={scene.SYSTEM}"]
+    flags = [f"--resync-s={options.resync_s:g}", "--leader-elect=true", f"--lease-namespace={scene.SYSTEM}"]
     operator = bench.servers.start_operator(name, options.tree, flags)
     bench.operators[name] = operator
     await operator.wait_ready(bench.servers)
