@@ -181,10 +181,10 @@ class Engine:
     def submit(self, stream: int, frame_id: int, data: bytes | None, ext16: bytes | None, key: bool) -> bool:
         """Answers one COMPRESS frame; `data` None sends it native. Frames leave in frame_id order. Returns False,
         and drops the frame if it changes between native and compressed off a key (`illegal_switch`), or is a native
-        frame whose reference did not leave (`awaiting_key`; a key is asked for); False too for an unknown frame, and for data that is no frame
-        (no slice, over 2 MiB, `key` without IDR or the reverse). `key` says what `data` is; a native frame knows
-        it itself. The core sets flags 0x01, 0x02 and 0x04 of the extension. `ext16` None: with data no
-        extension, without data the core's own."""
+        frame whose reference did not leave (`awaiting_key`; a key is asked for); False too for an unknown frame, and
+        for data that is no frame (no slice, over 2 MiB, `key` without IDR or the reverse). `key` says what `data` is;
+        a native frame knows it itself. The core sets flags 0x01, 0x02 and 0x04 of the extension. `ext16` None: with
+        data no extension, without data the core's own."""
 
     def drop(self, stream: int, frame_id: int) -> None:
         """Answers one COMPRESS frame: nothing goes out for it (later ones stay contiguous)."""

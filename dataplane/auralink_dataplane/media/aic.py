@@ -40,6 +40,9 @@ CLOSE_S: Final = 0.5
 OUTBOX: Final = 64
 """Messages waiting for the transport; 16 frames in flight keep it far below, beyond it the session is broken."""
 
+MAX_ENDPOINTS: Final = 64
+"""Addresses behind the configured names that a pod uses, each with a channel of its own."""
+
 Resolve = Callable[[str, int], Awaitable[Sequence[tuple[str, int]]]]
 """Every address behind a name. Raises OSError; socket.gaierror with EAI_AGAIN when nobody could be asked."""
 
@@ -154,6 +157,8 @@ class Session:
         self._put(pb.ClientMessage(open=_open_message(client.identity, request)))
         name = f"aic-session-{request.name}-{request.number}"
         self._task = client.own(asyncio.create_task(self._run(), name=name))
+        # Not from within: a task that is cancelled before its first step runs none of its own code.
+        self._task.add_done_callback(lambda _: client.finished(endpoint))
 
     @property
     def endpoint_address(self) -> str:
@@ -226,7 +231,6 @@ class Session:
         finally:
             writer.cancel()
             call.cancel()
-            self._client.finished(self._endpoint)
         self._fail(failure)
 
     async def _write(self, call: "grpc.aio.StreamStreamCall[pb.ClientMessage, pb.ServerMessage]") -> None:
@@ -480,6 +484,9 @@ class AicClient:
                 continue
             for ip, number in found:
                 wanted[f"[{ip}]:{number}" if ":" in ip else f"{ip}:{number}", credentials] = host
+        # Of too many each pod takes its own, so that together they use all.
+        ranked = sorted(wanted, key=lambda key: _weight(key[0], self.identity.pod), reverse=True)
+        wanted = {key: wanted[key] for key in ranked[:MAX_ENDPOINTS]}
         if spec is not self._spec:
             return  # it changed meanwhile; the next round is due at once
         if set(unresolved) != set(self._unresolved):

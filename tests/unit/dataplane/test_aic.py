@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import grpc
 import pytest
 from auralink_dataplane.media import aic
-from auralink_dataplane.media.aic import AicClient, Identity, Session, SessionRequest
+from auralink_dataplane.media.aic import MAX_ENDPOINTS, AicClient, Identity, Session, SessionRequest
 from auralink_dataplane.media.breaker import State
 from auralink_dataplane.media.frames import Disposition, Frame, Mode, Result
 from auralink_dataplane.media.pipeline import Failure, Refusal
@@ -116,7 +117,8 @@ async def core_for(bench: Bench, *, failures: int = 5) -> AsyncIterator[FakeAiCo
 
 
 def frame(frame_id: int, *, key: bool = False) -> Frame:
-    return Frame(1, frame_id, Mode.COMPRESS, "H264", frame_id * 3000 + (1 << 33), key, 0.0, 0.0, 100, bytes(100))
+    timestamp = frame_id * 3000 + (1 << 33)
+    return Frame(1, frame_id, Mode.COMPRESS, "H264", timestamp, key, 0.0, 0.0, may_reorder=False, data=bytes(100))
 
 
 async def test_a_session_says_who_it_is_and_answers_in_order(bench: Bench) -> None:
@@ -331,3 +333,25 @@ async def test_a_missing_certificate_is_named_and_nothing_goes_out_unencrypted(b
     assert bench.client.missing_secret == "core-tls/ca.crt"  # noqa: S105 - a name
     assert bench.open() is None
     assert not bench.client.usable
+
+
+async def test_a_session_that_fails_in_the_turn_it_was_opened_in_leaves_nothing(bench: Bench) -> None:
+    async with core_for(bench) as core:
+        for _ in range(3):
+            session = bench.open()
+            assert session
+            session.close(Failure.PACKETS)
+        endpoint = next(iter(bench.client._endpoints.values()))
+        await bench.until(lambda: endpoint.sessions == 0)
+        assert core.opened == []
+        await bench.use()
+        await bench.until(lambda: endpoint.channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN)
+
+
+async def test_of_too_many_addresses_each_pod_takes_its_own(bench: Bench) -> None:
+    bench.names.found["core"] = [f"10.0.{number // 256}.{number % 256}" for number in range(300)]
+    await bench.use("core:1")
+    mine = {key[0] for key in bench.client._endpoints}
+    assert len(mine) == MAX_ENDPOINTS
+    await bench.client.resolve_once()
+    assert {key[0] for key in bench.client._endpoints} == mine, "the choice stays"
