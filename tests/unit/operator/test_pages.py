@@ -1,0 +1,61 @@
+"""That the pages in `docs/kinds` know every word that a status can say."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import auralink_operator
+import pytest
+from auralink_operator.models import PROBLEMS
+from auralink_operator.status import DEGRADING
+
+SOURCE = Path(auralink_operator.__file__).parent
+PAGES = SOURCE.parents[1] / "docs/kinds"
+# Where a reason stands in a call: Condition(type, status, reason, ..), Problem(reason, ..), ..
+PLACE = {"Condition": 2, "Problem": 0, "Verdict": 1, "Stalled": 0, "Waiting": 0, "_reconciling": 0, "_not_ready": 1}
+OF_POLICY = {"policy.py"}
+
+
+def _words(node: ast.expr) -> Iterator[str]:
+    """Every literal that an argument may come to."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.IfExp):
+        yield from _words(node.body)
+        yield from _words(node.orelse)
+
+
+def reasons(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in PLACE:
+            place = PLACE[node.func.id]
+            named = [keyword.value for keyword in node.keywords if keyword.arg == "reason"]
+            for argument in [*node.args[place : place + 1], *named]:
+                found |= set(_words(argument))
+    return {reason for reason in found if reason[:1].isupper()}
+
+
+STATUS = sorted((SOURCE / "status").glob("*.py"))
+
+
+def test_reasons_are_found_at_all() -> None:
+    found = set().union(*(reasons(path) for path in STATUS))
+    assert {"Succeeded", "NoPods", "PodsBehind", "ConfigPropagating", "NoBridgeMatched", "SamePriority"} <= found
+
+
+@pytest.mark.parametrize("path", [*STATUS, SOURCE / "converge.py", SOURCE / "context.py"], ids=lambda path: path.name)
+def test_every_reason_is_explained(path: Path) -> None:
+    page = PAGES / ("roompolicy.md" if path.name in OF_POLICY else "auralinkbridge.md")
+    text = page.read_text(encoding="utf-8")
+    assert [reason for reason in sorted(reasons(path)) if f"`{reason}`" not in text] == []
+
+
+def test_every_problem_of_a_pod_is_explained() -> None:
+    text = (PAGES / "auralinkbridge.md").read_text(encoding="utf-8")
+    assert [problem for problem in PROBLEMS if f"`{problem}`" not in text] == []
+
+
+def test_every_problem_that_the_schema_takes_has_its_remedy() -> None:
+    """CredentialsMissing keeps a bridge from Ready instead of degrading it."""
+    assert {*DEGRADING, "CredentialsMissing"} == set(PROBLEMS)
