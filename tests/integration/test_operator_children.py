@@ -256,6 +256,36 @@ async def test_a_bridge_changes_its_exposure_in_place(kube: Kube, before: str, a
         assert all(("nodePort" in port) == (after != "ClusterIP") for port in service["ports"])
 
 
+async def test_a_load_balancer_class_cannot_be_changed_in_place(kube: Kube) -> None:
+    """docs/exposure.md says so, and what helps: another mode in between."""
+    at = await Applied.of(kube, {"rooms": [RTP_ROOM], "exposure": {"mode": "LoadBalancer", "loadBalancerClass": "x/y"}})
+    await at.converge()
+    await at.edit({"exposure": {"loadBalancerClass": "x/z"}})
+    with pytest.raises(Refused, match="loadBalancerClass") as refused:
+        await at.converge()
+    assert refused.value.status == 422
+    await at.edit({"exposure": {"mode": "ClusterIP"}})
+    await at.converge()
+    await at.edit({"exposure": {"mode": "LoadBalancer"}})
+    await at.converge()
+    assert await at.unequal() == {}
+
+
+async def test_what_is_wanted_no_longer_is_taken_out(kube: Kube) -> None:
+    """A removal differs nowhere but in the hash; the server then drops what only we had set."""
+    exposure = {"mode": "NodePort", "serviceAnnotations": {"cloud/udp": "yes"}}
+    at = await Applied.of(kube, {**EVERYTHING, "exposure": exposure})
+    await at.converge()
+    await at.edit({"exposure": {"serviceAnnotations": None}, "pod": None, "autoscaling": None, "replicas": 2})
+    assert set(await at.unequal()) == {"Service", "Deployment"}
+    await at.converge()
+    service, live = at.children[at.key("Service", "-rtp")], at.deployment()["spec"]["template"]
+    assert "cloud/udp" not in service["metadata"]["annotations"]
+    assert "cost" not in live["metadata"]["labels"]
+    assert [container["name"] for container in live["spec"]["containers"]] == ["data-plane"]
+    assert "tolerations" not in live["spec"]
+
+
 async def test_what_others_add_is_left_alone(kube: Kube) -> None:
     at = await Applied.of(kube, EVERYTHING)
     await at.converge()
