@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hack.audit.policy import MAX_BACKUPS, MAX_MEGABYTES, policy
 from hack.cluster import layout as at
 from hack.cluster.pki import Leaf
 
@@ -150,26 +151,18 @@ def _kubelet(host: Host) -> str:
 
 
 def audit_policy() -> str:
-    """One line per request (no bodies), so that tests can count what a component asks for; the control plane's own
-    chatter is left out."""
+    """One line per request, so that tests can count what a component asks for and check each status that it writes;
+    the control plane's own chatter is left out."""
     chatter = [
         *("system:apiserver", "system:kube-scheduler", "system:kube-controller-manager", "system:kube-proxy"),
         f"system:node:{at.NODE_NAME}",
     ]
-    return json.dumps(
-        {
-            "apiVersion": "audit.k8s.io/v1",
-            "kind": "Policy",
-            "omitStages": ["RequestReceived"],
-            "rules": [
-                {"level": "None", "users": chatter},
-                {"level": "None", "userGroups": ["system:nodes", "system:serviceaccounts:kube-system"]},
-                {"level": "None", "nonResourceURLs": ["/healthz*", "/livez*", "/readyz*", "/version", "/openapi/*"]},
-                {"level": "Metadata"},
-            ],
-        },
-        indent=1,
+    silent = (
+        {"level": "None", "users": chatter},
+        {"level": "None", "userGroups": ["system:nodes", "system:serviceaccounts:kube-system"]},
+        {"level": "None", "nonResourceURLs": ["/healthz*", "/livez*", "/readyz*", "/version", "/openapi/*"]},
     )
+    return json.dumps(policy(*silent), indent=1)
 
 
 def files(host: Host) -> dict[Path, str]:
@@ -214,7 +207,7 @@ def _apiserver(tools: Tools) -> Service:
             f"--kubelet-client-certificate={pki}/apiserver-kubelet.crt",
             f"--kubelet-client-key={pki}/apiserver-kubelet.key",
             *(f"--audit-policy-file={at.RUN}/audit-policy.json", f"--audit-log-path={at.AUDIT_LOG}"),
-            *("--audit-log-maxsize=64", "--audit-log-maxbackup=1", "--profiling=false"),
+            *(f"--audit-log-maxsize={MAX_MEGABYTES}", f"--audit-log-maxbackup={MAX_BACKUPS}", "--profiling=false"),
         ),
     )
 

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from hack.audit.policy import MAX_BACKUPS, MAX_MEGABYTES
 from hack.cluster.config import audit_policy
 from hack.cluster.status import Status
 from hack.progress import CommandError, say
@@ -54,8 +55,8 @@ def configuration(state: Path) -> str:
             "extraArgs": {
                 "audit-policy-file": policy,
                 "audit-log-path": f"{logs}/audit.log",
-                "audit-log-maxsize": "64",
-                "audit-log-maxbackup": "1",
+                "audit-log-maxsize": str(MAX_MEGABYTES),
+                "audit-log-maxbackup": str(MAX_BACKUPS),
             },
             "extraVolumes": volumes,
         },

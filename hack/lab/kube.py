@@ -38,6 +38,7 @@ class Access:
     helm: Path
     kubeconfig: Path
     kind: str  # "embedded" or "kind"
+    audit_log: Path
 
 
 def access() -> Access:
@@ -49,7 +50,9 @@ def access() -> Access:
             f"no healthy cluster: {', '.join(found.get('problems') or ['none runs'])}; start it: make cluster"
         )
     helm = _output([str(ROOT / "hack" / "tools.sh"), "path", "helm"]).decode().strip()
-    return Access(Path(found["kubectl"]), Path(helm), Path(found["kubeconfig"]), found["kind"])
+    return Access(
+        Path(found["kubectl"]), Path(helm), Path(found["kubeconfig"]), found["kind"], Path(found["audit_log"])
+    )
 
 
 def images() -> Mapping[str, str]:

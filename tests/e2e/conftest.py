@@ -4,10 +4,12 @@ One live stream serves all tests that want one; a test that changes something (t
 """
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from hack import audit
 from hack.lab import clip, kube
 from hack.lab.bridge import QUICKSTART, AICore, Bridge, install
 from hack.lab.rooms import Rooms
@@ -31,6 +33,17 @@ def cluster() -> kube.Kube:
         return kube.Kube(kube.access())
     except kube.KubeError as error:
         pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_status_keeps_the_rules(cluster: kube.Kube) -> Iterator[None]:
+    """The last step of a run: what the API server says was written in it, not what a test happened to look at."""
+    began = datetime.now(UTC)
+    yield
+    report = audit.check(cluster.access.audit_log, began)
+    print(f"\naudit log: {report}")
+    if report.violations:
+        pytest.fail("statuses that break a rule:\n" + "\n".join(report.violations[:50]), pytrace=False)
 
 
 @pytest.fixture(scope="session")

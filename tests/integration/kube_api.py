@@ -107,6 +107,8 @@ class ApiServer:
         """Completed requests of clients whose user agent begins so, oldest first."""
         found = []
         for line in self.audit_log.read_text().splitlines():
+            if agent not in line:
+                continue
             try:
                 event = json.loads(line)
             except json.JSONDecodeError:
