@@ -205,6 +205,11 @@ class Crowd:
         numbers = random.Random(room + 1)  # noqa: S311 - only different from room to room
         return Sender(room, out, numbers.getrandbits(32), numbers.getrandbits(15), picture=room % len(self._pictures))
 
+    def send_to(self, targets: Sequence[tuple[str, int]]) -> None:
+        """The rooms have another address now: the Service was made anew."""
+        for sender, target in zip(self._senders, targets, strict=True):
+            sender.out.connect(target)
+
     def stop(self) -> None:
         self._running = False
 
@@ -276,16 +281,20 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description="Play one clip to many rooms and watch what comes back.")
     parser.add_argument("--clip", type=Path, required=True, help="JSON: {fps, pictures: [hex of Annex B]}")
     parser.add_argument("--rooms", type=int, required=True)
-    parser.add_argument("--target", required=True, help="host that the rooms listen at")
+    parser.add_argument("--target", required=True, help="host that the rooms listen at; looked up again on SIGHUP")
     parser.add_argument("--target-port", type=int, required=True, help="of the first room; two more for each")
     parser.add_argument("--port", type=int, required=True, help="of the first receiver; two more for each")
     parser.add_argument("--folder", type=Path, required=True)
     options = parser.parse_args(arguments)
     clip = json.loads(options.clip.read_text())
-    host = socket.getaddrinfo(options.target, None, socket.AF_INET)[0][4][0]
-    targets = [(str(host), options.target_port + 2 * room) for room in range(options.rooms)]
+
+    def targets() -> list[tuple[str, int]]:
+        host = socket.getaddrinfo(options.target, None, socket.AF_INET)[0][4][0]
+        return [(str(host), options.target_port + 2 * room) for room in range(options.rooms)]
+
     ports = [options.port + 2 * room for room in range(options.rooms)]
-    crowd = Crowd([bytes.fromhex(one) for one in clip["pictures"]], clip["fps"], targets, ports, options.folder)
+    crowd = Crowd([bytes.fromhex(one) for one in clip["pictures"]], clip["fps"], targets(), ports, options.folder)
+    signal.signal(signal.SIGHUP, lambda *_: crowd.send_to(targets()))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: crowd.stop())
     crowd.run()

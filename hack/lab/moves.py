@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from statistics import median
 
 from hack.lab import measure
-from hack.lab.crowd import KEY_WANTED, RECEIVED, Happened
+from hack.lab.crowd import KEY_WANTED, RECEIVED, SENT, Happened
 
 DROPPED_MS = 5000.0
 """A receiver that has seen no new picture for so long has lost its session: people have left by then."""
@@ -20,6 +21,8 @@ class Story:
     pictures: int
     longest_gap_ms: float
     """Between whole pictures, and from the last to the end of the stretch."""
+    stalled_ms: float
+    """How much longer than usual its sender was silent at most: the machine was busy, not the bridge."""
     sources: int
     """SSRCs seen: one more for each pod that the room moved to."""
     lost: int
@@ -44,19 +47,28 @@ def stories(happened: Iterable[Happened], rooms: int, since_ns: int, until_ns: i
 def _story(room: int, rows: Sequence[Happened], since_ns: int, until_ns: int) -> Story:
     received = [one for one in rows if one.kind == RECEIVED]
     whole = [one for one in received if one.complete]
-    edges = [since_ns, *(one.at_ns for one in whole), until_ns]
+    sent = [one.at_ns for one in rows if one.kind == SENT]
     firsts = [
         one for before, one in zip([None, *received], received, strict=False) if before and before.ssrc != one.ssrc
     ]
     return Story(
         room=room,
         pictures=len(whole),
-        longest_gap_ms=max(after - before for before, after in pairwise(edges)) / 1e6,
+        longest_gap_ms=_longest_ms([since_ns, *(one.at_ns for one in whole), until_ns]),
+        stalled_ms=max(0.0, _longest_ms(sent) - 2 * _usual_ms(sent)),
         sources=len({one.ssrc for one in received}),
         lost=sum(one.lost for one in received) + len(received) - len(whole),
         begins_at_keys=all(one.key for one in firsts),
         keys_wanted=sum(one.kind == KEY_WANTED for one in rows),
     )
+
+
+def _longest_ms(instants: Sequence[int]) -> float:
+    return max((after - before for before, after in pairwise(instants)), default=0) / 1e6
+
+
+def _usual_ms(instants: Sequence[int]) -> float:
+    return median(after - before for before, after in pairwise(instants)) / 1e6 if len(instants) > 1 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,8 @@ class Figures:
     gap_ms_p50: float
     """Of the longest gap of each moved room (of every room where none moved)."""
     gap_ms_max: float
+    stalled_ms: float
+    """Of all senders: what of the gaps may be the machine's."""
     lost: int
     undecodable: int
 
@@ -85,6 +99,7 @@ def figures(told: Sequence[Story]) -> Figures:
         dropped=sum(story.dropped for story in told),
         gap_ms_p50=round(gaps.p50),
         gap_ms_max=round(gaps.largest),
+        stalled_ms=round(max(story.stalled_ms for story in told)),
         lost=sum(story.lost for story in told),
         undecodable=sum(not story.begins_at_keys for story in told),
     )

@@ -47,7 +47,7 @@ def bridge(rooms: int, replicas: int) -> Obj:
             "replicas": replicas,
             "compression": {"mode": "Disabled"},
             "drain": {"timeoutSeconds": 60, "propagationSeconds": 3},
-            "resources": {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},
+            "resources": {"requests": {"cpu": "150m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},
             "rooms": [_room(number) for number in range(rooms)],
         },
     }
@@ -111,6 +111,18 @@ class Rooms:
         self.kube.write_file(self.namespace, CROWD, "crowd", "/data/clip.json", crowd_clip())
         wait_for("a picture in every room", lambda: self._all_live(self.look()), 60, 1.0, self._who_lacks)
         self.wait_settled(self.replicas)
+
+    def spread(self) -> None:
+        """Every pod has rooms. They stay with the pod that they moved to, so a bridge that has been through much is
+        made anew."""
+        if all(self.rooms_of_pods().values()):
+            return
+        self.bridge.delete()
+        self.kube.apply([bridge(self.count, self.replicas)], self.namespace)
+        self.bridge.wait_ready()
+        self.wait_settled(self.replicas)
+        self.kube.kubectl("exec", "-n", self.namespace, CROWD, "-c", "crowd", "--", "sh", "-c", "kill -HUP 1")
+        wait_for("a picture in every room", lambda: self._all_live(self.look()), 60, 1.0, self._who_lacks)
 
     def remove(self) -> None:
         self.kube.kubectl("delete", "pod,service", CROWD, "-n", self.namespace, "--ignore-not-found", "--now")
@@ -259,7 +271,8 @@ class Rooms:
 
     def _pod(self) -> Obj:
         command = (
-            f": > /data/crowd.log; until [ -f /data/clip.json ] && getent hosts auralink-{NAME}-rtp >/dev/null; do sleep 0.2; done; "
+            f": > /data/crowd.log; "
+            f"until [ -f /data/clip.json ] && getent hosts auralink-{NAME}-rtp >/dev/null; do sleep 0.2; done; "
             f"exec python3 /opt/auralink/crowd.py --clip /data/clip.json --rooms {self.count} --folder /data"
             f" --target auralink-{NAME}-rtp --target-port {LISTEN_PORT} --port {RECEIVE_PORT}"
         )
@@ -269,7 +282,7 @@ class Rooms:
             "imagePullPolicy": "IfNotPresent",
             "command": ["sh", "-c", command],
             "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-            "resources": {"requests": {"cpu": "50m", "memory": "48Mi"}, "limits": {"memory": "256Mi"}},
+            "resources": {"requests": {"cpu": "150m", "memory": "48Mi"}, "limits": {"memory": "256Mi"}},
             "securityContext": {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,

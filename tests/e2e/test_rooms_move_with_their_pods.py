@@ -6,6 +6,8 @@ from tests.e2e.crowd import everybody_goes_on
 def test_the_emptiest_pod_goes_and_its_rooms_alone_move(rooms: Rooms) -> None:
     """Every receiver goes on with what its new pod sends, and what it has got decodes from the first picture on."""
 
+    rooms.spread()
+
     def told_by_all() -> bool:
         return sum(count > 0 for count in rooms.sessions_of_pods().values()) == rooms.replicas
 

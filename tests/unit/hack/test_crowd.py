@@ -108,6 +108,14 @@ def test_a_room_that_moves_is_told_with_its_longest_gap() -> None:
     assert (told.sessions, told.moved, told.dropped, told.gap_ms_max, told.undecodable) == (2, 1, 0, 600, 0)
 
 
+def test_a_sender_that_stalls_is_told_beside_the_gap() -> None:
+    sent = [RECORD.pack(round((1 + at) * SECOND), SENT, 0, 1, 0, 0, 0) for at in (0, 0.1, 0.2, 0.3, 1.5, 1.6)]
+    [story] = stories(read(b"".join(sent) + received(0, 1.1) + received(0, 2.6)), 1, SECOND, 3 * SECOND)
+    assert story.stalled_ms == pytest.approx(1000)
+    assert story.longest_gap_ms == pytest.approx(1500)
+    assert figures([story]).stalled_ms == 1000
+
+
 def test_a_receiver_that_sees_nothing_more_has_lost_its_session() -> None:
     log = received(0, 1) + received(1, 1) + received(1, 2 + DROPPED_MS / 1000)
     silent, frozen = stories(read(log), 2, SECOND, round((3 + DROPPED_MS / 1000) * SECOND))
