@@ -65,6 +65,7 @@ class Known:
     """What is remembered of one key between two looks at it."""
 
     grace_until: float | None = None  # the status waits so long for pods, or bridges, to follow a policy
+    written_at: float = float("-inf")  # the status
     passes: int = 0  # looks in a row that wrote children and no status
     scaling: Memory = field(default_factory=Memory)
     fights: Fights = field(default_factory=Fights)

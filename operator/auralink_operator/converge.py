@@ -33,6 +33,8 @@ log = logging.getLogger("auralink_operator.reconcile")
 
 _REPAIRER = "auralink-operator-repair"
 ASKED_FOR = "asked for"
+# A room has an EndpointSlice once it has an owner: that it is missing says nothing, and its name is nobody else's.
+_COMES_AND_GOES = "EndpointSlice"
 ACK_GRACE_S = 1.0
 
 
@@ -79,7 +81,8 @@ async def converge(key: Key, bridge: Bridge, observed: Observed, found: Differen
     if not found.written and not found.unwanted:
         return
     draining = "deletionTimestamp" in observed.bridge["metadata"]
-    if bridge.meta.status.get("conditions") and any(one.live is None for one in found.written):
+    missing = {one.child["kind"] for one in found.written if one.live is None}
+    if bridge.meta.status.get("conditions") and missing - {_COMES_AND_GOES}:
         await _still_there(observed.bridge, draining, ctx)
     known, stuck = ctx.of(key), None
     written = []
@@ -108,11 +111,17 @@ async def converge(key: Key, bridge: Bridge, observed: Observed, found: Differen
 async def _write(key: Key, bridge: Bridge, one: Difference, known: Known, ctx: Context) -> None:
     child = one.child
     if one.live is None:
-        await _not_foreign(child, bridge.meta.uid, ctx)
+        if child["kind"] != _COMES_AND_GOES:
+            await _not_foreign(child, bridge.meta.uid, ctx)
     elif not one.ours and one.why != ASKED_FOR:
         ctx.metrics.drift_repaired.labels(child["kind"]).inc()
         log.info("repairing a child that somebody changed", extra=fields(key, child=names_of(child), at=one.why))
-    written = await calling(_apply(child, one.live, ctx))
+    try:
+        written = await calling(_apply(child, one.live, ctx))
+    except Stalled:
+        if one.live is None:
+            await _not_foreign(child, bridge.meta.uid, ctx)  # then that is why
+        raise
     ctx.expectations.wrote(key, written, ctx.clock())
     if not one.ours and one.why != ASKED_FOR and bridge.meta.status.get("conditions"):
         known.fights.repaired(key_of(child), ctx.clock())
@@ -209,11 +218,17 @@ def has_finalizer(bridge: Obj) -> bool:
 
 
 async def hold(bridge: Obj, ctx: Context) -> None:
-    """Keeps a deleted bridge there until its pods have drained."""
+    """Keeps a deleted bridge there until its pods have drained; not one that has taken this one's name meanwhile."""
     key = key_of(bridge)
     meta = {**named(key), "uid": bridge["metadata"]["uid"], "finalizers": [FINALIZER]}
     body = {"apiVersion": API_VERSION, "kind": BRIDGE, "metadata": meta}
-    written = await calling(ctx.cluster.apply(body, manager=FINALIZER_MANAGER))
+    try:
+        written = await ctx.cluster.apply(body, manager=FINALIZER_MANAGER)
+    except ApiError as error:
+        if error.status in (404, 422):  # the uid is another's
+            ctx.ghost(bridge)
+            raise Gone from error
+        raise
     ctx.expectations.wrote(key, written, ctx.clock())
 
 

@@ -63,7 +63,7 @@ from auralink_operator.models import (
     parse_policy,
 )
 from auralink_operator.policies import compile_policies
-from auralink_operator.report import forget_dead_pods, write_policy_status, write_status
+from auralink_operator.report import can_wait, forget_dead_pods, write_policy_status, write_status
 from auralink_operator.scene import View, child_of, is_still, look
 from auralink_operator.status import (
     FAILURES_TO_REPORT,
@@ -77,6 +77,7 @@ from auralink_operator.status import (
 )
 
 CONFIRM_S = 5.0
+STATUS_EVERY_S = 1.0  # what says nothing new but details is told together
 MAX_SILENT_PASSES = 3
 QUEUED_S = 60.0  # a bridge that waits for its rollout is woken; this is for the case that nobody does
 DRAIN_GRACE_S = 60.0
@@ -291,10 +292,17 @@ async def _report(
         return CONFIRM_S
     if (grace_s := _grace_s(bridge, pods, outcome, known, ctx)) > 0:
         return _soonest(grace_s, result.again_s)
-    await write_status(observed.bridge, status, ctx)
+    if (left_s := known.written_at + STATUS_EVERY_S - ctx.clock()) > 0 and can_wait(bridge.meta.status, status):
+        later_s: float | None = left_s
+    else:
+        later_s = None
+        if await write_status(observed.bridge, status, ctx):
+            known.written_at = ctx.clock()
     if result.error is not None:
         raise result.error
-    return _soonest(result.again_s, next_look_s(status, observed, ctx.now()), _drain_ends_s(bridge, observed, ctx))
+    return _soonest(
+        later_s, result.again_s, next_look_s(status, observed, ctx.now()), _drain_ends_s(bridge, observed, ctx)
+    )
 
 
 def _measure(key: Key, pods: Sequence[PodView], outcome: Outcome, ctx: Context) -> None:

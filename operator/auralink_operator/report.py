@@ -16,13 +16,26 @@ POD_MANAGER = "auralink-pod."
 _STRANGER_S = 600.0
 
 
-async def write_status(obj: Obj, status: Status, ctx: Context) -> None:
+async def write_status(obj: Obj, status: Status, ctx: Context) -> bool:
     """Applies the status if it says something else than the one there; `pods` belongs to the pods."""
     before = obj.get("status") or {}
     if same(before, status):
-        return
+        return False
     await _apply(obj, status, STATUS_MANAGER, ctx)
     await _tell_flips(obj, before, status, ctx)
+    return True
+
+
+def can_wait(before: Mapping[str, Any], status: Status) -> bool:
+    """Whether a status says only more of what is being told already: figures, names, how far pods are."""
+    return not same(before, status) and all(_news(before).get(name) == value for name, value in _news(status).items())
+
+
+def _news(status: Mapping[str, Any]) -> dict[str, Any]:
+    """What nobody should have to wait for."""
+    conditions = {c["type"]: c["status"] for c in status.get("conditions") or ()}
+    said = ("observedGeneration", "config", "lastHandledReconcileAt", "endpoints")
+    return {name: conditions.get(name) for name in ("Ready", "Stalled")} | {name: status.get(name) for name in said}
 
 
 async def write_policy_status(obj: Obj, status: Status, known: Known, ctx: Context) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from auralink_operator.cluster import ApiError
-from auralink_operator.index import Held, Key, Obj, Store, key_of
+from auralink_operator.index import Held, Key, Obj, Store, held, key_of
 
 # Lists that are maps or sets to the server: an apply merges their items. Every other list is replaced as a whole.
 _ITEM_KEYS = {
@@ -102,7 +102,7 @@ class FakeCluster:
             raise ApiError(404, "NotFound", f"{key} not found")
         meta = obj["metadata"]
         if live is not None and meta.get("uid") not in (None, live["metadata"]["uid"]) and not subresource:
-            raise ApiError(409, "Conflict", "the uid is another one")
+            raise ApiError(422, "Invalid", "metadata.uid: field is immutable")
         body = {"status": obj.get("status") or {}} if subresource else _without(obj, "status")
         found = self._server_side(key, live, copy.deepcopy(body), manager, subresource)
         self.after_apply(found)
@@ -167,7 +167,7 @@ class FakeCluster:
             return
         if (live["metadata"]["uid"], live["metadata"]["resourceVersion"]) != (uid, resource_version):
             raise ApiError(409, "Conflict", "the preconditions do not hold")
-        self._gone(key)
+        self.delete_now(key)
 
     async def create(self, obj: Obj) -> None:
         self._answer("create", Key(obj["kind"], obj["metadata"]["namespace"], obj["reason"]))
@@ -206,9 +206,7 @@ def laid_over(live: Any, body: Any, field: str = "") -> Any:
     if field in _SETS and isinstance(live, list):
         return [*live, *(item for item in body if item not in live)]
     if (key := _ITEM_KEYS.get(field)) and isinstance(live, list):
-        wanted = {item[key]: item for item in body}
-        kept = [laid_over(item, wanted.pop(item[key])) if item[key] in wanted else item for item in live]
-        return [*kept, *copy.deepcopy(list(wanted.values()))]
+        return _in_order(live, [laid_over(_by(live, key).get(item[key]), item) for item in body], key)
     return copy.deepcopy(body)
 
 
@@ -245,6 +243,18 @@ def _left(value: Any, before: Any, now: Any, others: Iterable[Any], name: Any) -
     return _pruned(value, before[name], now.get(name), trees, str(name))
 
 
+def _in_order(live: list[Any], body: list[Any], key: str) -> list[Any]:
+    """Items as they were applied; others before the one that they stood before."""
+    found: list[Any] = []
+    rest = list(body)
+    for item in live:
+        if item[key] not in _by(body, key):
+            found.append(item)
+        while item[key] in _by(rest, key):
+            found.append(rest.pop(0))
+    return [*found, *rest]
+
+
 def _by(items: Any, key: str) -> dict[Any, Any]:
     return {item[key]: item for item in items or ()}
 
@@ -263,20 +273,18 @@ class LiveStore(Store):
         super().__init__()
         self._cluster = cluster
 
-    def _now(self) -> Store:
-        found = Store()
-        for obj in self._cluster.seen.values():
-            found.put(obj)
-        return found
+    def _of(self, *kinds: str) -> list[Held]:
+        return [held(obj) for key, obj in self._cluster.seen.items() if not kinds or key.kind in kinds]
 
     def get(self, key: Key) -> Held | None:
-        return self._now().get(key)
+        obj = self._cluster.seen.get(key)
+        return None if obj is None else held(obj)
 
     def of_bridge(self, namespace: str, bridge: str) -> list[Held]:
-        return self._now().of_bridge(namespace, bridge)
+        return [one for one in self._of() if (one.key.namespace, one.bridge) == (namespace, bridge)]
 
     def of_namespace(self, kind: str, namespace: str) -> list[Held]:
-        return self._now().of_namespace(kind, namespace)
+        return [one for one in self._of(kind) if one.key.namespace == namespace]
 
     def of_kind(self, kind: str) -> list[Held]:
-        return self._now().of_kind(kind)
+        return self._of(kind)

@@ -117,12 +117,12 @@ async def fight(desk: Desk, rounds: int, seconds: float = 1.0) -> int:
 async def test_a_quarrel_over_a_field_is_bounded_and_told() -> None:
     desk = await serving()
     assert await fight(desk, 5) == 5
-    assert await fight(desk, 115) <= 6
+    assert await fight(desk, 60) <= 5
     assert desk.ready() == ("False", "ProgressingWithRetry")
     assert "Service auralink-b" in desk.message()
     assert ".spec.selector" in desk.message()
     statuses = desk.cluster.calls.count(("status", KEY))
-    await fight(desk, 200)
+    await fight(desk, 60)
     assert desk.cluster.calls.count(("status", KEY)) - statuses <= 1
 
 

@@ -244,3 +244,24 @@ async def test_a_flip_posts_an_event_and_its_refusal_is_no_failure() -> None:
     desk.report("p1", problems=["AICoreUnavailable"])
     await desk.look()
     assert any(c["type"] == "Degraded" for c in desk.status()["conditions"])
+
+
+async def test_details_are_told_together_and_news_at_once() -> None:
+    desk = await serving()
+    writes = desk.cluster.calls.count(("status", KEY))
+    desk.report("p1", rooms=2)
+    await desk.look()
+    for rooms in (3, 4, 5):
+        desk.report("p1", rooms=rooms)
+        desk.time += 0.2
+        assert await desk.look() == pytest.approx(1.0 - (rooms - 2) * 0.2)
+    assert desk.cluster.calls.count(("status", KEY)) == writes + 1
+    desk.report("p1", rooms=6, problems=["CredentialsMissing"])
+    await desk.look()
+    assert desk.ready() == ("False", "DependencyNotReady")
+    assert desk.status()["rooms"] == 6
+    desk.report("p1", rooms=7, problems=["CredentialsMissing"])
+    assert await desk.look() == pytest.approx(1.0)
+    desk.time += 1.0
+    await desk.look()
+    assert desk.status()["rooms"] == 7
