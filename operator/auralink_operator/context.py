@@ -25,6 +25,9 @@ MANAGER, STATUS_MANAGER = "auralink-operator", "auralink-operator-status"
 FINALIZER, FINALIZER_MANAGER = "auralink.io/drain", "auralink-operator-finalizer"
 REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"
 
+# What an apply with an unknown field or a wrong type is answered with, under status 500.
+_UNTYPED = "failed to create typed patch object"
+
 _T = TypeVar("_T")
 
 
@@ -136,7 +139,7 @@ async def calling(call: Awaitable[_T]) -> _T:
     except ApiError as error:
         if "NamespaceTerminating" in error.causes or "is being terminated" in error.message:
             raise Gone from error
-        if error.status in (400, 422):
+        if error.status in (400, 422) or _UNTYPED in error.message:
             raise Stalled("InvalidSpec", f"refused by the API server: {error.message}") from error
         if error.status == 403:
             if "exceeded quota" in error.message:

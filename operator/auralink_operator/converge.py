@@ -85,11 +85,13 @@ async def converge(key: Key, bridge: Bridge, observed: Observed, found: Differen
     if bridge.meta.status.get("conditions") and missing - {_COMES_AND_GOES}:
         await _still_there(observed.bridge, draining, ctx)
     known, stuck = ctx.of(key), None
-    written = []
+    written: list[str] = []
+    left: list[Difference] = []
     for one in found.written:
         if one.live is not None and "deletionTimestamp" in one.live["metadata"]:
             continue  # comes back as missing, once it is gone
         if not one.ours and known.fights.pause_s(key_of(one.child), ctx.clock()) > 0:
+            left.append(one)
             continue
         try:
             await _write(key, bridge, one, known, ctx)
@@ -105,7 +107,7 @@ async def converge(key: Key, bridge: Bridge, observed: Observed, found: Differen
         log.info("children written", extra=fields(key, children=written))
     if stuck is not None:
         raise stuck
-    await _tell_of_fights(found, known, ctx)
+    await _tell_of_fights(left, known, ctx)
 
 
 async def _write(key: Key, bridge: Bridge, one: Difference, known: Known, ctx: Context) -> None:
@@ -148,22 +150,27 @@ async def _apply(child: Obj, live: Obj | None, ctx: Context) -> Obj:
     return await ctx.cluster.merge(key, {"metadata": metadata}, manager=MANAGER) or written
 
 
-async def _tell_of_fights(found: Differences, known: Known, ctx: Context) -> None:
-    """Who keeps changing a child back is in its managedFields, which the index has not: asked for once per quarrel."""
-    for child in known.fights.going_on(ctx.clock()):
+async def _tell_of_fights(left: Sequence[Difference], known: Known, ctx: Context) -> None:
+    """Who keeps changing a child back is in its managedFields, which the index has not: asked for once per quarrel.
+
+    Only of a child that has been left as the other wants it: in one that we have just written the fields are ours.
+    """
+    for one in left:
+        child = key_of(one.child)
         if known.fights.by(child):
             continue
-        path = next((one.why for one in found.written if key_of(one.child) == child), "")
-        live = await ctx.cluster.get(child) or {"metadata": {}}
-        names = managers(live, path, "auralink-operator") if path.startswith(".") else []
-        known.fights.blame(child, f"{path or 'its existence'} by {', '.join(names[:3]) or 'somebody'}")
+        live = None if one.live is None else await ctx.cluster.get(child)
+        names = managers(live, one.why, MANAGER) if live and one.why.startswith(".") else []
+        what = one.why if one.live is not None else "deleted"
+        known.fights.blame(child, f"{what} by {', '.join(names[:3]) or 'somebody'}")
 
 
 def quarrels(known: Known, ctx: Context) -> str:
     """What the status says of children that somebody else keeps changing; "" if nobody does."""
     said = [
-        f"{child.kind} {child.name} is changed back again and again: {known.fights.by(child) or 'by somebody'}"
+        f"{child.kind} {child.name} is changed back again and again: {by}"
         for child in sorted(known.fights.going_on(ctx.clock()))
+        if (by := known.fights.by(child))
     ]
     return "; ".join(said[:3]) + ": let only one of them own it" if said else ""
 

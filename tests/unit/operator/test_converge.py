@@ -128,8 +128,10 @@ async def test_a_quarrel_over_a_field_is_bounded_and_told() -> None:
 
 async def test_who_quarrels_is_named() -> None:
     desk = await serving()
-    desk.cluster.applied[SERVICE, "helm", ""] = {"spec": {"selector": {"app.kubernetes.io/name": "theirs"}}}
-    await fight(desk, 8)
+    theirs = {"spec": {"selector": {"app.kubernetes.io/name": "theirs"}}}
+    for _ in range(8):
+        desk.cluster.applied[SERVICE, "helm", ""] = theirs
+        await fight(desk, 1)
     assert "by helm" in desk.message()
     assert desk.cluster.calls.count(("get", SERVICE)) <= 2
 
@@ -450,3 +452,12 @@ async def test_shards_share_a_policy_s_bridges_and_only_one_speaks() -> None:
     count = len(desk.cluster.calls)
     await desk.look(policy)
     assert desk.since(count) == []
+
+
+async def test_a_field_that_the_server_does_not_know_is_the_user_s() -> None:
+    desk = await serving()
+    desk.edit(pod={"template": {"spec": {"dnsPolicy": "Default"}}})
+    said = "failed to create typed patch object: .spec.template.spec.foo: field not declared in schema"
+    desk.cluster.failures["apply"] = [ApiError(500, "InternalError", said)]
+    await desk.look()
+    assert desk.ready() == ("False", "InvalidSpec")
