@@ -86,6 +86,8 @@ class _Call:
         self.seat: Seat | None = None
         self.heard_s = time.monotonic()
         self._outgoing: asyncio.Queue[pb.ServerMessage | BadRequestError | _End] = asyncio.Queue()
+        self._policy: Policy | None = None  # controls wait for the next frame, the newest of each kind
+        self._force_key = False
         self._unanswered: dict[int, int] = {}  # frame id -> bytes
         self._owed = 0  # frames and promotions without a written result
         self._ending = False
@@ -161,33 +163,41 @@ class _Call:
         self.heard_s = time.monotonic()
         kind = message.WhichOneof("message")
         if kind == "frame":
-            self._frame(message.frame)
+            self._frame(self.seat, message.frame)
         elif kind == "control":
             control = message.control.WhichOneof("control")
             if control == "end":
                 return False
             if control == "promote":
                 self._owe()
+                self._pass_controls(self.seat)
                 self.seat.promote()
             elif control == "force_key":
-                self.seat.force_key()
+                self._force_key = True
             elif control == "policy":
-                self.seat.policy(parse_policy(message.control.policy))
+                self._policy = parse_policy(message.control.policy)
             else:
                 raise BadRequestError("a control without content")
         else:
             raise BadRequestError("expected a frame or a control")
         return True
 
-    def _frame(self, frame: pb.Frame) -> None:
-        assert self.seat is not None  # noqa: S101 - as above
+    def _pass_controls(self, seat: Seat) -> None:
+        if self._policy is not None:
+            seat.policy(self._policy)
+        if self._force_key:
+            seat.force_key()
+        self._policy, self._force_key = None, False
+
+    def _frame(self, seat: Seat, frame: pb.Frame) -> None:
         if frame.mode not in (pb.MODE_COMPRESS, pb.MODE_SHADOW):
             raise BadRequestError("a frame needs a mode, COMPRESS or SHADOW")
         self._owe()
         self._unanswered[frame.frame_id] = len(frame.payload)
         self.load.shadow = frame.mode == pb.MODE_SHADOW
         deadline_s = self.heard_s + frame.deadline_ms / 1000 if frame.deadline_ms else math.inf
-        self.seat.frame(Frame(frame.frame_id, frame.payload, frame.key, Mode(frame.mode), self.heard_s, deadline_s))
+        self._pass_controls(seat)
+        seat.frame(Frame(frame.frame_id, frame.payload, frame.key, Mode(frame.mode), self.heard_s, deadline_s))
 
     def _owe(self) -> None:
         self._owed += 1

@@ -11,7 +11,8 @@ from auralink_aicore.codecs import Codec
 from auralink_aicore.codecs.h264 import Limits
 from auralink_aicore.controller import Policy
 from auralink_aicore.metrics import Metrics
-from auralink_aicore.server import AiCore, BadRequestError, check_protocol, parse_open, parse_policy
+from auralink_aicore.server import AiCore, BadRequestError, _Call, check_protocol, parse_open, parse_policy
+from auralink_aicore.worker.admission import Load
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
 
 
@@ -100,3 +101,67 @@ async def test_a_call_that_never_opens_a_session_is_ended(monkeypatch: pytest.Mo
     context = Context()
     await AiCore(1, Metrics()).Compress(says_nothing(), context)  # type: ignore[arg-type]
     assert context.ended is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+# --- one call ------------------------------------------------------------------------------------------------
+
+
+class Seat:
+    """Writes down what would go to a worker."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.policies: list[Any] = []
+
+    def frame(self, frame: Any) -> None:
+        self.told.append(f"frame {frame.frame_id}")
+
+    def policy(self, policy: Any) -> None:
+        self.told.append("policy")
+        self.policies.append(policy)
+
+    def force_key(self) -> None:
+        self.told.append("force_key")
+
+    def promote(self) -> None:
+        self.told.append("promote")
+
+
+async def read(*messages: pb.ClientMessage) -> Seat:
+    call = _Call(AiCore(1, Metrics()), "test", Load(1280 * 720, 30))
+    seat = Seat()
+    call.seat = seat  # type: ignore[assignment]
+
+    async def sent() -> Any:
+        for message in messages:
+            yield message
+
+    await call.read(sent())
+    return seat
+
+
+def control(**fields: Any) -> pb.ClientMessage:
+    return pb.ClientMessage(control=pb.Control(**fields))
+
+
+def frame(number: int) -> pb.ClientMessage:
+    return pb.ClientMessage(frame=pb.Frame(frame_id=number, payload=b"x", mode=pb.MODE_COMPRESS))
+
+
+async def test_of_a_flood_of_controls_only_the_newest_reach_the_worker_with_the_next_frame() -> None:
+    flood = [
+        one
+        for number in range(500)
+        for one in (
+            control(force_key=pb.ForceKey()),
+            control(policy=pb.Policy(quality_level=1 + number % 10, always=True)),
+        )
+    ]
+    seat = await read(frame(0), *flood, frame(1), frame(2))
+    assert seat.told == ["frame 0", "policy", "force_key", "frame 1", "frame 2"]
+    assert seat.policies[0].quality_level == 10
+
+
+async def test_a_promotion_takes_the_controls_before_it_along() -> None:
+    seat = await read(control(force_key=pb.ForceKey()), control(promote=pb.Promote()))
+    assert seat.told == ["force_key", "promote"]
