@@ -47,7 +47,7 @@ def line(
 
 
 def asked(seconds: float, verb: str, name: str = "b", resource: str = "auralinkbridges") -> str:
-    plain = {"verb": verb, "objectRef": {"resource": resource, "namespace": "ns", "name": name}}
+    plain: dict[str, Any] = {"verb": verb, "objectRef": {"resource": resource, "namespace": "ns", "name": name}}
     return line(seconds, 0, None, **plain, requestObject=None, responseObject=None)
 
 
