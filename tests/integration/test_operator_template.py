@@ -139,3 +139,100 @@ async def test_a_template_is_merged_as_the_api_server_merges_it(kube: Kube, patc
     again = await kube.create("podtemplates", {**made, "metadata": {"name": "ours"}, "template": ours})
     assert again["template"] == theirs["template"]
     assert differs(ours, theirs["template"]) is None
+
+
+CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1024Mi"}}}
+DIVISOR = {"containerName": "data-plane", "resource": "limits.memory", "divisor": "1024Ki"}
+ALL_SORTS: Mapping[str, Obj] = {
+    "false and zero": {
+        "hostIPC": False,
+        "hostPID": False,
+        "hostNetwork": False,
+        "shareProcessNamespace": False,
+        "setHostnameAsFQDN": False,
+        "containers": [
+            {
+                "name": "data-plane",
+                "tty": False,
+                "stdin": False,
+                "stdinOnce": False,
+                "livenessProbe": {"initialDelaySeconds": 0, "timeoutSeconds": 0, "successThreshold": 0},
+                "volumeMounts": [{"mountPath": "/x", "name": "x", "readOnly": False}],
+            }
+        ],
+        "volumes": [{"name": "x", "nfs": {"server": "s", "path": "/p", "readOnly": False}}],
+    },
+    "empty": {
+        "hostname": "",
+        "nodeSelector": {},
+        "tolerations": [],
+        "affinity": {},
+        "securityContext": {"supplementalGroups": [], "sysctls": []},
+        "containers": [{"name": "data-plane", "args": [], "envFrom": [], "lifecycle": {}, "workingDir": ""}],
+    },
+    "volumes": {
+        "volumes": [
+            {"name": "a", "configMap": {"name": "c", "items": [{"key": "k", "path": "p"}]}},
+            {"name": "b", "secret": {"secretName": "s"}},
+            {"name": "c", "hostPath": {"path": "/h"}},
+            {"name": "d", "emptyDir": {"medium": "Memory", "sizeLimit": "0.5Gi"}},
+            {"name": "e", "ephemeral": {"volumeClaimTemplate": {"spec": CLAIM}}},
+            {"name": "f", "downwardAPI": {"items": [{"path": "m", "resourceFieldRef": DIVISOR}]}},
+            {"name": "g", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
+            {"name": "h", "csi": {"driver": "d", "readOnly": False}},
+        ]
+    },
+    "containers": {
+        "initContainers": [{"name": "i", "image": "i:1", "restartPolicy": "Always"}],
+        "containers": [
+            {
+                "name": "data-plane",
+                "ports": [{"containerPort": 7000}, {"containerPort": 7000, "protocol": "UDP"}],
+                "env": [{"name": "OWN", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}],
+                "envFrom": [{"configMapRef": {"name": "c"}}],
+                "lifecycle": {"preStop": {"httpGet": {"path": "/", "port": "http"}}},
+                "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"}],
+                "startupProbe": {"$patch": "replace", "grpc": {"port": 5}},
+                "livenessProbe": {"$patch": "replace", "tcpSocket": {"port": "http"}},
+                "resources": {"limits": {"cpu": 2, "memory": "2e9", "ephemeral-storage": "1.5Gi"}},
+            }
+        ],
+    },
+    "scheduling": {
+        "runtimeClassName": "r",
+        "schedulerName": "s",
+        "readinessGates": [{"conditionType": "example.com/ready"}],
+        "tolerations": [{"operator": "Exists"}, {"key": "a", "effect": "NoExecute", "tolerationSeconds": 0}],
+        "topologySpreadConstraints": [
+            {
+                "topologyKey": "topology.kubernetes.io/zone",
+                "whenUnsatisfiable": "DoNotSchedule",
+                "maxSkew": 1,
+                "labelSelector": {},
+                "matchLabelKeys": None,
+            }
+        ],
+        "affinity": {
+            "nodeAffinity": {
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    {"weight": 1, "preference": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}}
+                ]
+            }
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("spec", ALL_SORTS.values(), ids=ALL_SORTS)
+async def test_a_merged_template_does_not_differ_once_it_is_applied(kube: Kube, spec: Obj) -> None:
+    """However much the server adds, and whatever it makes of false, zero and nothing."""
+    template = merge_template(BASE, {"spec": copy.deepcopy(spec)})
+    labels = template["metadata"]["labels"]
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "d"},
+        "spec": {"selector": {"matchLabels": labels}, "template": template},
+    }
+    applied = await kube.apply("deployments", deployment, "auralink-operator")
+    assert differs(template, applied["spec"]["template"]) is None
