@@ -99,14 +99,14 @@ def of_kind(objects: Sequence[Obj], kind: str) -> list[Obj]:
 
 
 @contextmanager
-def a_server() -> Iterator[ApiServer]:
+def a_server(*flags: str) -> Iterator[ApiServer]:
     """One of its own: releases and kinds of the chart belong to the whole cluster."""
     missing = [name for name in ("kube-apiserver", "etcd") if find_tool(name) is None]
     if missing:
         pytest.skip(f"{' and '.join(missing)} not built: make cluster-tools, or set AURALINK_TOOLS to their folder")
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="auralink-chart-", dir=memory) as name:
-        server, processes = start(Path(name))
+        server, processes = start(Path(name), flags)
         try:
             yield server
         finally:

@@ -29,9 +29,11 @@ from tests.integration.operator_bench import Bench, a_bridge, a_policy
 
 NAME, TEAM, OTHER = "auralink-operator", "team", "other"
 ACCOUNT = f"system:serviceaccount:{SYSTEM}:{NAME}"
+# Not on by default, but in some distributions: whoever blocks an owner's deletion must have a right on it.
+ENFORCED = "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"
 # What the whole job below need not use, and what each is for.
 UNUSED = {
-    ("auralinkbridges/finalizers", "update"): "asked for by an admission plugin where a server has it, on no request",
+    ("auralinkbridges/finalizers", "update"): "asked for by an admission plugin, on no request of its own: below",
     ("roompolicies", "get"): "only where the watch lags by seconds",
     ("endpointslices", "get"): "only where the watch lags by seconds",
 }
@@ -62,7 +64,7 @@ NOT_ALLOWED = (
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ApiServer]:
-    with a_server() as found:
+    with a_server(ENFORCED) as found:
         add_namespaces(found, SYSTEM, TEAM, OTHER)
         add_monitoring_kinds(found)
         kubectl(found, "apply", "--server-side", "-f", str(ROOT / "crds"))
@@ -211,7 +213,7 @@ async def whole_job(at: Bench) -> None:
     await kube.delete("auralinkbridges", "b")
 
     async def lowered() -> bool:
-        return (await at.child("deployments", "auralink-b"))["spec"]["replicas"] == 0
+        return bool((await at.child("deployments", "auralink-b"))["spec"]["replicas"] == 0)
 
     await eventually(lowered, "the pods are told to drain")
     await kube.remove_pod("p1")
@@ -268,6 +270,41 @@ def test_the_operator_cannot_give_away_what_it_has_not(server: ApiServer) -> Non
             stdin=json.dumps({**role, "rules": [rule]}),
             kubeconfig=server.operator_kubeconfig,
         )
+
+
+def test_without_its_right_on_finalizers_children_would_be_refused(server: ApiServer) -> None:
+    owner = {
+        "apiVersion": "auralink.io/v1alpha1",
+        "kind": "AuraLinkBridge",
+        "name": "b",
+        "uid": "1",
+        "controller": True,
+    }
+    meta = {"name": "probe", "namespace": TEAM, "ownerReferences": [{**owner, "blockOwnerDeletion": True}]}
+    probe = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
+
+    def make() -> None:
+        create = ("create", "--dry-run=server", "--validate=false", "-f", "-")
+        kubectl(server, *create, stdin=probe, kubeconfig=server.operator_kubeconfig)
+
+    def make_often() -> None:  # the authorizer learns of a change by a watch
+        for _ in range(20):
+            make()
+
+    make()
+    role = get(server, "role", NAME, "-n", TEAM)
+    fewer = [rule for rule in role["rules"] if "auralinkbridges/finalizers" not in rule["resources"]]
+
+    def hold(rules: list[Obj]) -> None:
+        patch = json.dumps([{"op": "replace", "path": "/rules", "value": rules}])
+        kubectl(server, "patch", "role", NAME, "-n", TEAM, "--type=json", "-p", patch)
+
+    hold(fewer)
+    try:
+        with pytest.raises(ToolError, match="cannot set blockOwnerDeletion"):
+            make_often()
+    finally:
+        hold(role["rules"])
 
 
 def test_beside_its_roles_it_has_only_what_everybody_has(server: ApiServer) -> None:
