@@ -264,12 +264,12 @@ async def test_a_write_of_the_spec_leaves_the_status_alone_and_the_other_way_rou
 OLD = "older.auralink.io"
 
 
-def _of_group(crd: Obj, group: str) -> Obj:
+def _apart(crd: Obj) -> Obj:
+    """The CRD under names of its own, so that nothing else here takes its objects for bridges."""
     found = copy.deepcopy(crd)
-    found["spec"]["group"] = group
-    found["metadata"]["name"] = f"{found['spec']['names']['plural']}.{group}"
-    # Names are one space for all groups that a client sees together.
-    found["spec"]["names"] |= {"shortNames": [], "categories": []}
+    found["spec"] |= {"group": OLD}
+    found["spec"]["names"] = {"kind": "Older", "listKind": "OlderList", "plural": "olders", "singular": "older"}
+    found["metadata"]["name"] = f"olders.{OLD}"
     return found
 
 
@@ -296,8 +296,7 @@ def _url(crd: Obj) -> str:
 
 @pytest.fixture
 async def older(kube: Kube) -> AsyncIterator[Obj]:
-    """The CRD under a name of its own, so that nobody else meets it; gone afterwards."""
-    crd = _of_group(crdgen.crds()["auralinkbridges.auralink.io.yaml"], OLD)
+    crd = _apart(crdgen.crds()["auralinkbridges.auralink.io.yaml"])
     yield crd
     await kube.raw("DELETE", _url(crd))
 
@@ -316,10 +315,10 @@ async def _install(kube: Kube, crd: Obj) -> None:
 
 async def test_an_object_of_an_older_crd_lives_on_under_the_new_one(kube: Kube, older: Obj) -> None:
     """It gets the new defaults, its status can be written, and a value that is refused today may stay as it is."""
-    path = f"/apis/{OLD}/v1alpha1/namespaces/{kube.namespace}/auralinkbridges"
+    path = f"/apis/{OLD}/v1alpha1/namespaces/{kube.namespace}/olders"
     await _install(kube, _older(older))
     spec: Obj = {"aiCore": {"addresses": ["a..b:1"]}, "rooms": BASES["fixed"]["spec"]["rooms"][:1], "replicas": 2}
-    body = {"apiVersion": f"{OLD}/v1alpha1", "kind": "AuraLinkBridge", "metadata": {"name": "kept"}, "spec": spec}
+    body = {"apiVersion": f"{OLD}/v1alpha1", "kind": "Older", "metadata": {"name": "kept"}, "spec": spec}
 
     async def created() -> bool:
         try:

@@ -39,7 +39,15 @@ class Payload(Model):
     type: Annotated[int, Field(ge=0, le=127, description="RTP payload type, as in the peer's SDP")]
     codec: Annotated[Codec, Field(description="what packets of this type carry")]
     fmtp: (
-        Annotated[str, Field(max_length=256, description="parameters as in SDP a=fmtp, e.g. sprop-stereo=1")] | None
+        Annotated[
+            str,
+            Field(
+                max_length=256,
+                pattern=r"^[^\x00-\x1f\x7f]*$",
+                description="parameters as in SDP a=fmtp, e.g. sprop-stereo=1",
+            ),
+        ]
+        | None
     ) = None
 
 
@@ -165,7 +173,7 @@ class Leg(Model):
             Field(
                 min_length=1,
                 max_length=128,
-                pattern=r"^([^{}]|\{room\})+$",
+                pattern=r"^([^{}\x00-\x1f\x7f]|\{room\})+$",
                 description="room at the endpoint; {room} stands for the name of this room, which is the default",
             ),
         ]

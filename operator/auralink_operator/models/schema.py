@@ -62,7 +62,7 @@ _DOMAIN = r"[A-Za-z0-9]([-A-Za-z0-9_]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9_]*
 Domain = Annotated[Name253, Field(pattern=f"^{_DOMAIN}$")]
 SecretName = Annotated[Name253, Field(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
 Label = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
-RoomName = Annotated[str, Field(min_length=1, max_length=64)]
+RoomName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Percent = Annotated[int, Field(ge=0, le=100)]
 Saving = Annotated[int, Field(ge=0, le=90)]
 Quality = Annotated[int, Field(ge=1, le=10)]
@@ -106,8 +106,8 @@ Ip = Annotated[
 # Keys of labels of rooms are ours; those of Kubernetes objects may carry a prefix of 253 characters and a slash.
 _SHORT_KEYS = rule("self.all(k, k.size() <= 63)", "keys have up to 63 characters: shorten it")
 _KUBERNETES_KEYS = rule(
-    "self.all(k, k.size() >= 1 && k.size() <= 317)",
-    "keys have 1 to 317 characters, prefix and slash included: shorten it",
+    "self.all(k, !format.qualifiedName().validate(k).hasValue())",
+    "keys have up to 63 letters, digits, '-', '_' and '.', after a DNS name and a slash if you like: correct it",
 )
 _NOT_RESERVED = rule(
     "self.all(k, !k.startsWith('auralink.io/') && !k.startsWith('app.kubernetes.io/'))",

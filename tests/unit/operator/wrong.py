@@ -118,7 +118,7 @@ def wrongs(spot: Spot) -> Iterator[Wrong]:
     if "maxLength" in schema:
         yield wrong("a" * (schema["maxLength"] + 1), f"may not be more than {schema['maxLength']}")
     if "pattern" in schema:
-        yield wrong("no one wants {this}", "should match")
+        yield wrong("no one wants {this}\n", "should match")
     if "enum" in schema:
         yield wrong("Perhaps", "supported values", *schema["enum"])
     for name in schema.get("required", ()):
@@ -157,7 +157,7 @@ def _rule(base: str, place: Place, value: Any, at: str, message: str) -> Wrong:
 
 
 _ADDRESS = "an address is host:port with a port from 1 to 65535"
-_KEYS = "keys have 1 to 317 characters"
+_KEYS = "keys have up to 63 letters"
 _RESERVED = "are the operator's: choose another prefix"
 _NO_EFFECT: tuple[Obj, ...] = (
     {},
@@ -278,6 +278,8 @@ RULES: tuple[Wrong, ...] = (
     _rule("fixed", ("spec", "pod", "labels"), {"k" * 318: "v"}, "spec.pod.labels", _KEYS),
     _rule("fixed", ("spec", "pod", "nodeSelector"), {"k" * 318: "v"}, "spec.pod.nodeSelector", _KEYS),
     _rule("fixed", ("spec", "pod", "annotations"), {"": "v"}, "spec.pod.annotations", _KEYS),
+    _rule("fixed", ("spec", "pod", "labels"), {"two/slashes/here": "v"}, "spec.pod.labels", _KEYS),
+    _rule("fixed", ("spec", "pod", "labels"), {"no space": "v"}, "spec.pod.labels", _KEYS),
     _rule("policy", ("spec", "bridgeSelector", "matchLabels"), {"": "v"}, "spec.bridgeSelector.matchLabels", _KEYS),
     _rule("fixed", ("spec", "exposure", "serviceAnnotations"), {"": "v"}, "spec.exposure.serviceAnnotations", _KEYS),
     *(
