@@ -5,6 +5,9 @@ want different things of one field in rooms that both can select are a conflict:
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from json import dumps
 from typing import Any
 
 from auralink_operator.models import CompiledPolicy, Conflict, Room
@@ -16,36 +19,45 @@ _MAX_STEPS = 100_000  # under half a second, whatever the globs; those of ordina
 _WILD = frozenset("*?[")
 
 _Taken = tuple[CompiledPolicy, str, CompiledPolicy]  # who loses, what, to whom
+_Ranked = Sequence[tuple[CompiledPolicy, Mapping[str, Any]]]  # in merge order, each with the leaves it may count for
 
 
 def overridden(rooms: Iterable[Room], policies: Sequence[CompiledPolicy]) -> dict[str, tuple[str, ...]]:
     """Per policy the fields it sets that an earlier one wins in at least one room of the bridge: 'field: winner'."""
-    lost: dict[str, dict[str, None]] = {}
+    ranked = [(policy, leaves_of(policy)) for policy in policies]
     effort = Effort(_MAX_STEPS)
+    lost: dict[str, set[tuple[str, str]]] = {}
     for room in rooms:
-        taken = _taken(policies, room) if room.glob is None else _taken_by_glob(policies, room, room.glob, effort)
+        taken = _taken(ranked, room) if room.glob is None else _taken_by_glob(ranked, room, room.glob, effort)
         for policy, leaf, winner in taken:
-            lost.setdefault(policy.name, {})[f"{leaf}: {winner.name}"] = None
-    return {name: tuple(sorted(fields))[:_MAX_OVERRIDDEN] for name, fields in lost.items()}
+            lost.setdefault(policy.name, set()).add((leaf, winner.name))
+    return {
+        name: tuple(f"{leaf}: {winner}" for leaf, winner in sorted(fields))[:_MAX_OVERRIDDEN]
+        for name, fields in lost.items()
+    }
 
 
-def _taken(policies: Sequence[CompiledPolicy], room: Room) -> Iterator[_Taken]:
+def _taken(ranked: _Ranked, room: Room) -> Iterator[_Taken]:
     """In a room whose name is known."""
     won: dict[str, CompiledPolicy] = {}
-    for policy in policies:
-        if selects_room(policy.rooms, room.name, room.labels):
-            for leaf in leaves_of(policy, room.name):
-                if (winner := won.setdefault(leaf, policy)) is not policy:
-                    yield policy, leaf, winner
+    for policy, leaves in ranked:
+        if not selects_room(policy.rooms, room.name, room.labels):
+            continue
+        partly = "roomsPercent" in (policy.effects.get("compression") or {})
+        for leaf in leaves_of(policy, room.name) if partly else leaves:
+            if (winner := won.setdefault(leaf, policy)) is not policy:
+                yield policy, leaf, winner
 
 
-def _taken_by_glob(policies: Sequence[CompiledPolicy], room: Room, glob: str, effort: Effort) -> Iterator[_Taken]:
+def _taken_by_glob(ranked: _Ranked, room: Room, glob: str, effort: Effort) -> Iterator[_Taken]:
     """In rooms at an endpoint, of which only the glob is known: to the first that can select one of them as well."""
-    before: list[CompiledPolicy] = []
-    for policy in (policy for policy in policies if labels_fit(policy.rooms, room.labels)):
-        open_leaves = set(leaves_of(policy))
-        for earlier in before:
-            disputed = open_leaves & leaves_of(earlier).keys()
+    before: list[tuple[CompiledPolicy, Mapping[str, Any]]] = []
+    for policy, leaves in ranked:
+        if not labels_fit(policy.rooms, room.labels):
+            continue
+        open_leaves = set(leaves)
+        for earlier, theirs in before:
+            disputed = open_leaves & theirs.keys()
             try:
                 if not disputed or next(_shared((earlier, policy), effort, (glob,)), None) is None:
                     continue
@@ -54,26 +66,42 @@ def _taken_by_glob(policies: Sequence[CompiledPolicy], room: Room, glob: str, ef
             open_leaves -= disputed
             for leaf in sorted(disputed):
                 yield policy, leaf, earlier
-        before.append(policy)
+        before.append((policy, leaves))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Policies by what they say, so that one answer serves all bridges that have them."""
+
+    said: str
+    policies: Sequence[CompiledPolicy] = field(compare=False)
+    created: Mapping[str, str] = field(compare=False)
 
 
 def conflicts(policies: Sequence[CompiledPolicy], created: Mapping[str, str]) -> tuple[Conflict, ...]:
     """Per policy and field the first of the same priority that wants something else; `created` by policy name."""
+    said = [[p.name, p.priority, created.get(p.name), dict(p.rooms), dict(p.effects)] for p in policies]
+    return _conflicts(_Asked(dumps(said, sort_keys=True), policies, created))
+
+
+@lru_cache(maxsize=256)
+def _conflicts(asked: _Asked) -> tuple[Conflict, ...]:
+    created, effort = asked.created, Effort(_MAX_STEPS)
     found: list[Conflict] = []
-    effort = Effort(_MAX_STEPS)
-    for number, loser in enumerate(policies):
-        rivals = [policy for policy in policies[:number] if policy.priority == loser.priority]
-        open_leaves = dict(leaves_of(loser))
-        for winner in rivals:
-            if not _labels_meet(winner, loser):
+    before: list[tuple[CompiledPolicy, dict[str, Any]]] = []
+    for loser in asked.policies:
+        leaves = leaves_of(loser)
+        open_leaves = dict(leaves)
+        for winner, theirs in before:
+            if winner.priority != loser.priority or not _labels_meet(winner, loser):
                 continue
-            theirs = leaves_of(winner)
             disputed = [leaf for leaf, value in open_leaves.items() if leaf in theirs and _differ(theirs[leaf], value)]
             for leaf, why in _explained(winner, loser, disputed, effort):
                 del open_leaves[leaf]
                 age = "is older" if created.get(winner.name) != created.get(loser.name) else "comes first by name"
                 why = f"both have priority {loser.priority} and {why}; {winner.name} {age}"
                 found.append(Conflict(leaf, winner.name, loser.name, loser.priority, why))
+        before.append((loser, leaves))
     return tuple(found)
 
 
