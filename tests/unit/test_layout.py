@@ -1,6 +1,7 @@
 """What must hold of the repository as a whole, and would otherwise be found out late."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -25,9 +26,10 @@ def test_all_parts_carry_one_version() -> None:
 
 def test_examples_name_kinds_that_exist() -> None:
     kinds = {yaml.safe_load(path.read_text())["spec"]["names"]["kind"] for path in (ROOT / "crds").glob("*.yaml")}
-    for example in (ROOT / "examples").glob("*.yaml"):
-        used = {item["kind"] for item in yaml.safe_load_all(example.read_text()) if item}
-        assert used <= kinds, example.name
+    for example in (ROOT / "examples").glob("**/*.yaml"):
+        documents = [item for item in yaml.safe_load_all(example.read_text()) if item and "apiVersion" in item]
+        ours = {item["kind"] for item in documents if item["apiVersion"].startswith("auralink.io/")}
+        assert ours <= kinds, example.name
 
 
 def test_the_chart_ships_the_crds_that_are_committed() -> None:
@@ -40,6 +42,15 @@ def test_the_chart_ships_the_crds_that_are_committed() -> None:
 def test_vectors_shared_by_both_sides_are_not_empty() -> None:
     for vectors in (ROOT / "tests" / "unit" / "vectors").glob("*.json"):
         assert json.loads(vectors.read_text()), vectors.name
+
+
+def test_every_path_that_the_pages_name_exists() -> None:
+    for page in ("ARCHITECTURE.md", "README.md", "CONTRIBUTING.md"):
+        named = re.findall(r"`([A-Za-z_][\w.-]*/[\w./-]*)`", (ROOT / page).read_text())
+        folders = tuple(f"{path.name}/" for path in ROOT.iterdir() if path.is_dir())
+        missing = [path for path in named if path.startswith(folders) and not (ROOT / path).exists()]
+        built = [path for path in missing if path.startswith("build/")]
+        assert missing == built, page
 
 
 def test_the_example_configuration_loads() -> None:
