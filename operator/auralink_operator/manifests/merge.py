@@ -16,8 +16,7 @@ from typing import Any
 from auralink_operator.index import Obj
 from auralink_operator.manifests.labels import UnrenderableError
 
-# Field -> merge key, by the name of the field: none of these names means two things within a pod template, but for
-# `ports` and `volumes`, which occur once each as a list of objects.
+# Field -> what its items are found by. Lists of other names are replaced as a whole.
 MERGE_KEYS: Mapping[str, str] = {
     "containers": "name",
     "initContainers": "name",
@@ -32,8 +31,7 @@ MERGE_KEYS: Mapping[str, str] = {
     "resourceClaims": "name",
     "schedulingGates": "name",
 }
-# The only place where these lists merge: elsewhere a field of the same name is another one (resources.claims has none,
-# an image volume has no ports; a future field of these names somewhere else must not merge by accident).
+# What these lists are part of; the others are part of the pod's spec. Elsewhere a list of the same name is another.
 _PARENTS: Mapping[str, tuple[str, ...]] = {
     "env": ("containers", "initContainers"),
     "ports": ("containers", "initContainers"),
