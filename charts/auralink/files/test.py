@@ -23,6 +23,8 @@ def answer(request: urllib.request.Request, context: ssl.SSLContext | None = Non
             return int(found.status), str(found.read().decode())
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
+    except OSError as error:  # not reached at all
+        return 0, str(error)
 
 
 def dry_run(namespace: str, *legs: dict[str, Any]) -> tuple[int, str]:
