@@ -230,13 +230,9 @@ class Operator:
 
     async def _watch(self, context: Context, stop: asyncio.Event, end: asyncio.Event) -> None:
         kinds, namespaces = watched(context.capabilities), self.settings.namespaces
-
-        async def started() -> None:
-            # In place of kopf's own handler, which first waits for every task that it does not know.
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-
-        await kopf.operator(
-            registry=handlers.registry(kinds, started, self),
+        others = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
+            registry=handlers.registry(kinds, self),
             settings=handlers.kopf_settings(kinds, self.settings),
             clusterwide=not namespaces,
             namespaces=namespaces,
@@ -244,6 +240,9 @@ class Operator:
             # Else kopf asks the system for a user name, and a container's user has none.
             identity=self.identity,  # type: ignore[arg-type]
         )
+        # In place of kopf's own handler, which ends the watches first while our work goes on without them for seconds.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        await kopf.run_tasks(tasks, ignored=others)
 
     # --- what the watches tell ---
 

@@ -4,7 +4,7 @@ Every handler is a spy: none creates, updates or finalizes, so kopf writes nothi
 take the object out of kopf's index and what an event handler raises is logged and lost: so both only move data.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import kopf
@@ -12,8 +12,6 @@ import kopf
 from auralink_operator.index import POLICY, RESOURCES, Obj
 from auralink_operator.resync import selector
 from auralink_operator.settings import Settings
-
-Started = Callable[[], Awaitable[None]]
 
 
 class Watcher(Protocol):
@@ -26,8 +24,7 @@ class Watcher(Protocol):
         """Each event after all lists are in; None for an object of a list. Of `obj` the metadata is certain only."""
 
 
-def registry(kinds: Sequence[str], started: Started, watcher: Watcher) -> kopf.OperatorRegistry:
-    """`started` is called once before the first watch."""
+def registry(kinds: Sequence[str], watcher: Watcher) -> kopf.OperatorRegistry:
     found = kopf.OperatorRegistry()
 
     async def objects(body: kopf.Body, **_: Any) -> None:
@@ -37,10 +34,6 @@ def registry(kinds: Sequence[str], started: Started, watcher: Watcher) -> kopf.O
     async def spy(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf names it
         watcher.changed(type, dict(body))
 
-    async def begin(**_: Any) -> None:
-        await started()
-
-    kopf.on.startup(registry=found)(begin)
     kopf.on.login(registry=found)(_login)
     for kind in kinds:
         group, version, plural = _kopf_name(kind)

@@ -30,12 +30,8 @@ class Ear:
         self.heard.append((kind_of_event, obj))
 
 
-async def started() -> None:
-    raise AssertionError("nothing runs here")
-
-
 def test_no_handler_can_make_kopf_write() -> None:
-    found = registry(KINDS, started, Ear())
+    found = registry(KINDS, Ear())
     assert not found._changing.get_all_handlers()
     assert not found._spawning.get_all_handlers()
     assert not found._webhooks.get_all_handlers()
@@ -52,7 +48,7 @@ def test_kopf_neither_scans_nor_posts_nor_waits_for_peers() -> None:
 
 async def test_an_object_is_emptied_once_it_is_in_the_store() -> None:
     ear = Ear()
-    found = registry(KINDS, started, ear)
+    found = registry(KINDS, ear)
     index: Any = next(iter(found._indexing.get_all_handlers())).fn
     raw: Any = {**samples.bridge(), "apiVersion": "auralink.io/v1alpha1"}
     raw["metadata"]["managedFields"] = [{"manager": "kubectl"}]
@@ -65,7 +61,7 @@ async def test_an_object_is_emptied_once_it_is_in_the_store() -> None:
 
 
 async def test_of_a_policy_its_selector_stays_for_the_event() -> None:
-    found = registry(KINDS, started, Ear())
+    found = registry(KINDS, Ear())
     index: Any = next(iter(found._indexing.get_all_handlers())).fn
     raw: Any = samples.policy("p", selector={"region": "eu"}, mode="Auto")
     await index(body=kopf.Body(raw))
