@@ -147,7 +147,7 @@ async def _memory(bench: Bench, scale: str) -> list[Row]:
 
 async def _steady(bench: Bench, options: Options) -> list[Row]:
     say(f"steady state for {options.steady_s:.0f} s")
-    return rows.at_rest(await phases.steady(bench, options.steady_s), options.bridges)
+    return rows.at_rest(await phases.steady(bench, options.steady_s), options.bridges, options.resync_s)
 
 
 async def _edits(bench: Bench, options: Options) -> list[Row]:

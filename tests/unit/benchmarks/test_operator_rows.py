@@ -46,19 +46,24 @@ def test_the_own_time_is_the_bound_of_the_bucket_that_holds_the_99th_of_a_hundre
 
 def test_a_resync_without_reads_and_writes_of_its_own_is_steady() -> None:
     lists = [request("list"), request("get", "leases", "l"), request("update", "leases", "l"), request("watch")]
-    found = {row.id: row.value for row in rows.at_rest(Steady(10.0, lists, 1000), 1000)}
+    found = {row.id: row.value for row in rows.at_rest(Steady(10.0, lists, 1000), 1000, 600)}
     assert found == {"steady_reads": 0, "steady_writes": 0, "steady_requests": 0.4, "status_writes_per_hour": 0}
+
+
+def test_a_resync_that_was_hurried_counts_as_rarely_as_it_comes() -> None:
+    found = rows.at_rest(Steady(60.0, [request("list")] * 60 + [request("update", "leases", "l")] * 6, 10), 10, 60)
+    assert {row.id: row.value for row in found}["steady_requests"] == (6 + 60 / 10) / 60
 
 
 def test_one_write_in_steady_state_shows() -> None:
     status = request("patch", "auralinkbridges", "b00001", "status")
-    found = {row.id: row.value for row in rows.at_rest(Steady(3600.0, [status], 1000), 10)}
+    found = {row.id: row.value for row in rows.at_rest(Steady(3600.0, [status], 1000), 10, 600)}
     assert found["steady_writes"] == 0.001
     assert found["status_writes_per_hour"] == 0.1
 
 
 def test_no_reconcile_means_nothing_was_measured() -> None:
-    assert {row.value for row in rows.at_rest(Steady(10.0, [], 0), 10)} == {None}
+    assert {row.value for row in rows.at_rest(Steady(10.0, [], 0), 10, 600)} == {None}
 
 
 def test_the_requests_of_the_busiest_bridge_count() -> None:
