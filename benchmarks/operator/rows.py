@@ -99,7 +99,7 @@ def at_rest(found: Steady, bridges: int, resync_s: float) -> list[Row]:
     rate = (len(rest) + len(resync) * resync_s / RESYNC_S) / found.seconds
     parts = (
         f"two replicas, {found.seconds:.0f} s: {leases} of leases, {len(rest) - len(kept) - leases} watches,"
-        f" {len(kept)} others, and {len(resync)} of resyncs, one each {resync_s:g} s (counted as one each {RESYNC_S:g} s)"
+        f" {len(kept)} others, and {len(resync)} of resyncs each {resync_s:g} s (counted as one each {RESYNC_S:g} s)"
     )
     status = [one for one in writes if one.is_status and one.resource == "auralinkbridges"]
     per_hour = len(status) / bridges / found.seconds * 3600
