@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -230,7 +230,6 @@ class Operator:
 
     async def _watch(self, context: Context, stop: asyncio.Event, end: asyncio.Event) -> None:
         kinds, namespaces = watched(context.capabilities), self.settings.namespaces
-        others = asyncio.all_tasks()
         tasks = await kopf.spawn_tasks(
             registry=handlers.registry(kinds, self),
             settings=handlers.kopf_settings(kinds, self.settings),
@@ -242,7 +241,7 @@ class Operator:
         )
         # In place of kopf's own handler, which ends the watches first while our work goes on without them for seconds.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        await kopf.run_tasks(tasks, ignored=others)
+        await kopf.run_tasks(tasks, ignored=_Everything())
 
     # --- what the watches tell ---
 
@@ -346,6 +345,20 @@ class Operator:
             fields = {"kind": key.kind, "object": key[1:], "error": str(error), "failures": _FAILURES_TO_TELL}
             log.warning("reconcile fails again and again", extra=fields)
         return "error" if fault == "bug" else "retry"
+
+
+class _Everything(Collection[Any]):
+    """Contains whatever it is asked for. In the end kopf waits for and cancels every task but those that it is to
+    ignore, and these would be all of ours; its own end with its root tasks."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
