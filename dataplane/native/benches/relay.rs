@@ -12,8 +12,8 @@
 
 use auralink_native::core::codec::{Codec, Media};
 use auralink_native::core::ext;
-use auralink_native::core::ledger::{Mode, Policy};
 use auralink_native::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType};
+use auralink_native::core::mode::{Mode, Policy};
 use auralink_native::core::output::Event;
 use auralink_native::engine::{Binding, Engine, Item};
 use bytes::Bytes;

@@ -2,8 +2,8 @@
 //! that waits for the engine's thread.
 
 use crate::core::codec::{Codec, Media};
-use crate::core::ledger::{Mode, Policy};
 use crate::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType};
+use crate::core::mode::{Mode, Policy};
 use crate::core::output;
 use crate::core::stats::Value;
 use crate::core::{LegId, OutId, StreamId, Time};

@@ -4,8 +4,8 @@
 mod common;
 use auralink_native::core::LegId;
 use auralink_native::core::codec::Media;
-use auralink_native::core::ledger::{Mode, Policy};
 use auralink_native::core::leg_plain::Direction;
+use auralink_native::core::mode::{Mode, Policy};
 use auralink_native::core::output::Event;
 use auralink_native::engine::{Binding, Engine, Item, Stopped};
 use common::{Sender, config};

@@ -1,7 +1,7 @@
 //! RTCP in both directions: reports, key requests, retransmission.
 
 mod common;
-use auralink_native::core::ledger::{Mode, Policy};
+use auralink_native::core::mode::{Mode, Policy};
 use auralink_native::core::output::Event;
 use auralink_native::core::reports::Ntp;
 use auralink_native::core::rtcp::{self, Rtcp, Writer};

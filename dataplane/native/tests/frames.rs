@@ -2,7 +2,7 @@
 
 mod common;
 use auralink_native::core::Time;
-use auralink_native::core::ledger::Mode;
+use auralink_native::core::mode::Mode;
 use common::*;
 use std::collections::{HashMap, HashSet};
 

@@ -2,7 +2,7 @@
 
 mod common;
 use auralink_native::core::SockId;
-use auralink_native::core::ledger::Mode;
+use auralink_native::core::mode::Mode;
 use auralink_native::core::rtcp::Writer;
 use common::*;
 use proptest::prelude::*;
@@ -110,7 +110,7 @@ proptest! {
                 }
                 Act::SetMode(mode) => {
                     let mode = [Mode::Bypass, Mode::Compress, Mode::Shadow][usize::from(mode)];
-                    let policy = auralink_native::core::ledger::Policy { mode, extension: true, degraded: false };
+                    let policy = auralink_native::core::mode::Policy { mode, extension: true, degraded: false };
                     world.shard.set_mode(stream, policy, None, world.now());
                     world.settle();
                 }

@@ -1,7 +1,7 @@
 //! No packet above 1200 bytes, whatever comes in, and the NAL units come out as they went in.
 
 mod common;
-use auralink_native::core::ledger::Mode;
+use auralink_native::core::mode::Mode;
 use common::*;
 use proptest::prelude::*;
 

@@ -1,7 +1,7 @@
 //! Who is taken for a source, how sources end, and what follows them.
 
 mod common;
-use auralink_native::core::ledger::Mode;
+use auralink_native::core::mode::Mode;
 use auralink_native::core::output::Event;
 use auralink_native::core::rtcp::Writer;
 use common::*;

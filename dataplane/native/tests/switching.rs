@@ -1,7 +1,7 @@
 //! Native and compressed frames share one output; they change places at keys only.
 
 mod common;
-use auralink_native::core::ledger::{Mode, Policy};
+use auralink_native::core::mode::{Mode, Policy};
 use auralink_native::core::output::Event;
 use common::*;
 use proptest::prelude::*;

@@ -2,8 +2,8 @@
 //! there, and is released on the packet that makes it so. The end is the marker; a new timestamp right behind ends a
 //! frame too, for senders without markers.
 
-use super::codec::PacketInfo;
-use super::reorder::{Content, Packet};
+use super::packet::PacketInfo;
+use super::packet::{Content, Packet};
 
 /// Bounds of one frame; more is not a frame of a sane sender.
 pub const MAX_FRAME_BYTES: usize = 2 << 20;

@@ -2,8 +2,8 @@
 //! requests reach the source or, for compressed streams, Python.
 
 use super::codec::Media;
-use super::ledger::Mode;
 use super::leg_plain::{EarlyReport, SenderReport};
+use super::mode::Mode;
 use super::output::{Event, Transmit};
 use super::reports::Ntp;
 use super::rtcp::{self, Block, Rtcp};

@@ -6,8 +6,9 @@
 
 use super::codec::{FrameInfo, Payload};
 use super::ext::Value;
+use super::mode::{Kind, Mode, Policy};
 use super::output::Event;
-use super::reorder::Packet;
+use super::packet::Packet;
 use super::{Drop, StreamId, Time};
 use std::collections::VecDeque;
 
@@ -15,28 +16,6 @@ use std::collections::VecDeque;
 pub const MAX_IN_FLIGHT: usize = 16;
 /// Frames kept from the first key until `link` and `set_mode` came.
 pub const MAX_PENDING: usize = 16;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    Bypass,
-    Compress,
-    Shadow,
-}
-
-/// How frames are handled, as `set_mode` says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
-    pub mode: Mode,
-    /// Native frames carry the extension too.
-    pub extension: bool,
-    pub degraded: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Native,
-    Compressed,
-}
 
 /// A complete frame as it came.
 #[derive(Clone, Debug)]

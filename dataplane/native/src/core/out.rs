@@ -2,7 +2,7 @@
 
 use super::codec::{Codec, Payload};
 use super::generator::Generator;
-use super::ledger::Kind;
+use super::mode::Kind;
 use super::output::{AudioPacket, FrameTag, Transmit, Wire};
 use super::pace::Pacer;
 use super::reports::{Echo, SourceClock};

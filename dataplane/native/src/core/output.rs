@@ -2,7 +2,7 @@
 
 use super::codec::{Codec, Payload};
 use super::ext::Value;
-use super::ledger::{Kind, Mode};
+use super::mode::{Kind, Mode};
 use super::{Drops, LegId, OutId, SockId, StreamId, Time};
 use bytes::Bytes;
 use std::collections::VecDeque;

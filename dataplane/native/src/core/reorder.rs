@@ -2,34 +2,12 @@
 //! bounded number of packets; then it is given up and told to the caller as [`Next::Gap`].
 
 use super::Time;
-use super::codec::PacketInfo;
-use bytes::Bytes;
+use super::packet::Packet;
 use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Packets held behind a gap.
 pub const RING_PACKETS: usize = 2048;
-
-/// A packet on its way to assembly.
-#[derive(Clone, Debug)]
-pub struct Packet {
-    /// Extended to 64 bit.
-    pub sequence: u64,
-    pub timestamp: u32,
-    pub marker: bool,
-    pub arrived: Time,
-    pub payload: Bytes,
-    pub content: Content,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    Media(PacketInfo),
-    /// Counts as received, belongs to no frame.
-    Padding,
-    /// Came, but its payload is unusable: as good as lost, without the wait.
-    Bad,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inserted {
@@ -151,6 +129,8 @@ impl Reorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::packet::Content;
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     const HOLD: Duration = Duration::from_millis(80);

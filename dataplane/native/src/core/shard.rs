@@ -4,8 +4,8 @@
 use super::codec::Media;
 use super::demux::{self, Kind};
 use super::generator::Generator;
-use super::ledger::{Mode, Policy};
 use super::leg_plain::{Leg, LegConfig, MAX_OUTS, Medium, Sockets};
+use super::mode::{Mode, Policy};
 use super::out::{Out, Path, Sent};
 use super::output::{Effects, Event, Feedback, FrameTag, Output, Transmit, Wire};
 use super::source::{Admission, SILENCE};
@@ -533,7 +533,7 @@ impl Shard {
         &mut self,
         stream: StreamId,
         now: Now,
-        act: impl FnOnce(&mut super::stream::Video, &mut Effects) -> R,
+        act: impl FnOnce(&mut super::video::Video, &mut Effects) -> R,
     ) -> Option<R> {
         self.now = now;
         let video = self.streams.get_mut(&stream)?.video()?;

@@ -2,8 +2,8 @@
 #![allow(dead_code)] // each test file uses a part
 
 use auralink_native::core::codec::{Codec, Media};
-use auralink_native::core::ledger::{Mode, Policy};
 use auralink_native::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType, Sockets};
+use auralink_native::core::mode::{Mode, Policy};
 use auralink_native::core::output::{Event, Frame, Output, Transmit};
 use auralink_native::core::rtp::{self, Rtp};
 use auralink_native::core::shard::{Input, Shard};

@@ -4,9 +4,11 @@
 pub mod audio;
 pub mod h264;
 pub mod h264_syntax;
+mod nal;
+mod parameter_sets;
 
 use super::Drop;
-use super::reorder::Packet;
+use super::packet::{Packet, PacketInfo};
 use bytes::Bytes;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,17 +62,6 @@ impl Codec {
             Codec::Opus => None,
         }
     }
-}
-
-/// What one packet says about the frame it belongs to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PacketInfo {
-    /// A frame certainly begins here, whatever came before.
-    pub starts_frame: bool,
-    /// Holds part of a keyframe.
-    pub key: bool,
-    /// No other frame references this one; None: the packet does not say.
-    pub discardable: Option<bool>,
 }
 
 /// What a complete frame is.

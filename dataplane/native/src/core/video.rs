@@ -1,0 +1,418 @@
+//! The video of one source, behind its sequence numbers: reorder -> assembly -> mode -> departure in order. `stream` is
+//! the only caller; what goes on is said in the effects.
+
+use super::assemble::{Assembled, Assembler};
+use super::codec::{Codec, Limits, VideoCodec};
+use super::ext::{self, Value};
+use super::keys::KeyRequests;
+use super::ledger::{Admitted, Answer, Continues, Departure, Ledger, NativeFrame};
+use super::mode::{Kind, Mode, Policy};
+use super::nack::Nacks;
+use super::output::{Effects, Event, Feedback, Frame, Output, Wire};
+use super::packet::{Content, Packet};
+use super::reorder::{Inserted, Next, Reorder};
+use super::rtp::{HEADER_BYTES, MTU_BYTES, RTX_BYTES, Rtp};
+use super::seq::Timestamps;
+use super::{Drop, StreamId, Time};
+use bytes::Bytes;
+use std::time::Duration;
+
+/// How long a gap is waited for: two round trips and a little, so that the second NACK can repair, within these bounds;
+/// the least where nobody retransmits.
+const MIN_HOLD: Duration = Duration::from_millis(80);
+const MAX_HOLD: Duration = Duration::from_millis(250);
+const HOLD_ABOVE_ROUND_TRIPS: Duration = Duration::from_millis(70);
+
+/// A submitted frame longer than this is refused.
+const MAX_SUBMIT_BYTES: usize = 2 << 20;
+
+pub struct Video {
+    stream: StreamId,
+    codec_name: Codec,
+    codec: Box<dyn VideoCodec>,
+    reorder: Reorder,
+    /// None: the source takes no feedback.
+    nacks: Option<Nacks>,
+    hold: Duration,
+    assembler: Assembler,
+    assembled: Vec<Assembled>,
+    /// The numbers in front of the next packet are given up.
+    after_gap: bool,
+    awaiting_key: bool,
+    pub keys: KeyRequests,
+    pub ledger: Ledger,
+    next_frame: u64,
+    pub frames: u64,
+    pub key_frames: u64,
+    pub abandoned: u64,
+    /// Answered frames that did not fit behind what had left.
+    unsent: u64,
+    pub illegal_switches: u64,
+}
+
+impl Video {
+    pub(super) fn new(stream: StreamId, codec_name: Codec, codec: Box<dyn VideoCodec>, feedback: bool) -> Video {
+        Video {
+            stream,
+            codec_name,
+            codec,
+            reorder: Reorder::default(),
+            nacks: feedback.then(Nacks::default),
+            hold: if feedback { MAX_HOLD } else { MIN_HOLD },
+            assembler: Assembler::default(),
+            assembled: Vec::new(),
+            after_gap: false,
+            awaiting_key: true,
+            keys: KeyRequests::default(),
+            ledger: Ledger::new(stream),
+            next_frame: 0,
+            frames: 0,
+            key_frames: 0,
+            abandoned: 0,
+            unsent: 0,
+            illegal_switches: 0,
+        }
+    }
+
+    pub fn set_round_trip(&mut self, round_trip: Duration) {
+        if self.nacks.is_some() {
+            self.hold = (round_trip * 2 + HOLD_ABOVE_ROUND_TRIPS).clamp(MIN_HOLD, MAX_HOLD);
+        }
+    }
+
+    /// When `release` or `feedback` has something to do.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let feedback = self.nacks.as_ref().map(|nacks| [nacks.deadline(), self.keys.deadline()]);
+        feedback.into_iter().flatten().chain([self.reorder.deadline(self.hold)]).flatten().min()
+    }
+
+    pub(super) fn takes_feedback(&self) -> bool {
+        self.nacks.is_some()
+    }
+
+    pub fn nacks_sent(&self) -> u64 {
+        self.nacks.as_ref().map_or(0, |nacks| nacks.sent)
+    }
+
+    pub fn markerless_frames(&self) -> u64 {
+        self.assembler.markerless_frames
+    }
+
+    pub(super) fn receive(
+        &mut self,
+        sequence: u64,
+        rtp: &Rtp<'_>,
+        now: Time,
+        timestamps: &mut Timestamps,
+        fx: &mut Effects,
+    ) -> Inserted {
+        let content = match self.codec.inspect(rtp.payload) {
+            _ if rtp.payload.is_empty() => Content::Padding,
+            Ok(info) => Content::Media(info),
+            Err(why) => {
+                fx.drops.count(why);
+                Content::Bad
+            }
+        };
+        let mut packet = Packet {
+            sequence,
+            timestamp: rtp.timestamp,
+            marker: rtp.marker,
+            arrived: now,
+            payload: Bytes::copy_from_slice(rtp.payload),
+            content,
+        };
+        let inserted = loop {
+            match self.reorder.insert(packet) {
+                Ok(inserted) => break inserted,
+                Err(beyond) => {
+                    packet = beyond;
+                    let before = self.reorder.next();
+                    self.release(now, timestamps, fx);
+                    if self.reorder.next() == before {
+                        self.restart(sequence, fx);
+                    }
+                }
+            }
+        };
+        if let (Some(nacks), Inserted::New) = (&mut self.nacks, inserted) {
+            nacks.received(sequence, now);
+        }
+        self.release(now, timestamps, fx);
+        self.feedback(now, fx);
+        inserted
+    }
+
+    pub(super) fn restart(&mut self, sequence: u64, fx: &mut Effects) {
+        fx.drops.add(Drop::Incomplete, self.reorder.restart(sequence));
+        if let Some(nacks) = &mut self.nacks {
+            nacks.restart();
+        }
+        self.after_gap = true;
+    }
+
+    /// What is in order goes on to assembly.
+    pub(super) fn release(&mut self, now: Time, timestamps: &mut Timestamps, fx: &mut Effects) {
+        while let Some(next) = self.reorder.pop(now, self.hold) {
+            match next {
+                Next::Gap(_) => self.after_gap = true,
+                Next::Packet(packet) => {
+                    if std::mem::take(&mut self.after_gap) {
+                        self.assembler.gap(&packet, &mut self.assembled);
+                    }
+                    self.assembler.push(packet, &mut self.assembled);
+                }
+            }
+            if !self.assembled.is_empty() {
+                let mut assembled = std::mem::take(&mut self.assembled);
+                for step in assembled.drain(..) {
+                    self.assembled(step, now, timestamps, fx);
+                }
+                self.assembled = assembled; // keeps its capacity
+            }
+        }
+        if let (Some(nacks), Some(next)) = (&mut self.nacks, self.reorder.next()) {
+            nacks.forget_before(next);
+        }
+    }
+
+    fn assembled(&mut self, step: Assembled, now: Time, timestamps: &mut Timestamps, fx: &mut Effects) {
+        let packets = match step {
+            Assembled::Frame(packets) => packets,
+            Assembled::LostDiscardable { packets } => {
+                self.abandoned += 1;
+                return fx.drops.add(Drop::Incomplete, packets as u64);
+            }
+            Assembled::LostReference { packets, too_big } => {
+                fx.drops.add(if too_big { Drop::FrameTooBig } else { Drop::Incomplete }, packets as u64);
+                return self.lost_reference(fx);
+            }
+        };
+        let timestamp = timestamps.unwrap(packets[0].timestamp);
+        let info = match self.codec.complete(&packets) {
+            Ok(info) => info,
+            Err(why) => {
+                fx.drops.count(why);
+                return self.lost_reference(fx);
+            }
+        };
+        if !info.picture {
+            return fx.drops.count(Drop::NoPicture);
+        }
+        if self.awaiting_key && !info.key {
+            fx.drops.count(Drop::AwaitingKey);
+            return self.request_key(fx);
+        }
+        if info.key {
+            self.awaiting_key = false;
+            self.keys.satisfied();
+            self.key_frames += 1;
+        }
+        self.frames += 1;
+        let frame = NativeFrame { id: self.next_frame, timestamp, packets, info, completed: now };
+        self.next_frame += 1;
+        self.admit(frame, fx);
+    }
+
+    /// Our numbers are contiguous, so a decoder would not see the hole: nothing goes on before the next key.
+    fn lost_reference(&mut self, fx: &mut Effects) {
+        self.abandoned += 1;
+        self.awaiting_key = true;
+        self.request_key(fx);
+    }
+
+    pub(super) fn request_key(&mut self, fx: &mut Effects) {
+        if self.keys.want() && self.nacks.is_none() {
+            fx.drops.count(Drop::KeyRequestUnsupported);
+        }
+    }
+
+    pub(super) fn feedback(&mut self, now: Time, fx: &mut Effects) {
+        let Some(nacks) = &mut self.nacks else { return };
+        let missing = nacks.due(now);
+        if !missing.is_empty() {
+            fx.feedback.push(Feedback::Nack(self.stream, missing.iter().map(|s| *s as u16).collect()));
+        }
+        if self.keys.due(now) {
+            fx.feedback.push(Feedback::Key(self.stream));
+        }
+    }
+
+    pub fn link(&mut self, fx: &mut Effects) {
+        for frame in self.ledger.link() {
+            self.admit(frame, fx);
+        }
+    }
+
+    pub fn set_mode(&mut self, policy: Policy, at_frame: Option<u64>, fx: &mut Effects) {
+        for frame in self.ledger.set_mode(policy, at_frame) {
+            self.admit(frame, fx);
+        }
+    }
+
+    pub fn hold(&mut self, fx: &mut Effects) {
+        let gone = self.ledger.hold();
+        fx.drops.add(Drop::Held, gone);
+        fx.left_out.extend((0..gone).map(|_| (self.stream, false)));
+    }
+
+    /// Frames did not reach Python.
+    pub fn fail(&mut self, reason: &'static str, fx: &mut Effects) {
+        let mut events = Vec::new();
+        let gone = if self.ledger.held() { 0 } else { self.ledger.fail(reason, &mut events) };
+        self.failed(gone, events, fx);
+    }
+
+    /// See `submit` in the `.pyi`.
+    pub fn submit(
+        &mut self,
+        frame_id: u64,
+        data: Option<Bytes>,
+        ext: Option<Value>,
+        key: bool,
+        fx: &mut Effects,
+    ) -> bool {
+        if !self.ledger.waits_for(frame_id) {
+            fx.drops.count(Drop::UnknownFrame);
+            return false;
+        }
+        let (answer, accepted) = match data {
+            None => (Answer::Native(ext), true),
+            Some(data) if data.len() > MAX_SUBMIT_BYTES => (self.refused(Drop::BadSubmit, fx), false),
+            Some(data) => match self.codec.packetize(data, key, limits(ext.is_some(), RTX_BYTES)) {
+                Ok(payloads) => (Answer::Compressed { payloads, ext, key }, true),
+                Err(why) => (self.refused(why, fx), false),
+            },
+        };
+        self.ledger.answer(frame_id, answer);
+        let unsent = self.unsent;
+        self.depart(fx);
+        accepted && self.unsent == unsent
+    }
+
+    pub fn drop_frame(&mut self, frame_id: u64, fx: &mut Effects) {
+        if !self.ledger.answer(frame_id, Answer::Dropped) {
+            fx.drops.count(Drop::UnknownFrame);
+        }
+        self.depart(fx);
+    }
+
+    fn refused(&mut self, why: Drop, fx: &mut Effects) -> Answer {
+        fx.drops.count(why);
+        Answer::Dropped
+    }
+
+    /// A complete frame meets the stream's mode.
+    fn admit(&mut self, frame: NativeFrame, fx: &mut Effects) {
+        let mut events = Vec::new();
+        let admitted = self.ledger.admit(frame, &mut events);
+        match admitted {
+            Admitted::Failed(gone) => return self.failed(gone, events, fx),
+            Admitted::Dropped(why, n) => {
+                fx.drops.add(why, n);
+                if why != Drop::Held {
+                    self.request_key(fx);
+                }
+            }
+            _ => {}
+        }
+        events.into_iter().for_each(|event| fx.event(event));
+        if let Admitted::Taken(policy) = admitted {
+            if policy.mode != Mode::Bypass
+                && let Some(frame) = self.ledger.newest()
+            {
+                let frame = self.to_python(frame, policy.mode);
+                fx.outputs.push_back(Output::Frame(frame));
+            }
+            self.depart(fx);
+        }
+    }
+
+    fn failed(&mut self, gone: u64, events: Vec<Event>, fx: &mut Effects) {
+        fx.drops.add(Drop::InFlightOverflow, gone);
+        fx.left_out.extend((0..gone).map(|_| (self.stream, false)));
+        events.into_iter().for_each(|event| fx.event(event));
+    }
+
+    fn to_python(&self, frame: &NativeFrame, mode: Mode) -> Frame {
+        let arrivals = || frame.packets.iter().map(|packet| packet.arrived);
+        Frame {
+            stream: self.stream,
+            frame_id: frame.id,
+            mode,
+            codec: self.codec_name,
+            timestamp: frame.timestamp,
+            key: frame.info.key,
+            discardable: frame.info.discardable,
+            width: frame.info.width,
+            height: frame.info.height,
+            may_reorder: frame.info.may_reorder,
+            first: arrivals().min().unwrap_or(frame.completed),
+            last: arrivals().max().unwrap_or(frame.completed),
+            completed: frame.completed,
+            native_bytes: frame.packets.iter().map(|packet| packet.payload.len()).sum(),
+            data: self.codec.to_frame(&frame.packets, &frame.info),
+        }
+    }
+
+    /// Answered frames leave, in order.
+    fn depart(&mut self, fx: &mut Effects) {
+        while let Some(Departure { frame, policy, answer }) = self.ledger.depart() {
+            let (kind, key) = match &answer {
+                Answer::Dropped => {
+                    self.ledger.left_out(frame.info.discardable);
+                    fx.left_out.push((self.stream, false));
+                    continue;
+                }
+                Answer::Native(_) => (Kind::Native, frame.info.key),
+                Answer::Compressed { key, .. } => (Kind::Compressed, *key),
+            };
+            let switched = match self.ledger.continues(kind, key) {
+                Continues::Yes { switched } => switched,
+                Continues::AtKey => {
+                    self.unsent += 1;
+                    fx.drops.count(Drop::AwaitingKey);
+                    fx.left_out.push((self.stream, false));
+                    self.request_key(fx);
+                    continue;
+                }
+                Continues::Never => {
+                    self.unsent += 1;
+                    self.illegal_switches += 1;
+                    fx.drops.count(Drop::IllegalSwitch);
+                    fx.left_out.push((self.stream, true));
+                    continue;
+                }
+            };
+            let (payloads, mut ext) = match answer {
+                Answer::Compressed { payloads, ext, .. } => (payloads, ext),
+                Answer::Native(ext) => {
+                    let ext = ext.or_else(|| policy.extension.then(|| ext::native(policy.degraded)));
+                    (self.codec.restamp(&frame.packets, &frame.info, limits(ext.is_some(), 0)), ext)
+                }
+                Answer::Dropped => continue,
+            };
+            if let Some(value) = &mut ext {
+                ext::set_flags(value, kind == Kind::Native, key, switched);
+            }
+            fx.wires.push(Wire {
+                stream: self.stream,
+                frame_id: frame.id,
+                timestamp: frame.timestamp,
+                key,
+                kind,
+                payloads,
+                ext,
+                completed: frame.completed,
+                submitted: policy.mode == Mode::Compress,
+            });
+        }
+    }
+}
+
+/// Payload bytes per packet beside header, extension and what is kept free. What we cut leaves room for an
+/// RTX header; what a sender cut to 1200 bytes is not cut again for it, as a plain leg resends the same packet.
+fn limits(extension: bool, kept_free: usize) -> Limits {
+    let rest = MTU_BYTES - HEADER_BYTES - kept_free;
+    Limits { first: if extension { rest - ext::ALONE_BYTES } else { rest }, rest }
+}
