@@ -117,7 +117,8 @@ class Rooms:
         made anew."""
         if all(self.rooms_of_pods().values()):
             return
-        self.bridge.delete()
+        self.kube.kubectl("delete", "auralinkbridge", NAME, "-n", self.namespace, "--timeout=60s", timeout_s=70)
+        wait_for("the end of the bridge's objects", lambda: not self.bridge.remains(), 60, 0.5, self._pods_now)
         self.kube.apply([bridge(self.count, self.replicas)], self.namespace)
         self.bridge.wait_ready()
         self.wait_settled(self.replicas)
