@@ -28,6 +28,17 @@ from hack.lab.kube import (
 CHART = ROOT / "charts" / "auralink"
 QUICKSTART = ROOT / "examples" / "quickstart.yaml"
 _HTTP_PORT = 8080
+_BESIDE_OTHERS = {"requests": {"cpu": "50m", "memory": "64Mi"}}
+"""What a pod without media needs; the default half core would find no place beside a live stream and a crowd."""
+
+
+def example(path: Path = QUICKSTART, **spec: object) -> list[Obj]:
+    """An example's documents, its bridge changed by these fields of the spec and small enough to run beside others."""
+    documents = list(yaml.safe_load_all(path.read_text()))
+    for document in documents:
+        if document["kind"] == "AuraLinkBridge":
+            document["spec"] |= {"resources": _BESIDE_OTHERS, **spec}
+    return documents
 
 
 def install(kube: Kube, images: Mapping[str, str]) -> None:

@@ -1,16 +1,10 @@
-import yaml
-
-from hack.lab.bridge import QUICKSTART, AICore, Bridge
+from hack.lab.bridge import AICore, Bridge, example
 from hack.lab.kube import Kube, condition, wait_for
 
 
 def test_the_status_names_the_secret_and_what_to_do(cluster: Kube, release: AICore, namespace: str) -> None:
-    documents = list(yaml.safe_load_all(QUICKSTART.read_text()))
-    for document in documents:
-        if document["kind"] == "AuraLinkBridge":
-            document["spec"].setdefault("aiCore", {})["tlsSecretName"] = "nobody-made-this"
     bridge = Bridge.of_example(cluster, namespace)
-    cluster.apply(documents, namespace)
+    cluster.apply(example(aiCore={"tlsSecretName": "nobody-made-this"}), namespace)
 
     def blamed() -> str | None:
         ready = condition(bridge.resource(), "Ready")

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from hack.lab import flux
-from hack.lab.bridge import AICore, Bridge
+from hack.lab.bridge import AICore, Bridge, example
 from hack.lab.kube import ROOT, Kube, Obj, bridge_path, condition, policy_path, wait_for
 
 _EXAMPLE = ROOT / "examples" / "gitops"
@@ -60,7 +60,10 @@ def delivery(cluster: Kube, release: AICore, tmp_path_factory: pytest.TempPathFa
     ):
         controllers.forget(_NAMESPACE)  # what an interrupted run left
         cluster.namespace(_NAMESPACE)
-        shutil.copytree(_EXAMPLE, repository.folder / "examples" / "gitops")
+        copy = repository.folder / "examples" / "gitops"
+        shutil.copytree(_EXAMPLE, copy)
+        bridge = copy / "bridges" / "bridge.yaml"
+        bridge.write_text(yaml.safe_dump_all(example(bridge), sort_keys=False))
         documents = list(yaml.safe_load_all((_EXAMPLE / "flux" / "delivery.yaml").read_text()))
         documents[0]["spec"] |= {"url": repository.url, "interval": "5s"}
         documents[1]["spec"] |= {"targetNamespace": _NAMESPACE, "retryInterval": "5s", "timeout": "90s"}

@@ -1,22 +1,11 @@
 """Kubernetes says after five minutes that a rollout is stuck, and then not why. The bridge says it at once."""
 
-from typing import Any
-
 import pytest
-import yaml
 
-from hack.lab.bridge import QUICKSTART, AICore, Bridge
+from hack.lab.bridge import AICore, Bridge, example
 from hack.lab.kube import Kube, condition, is_true, wait_for
 
 NO_IMAGE = "localhost/auralink/nobody-built-this:1"
-
-
-def documents(**spec: Any) -> list[dict[str, Any]]:
-    found = list(yaml.safe_load_all(QUICKSTART.read_text()))
-    for document in found:
-        if document["kind"] == "AuraLinkBridge":
-            document["spec"] |= spec
-    return found
 
 
 def blamed(bridge: Bridge, reason: str, word: str) -> str:
@@ -32,9 +21,9 @@ def blamed(bridge: Bridge, reason: str, word: str) -> str:
 
 def test_an_image_that_does_not_exist_is_named(cluster: Kube, release: AICore, namespace: str) -> None:
     bridge = Bridge.of_example(cluster, namespace)
-    cluster.apply(documents(image=NO_IMAGE), namespace)
+    cluster.apply(example(image=NO_IMAGE), namespace)
     assert "spec.image" in blamed(bridge, "ProgressingWithRetry", NO_IMAGE)
-    cluster.apply(documents(), namespace)
+    cluster.apply(example(), namespace)
     bridge.wait_ready()
 
 
@@ -42,7 +31,7 @@ def test_a_quota_that_is_used_up_is_waited_for(cluster: Kube, release: AICore, n
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "tiny"}, "spec": {"hard": {"pods": "0"}}}
     cluster.apply([quota], namespace)
     bridge = Bridge.of_example(cluster, namespace)
-    cluster.apply(documents(), namespace)
+    cluster.apply(example(), namespace)
     assert "tiny" in blamed(bridge, "ProgressingWithRetry", "exceeded quota")
     cluster.kubectl("delete", "resourcequota", "tiny", "-n", namespace)
     bridge.wait_ready(timeout_s=120)  # the ReplicaSet tries again after a while of its own
@@ -54,9 +43,9 @@ def test_pods_that_the_namespace_forbids_are_stalled_with_the_server_s_words(
 ) -> None:
     cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
     bridge = Bridge.of_example(cluster, namespace)
-    cluster.apply(documents(exposure={"mode": mode}), namespace)
+    cluster.apply(example(exposure={"mode": mode}), namespace)
     said = blamed(bridge, "PodSecurityForbidden", 'violates PodSecurity "restricted')
     assert "spec.exposure" in said
     assert is_true(bridge.resource(), "Stalled")
-    cluster.apply(documents(), namespace)
+    cluster.apply(example(), namespace)
     bridge.wait_ready()

@@ -1,13 +1,13 @@
 import time
 
-from hack.lab.bridge import QUICKSTART, AICore, Bridge, install
+from hack.lab.bridge import AICore, Bridge, example, install
 from hack.lab.kube import RELEASE, SYSTEM_NAMESPACE, Kube, images, wait_for
 
 
 def test_operator_then_resources_then_namespace_all_go(cluster: Kube, release: AICore, namespace: str) -> None:
     """No finalizer of ours waits for an operator that is gone."""
     bridge = Bridge.of_example(cluster, namespace)
-    cluster.apply(QUICKSTART, namespace)
+    cluster.apply(example(), namespace)
     bridge.wait_ready()
     began = time.monotonic()
 
