@@ -202,7 +202,8 @@ def behind_its_spec(view: View) -> bool:
         return True
     if min(updated, ready, available) < view.wanted:
         return True
-    return updated < have if scaled else updated != view.wanted
+    # An old pod beside a new one that is counted as updated but not ready yet: as many are ready as must be, of both.
+    return updated < have or (not scaled and updated != view.wanted)
 
 
 def _was_ready(view: View) -> bool:

@@ -52,9 +52,10 @@ def test_a_deployment_on_its_way_is_progressing(child: Obj | None) -> None:
     assert conditions(status)["Reconciling"] == ("True", "Progressing")
 
 
-def test_an_old_pod_beside_enough_new_ones_does_not_matter_to_readiness() -> None:
-    child = deployment(3, ready=2, updated=2)
-    assert conditions(status_of(samples.bridge(replicas=2), child=child, pods=(pod(),)))["Ready"][0] == "True"
+def test_an_old_pod_still_there_may_be_the_one_that_is_ready() -> None:
+    """A rollout's new pod counts as updated before it is ready: the counts alone look like one that is over."""
+    child = deployment(2, ready=1, updated=1)
+    assert conditions(status_of(samples.bridge(replicas=1), child=child, pods=(pod(),)))["Ready"][0] == "False"
 
 
 # --- autoscaling -----------------------------------------------------------------------------------------------------
