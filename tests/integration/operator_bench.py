@@ -132,12 +132,13 @@ async def bench(server: ApiServer, monkeypatch: pytest.MonkeyPatch, **settings: 
 async def running(
     server: ApiServer, monkeypatch: pytest.MonkeyPatch, namespace: str, **settings: Any
 ) -> AsyncIterator[Operator]:
-    monkeypatch.setenv("KUBECONFIG", str(server.operator_kubeconfig))
+    kubeconfig = str(settings.get("KUBECONFIG", server.operator_kubeconfig))
+    monkeypatch.setenv("KUBECONFIG", kubeconfig)  # kopf reads it there
     values = {
         "AURALINK_DATA_PLANE_IMAGE": "localhost/auralink-data-plane:test",
         "AURALINK_AI_CORE_ADDRESS": "auralink-ai-core.auralink-system.svc:50051",
         "AURALINK_NAMESPACES": namespace,
-        "KUBECONFIG": str(server.operator_kubeconfig),
+        "KUBECONFIG": kubeconfig,
         "AURALINK_HEALTH_PORT": str(free_ports(1)[0]),
         **settings,
     }

@@ -75,7 +75,9 @@ def new_child(bridge: Bridge, settings: Settings, kind: str, name: str, **body: 
                     "name": bridge.meta.name,
                     "uid": bridge.meta.uid,
                     "controller": True,
-                    "blockOwnerDeletion": True,
+                    # One that is to drain outlives a foreground deletion: the garbage collector, which takes children
+                    # first, must let go of it at once, so that those which it took can come back for the drain.
+                    "blockOwnerDeletion": not bridge.spec.drain.on_delete,
                 }
             ],
         },
