@@ -13,11 +13,13 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
-from hack.lab.kube import ROOT, Kube, Obj, condition, wait_for
+from hack.lab.kube import ROOT, Kube, KubeError, Obj, condition, wait_for
 
 _GIT = ("git", "-c", "user.name=AuraLink tests", "-c", "user.email=tests@auralink.invalid")
 _MAX_BODY_BYTES = 1 << 20
@@ -162,7 +164,10 @@ def running(kube: Kube, folder: Path) -> Iterator[Flux]:
     tools = Path(_tool("dir", "flux"))
     source = _tool("path", "source-controller")
     kustomize = _tool("path", "kustomize-controller")
-    kube.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(tools / "crds.yaml"))
+    kinds = str(tools / "crds.yaml")
+    kube.kubectl("apply", "--server-side", "--force-conflicts", "-f", kinds)
+    # A controller whose kinds are not served yet gives up for good.
+    kube.kubectl("wait", "--for=condition=established", "--timeout=50s", "-f", kinds)
     storage, *others = _free_ports(5)
     with ExitStack() as stack:
         for command, (health, metrics) in (
@@ -176,12 +181,13 @@ def running(kube: Kube, folder: Path) -> Iterator[Flux]:
             ([kustomize], others[2:]),
         ):
             addresses = [f"--health-addr=127.0.0.1:{health}", f"--metrics-addr=127.0.0.1:{metrics}"]
-            stack.enter_context(_process([*command, *addresses], kube, folder))
+            stack.enter_context(_process([*command, *addresses], kube, folder, health))
         yield Flux(kube)
 
 
 @contextmanager
-def _process(command: list[str], kube: Kube, folder: Path) -> Iterator[None]:
+def _process(command: list[str], kube: Kube, folder: Path, health: int) -> Iterator[None]:
+    """One controller, from when it says that it is ready."""
     name = Path(command[0]).name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "artifacts").mkdir(exist_ok=True)
@@ -197,6 +203,7 @@ def _process(command: list[str], kube: Kube, folder: Path) -> Iterator[None]:
             [*command, "--events-addr="], env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder
         )
         try:
+            wait_for(f"{name} to be ready", lambda: _is_ready(process, health, Path(log.name)), 60)
             yield
         finally:
             process.terminate()
@@ -206,6 +213,16 @@ def _process(command: list[str], kube: Kube, folder: Path) -> Iterator[None]:
                 process.kill()
                 process.wait()
             shutil.rmtree(folder / "artifacts", ignore_errors=True)
+
+
+def _is_ready(process: "subprocess.Popen[bytes]", port: int, log: Path) -> bool:
+    if process.poll() is not None:
+        raise KubeError(f"{log.stem} ended with {process.returncode}: {log.read_text(errors='replace')[-600:]}")
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
+            return bool(answer.status == HTTPStatus.OK)
+    except OSError:
+        return False
 
 
 def _tool(*arguments: str) -> str:
