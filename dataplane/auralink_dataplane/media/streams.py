@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from auralink_dataplane.media import pipeline as act
 from auralink_dataplane.media.aic import AicClient, Session, SessionRequest
 from auralink_dataplane.media.frames import (
     EXTENSION_BYTES_ON_WIRE,
@@ -31,6 +30,7 @@ from auralink_dataplane.media.frames import (
 from auralink_dataplane.media.legs.plain_rtp import CLOCK_RATES, OpenLeg, PlainRtpLegs
 from auralink_dataplane.media.packets import PacketEngine
 from auralink_dataplane.media.pipeline import Decision, Failure, Limits, Pipeline, Refusal, State
+from auralink_dataplane.media.pipeline import decisions as act
 from auralink_dataplane.metrics import Metrics, RecentWindow
 from auralink_dataplane.policy import Rules
 
