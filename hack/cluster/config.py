@@ -10,11 +10,11 @@ Odd settings and why:
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from hack.audit.policy import MAX_BACKUPS, MAX_MEGABYTES, policy
+from hack.cluster import dns
 from hack.cluster import layout as at
 from hack.cluster.pki import Leaf
 
@@ -259,114 +259,11 @@ def services(tools: Tools) -> tuple[Service, ...]:
     )
 
 
-def dns_manifests() -> str:
-    """Cluster DNS as pods know it, for `kubectl apply`. Unprivileged: the pod's own network namespace opens port 53."""
-    corefile = f""".:53 {{
-    errors
-    health
-    ready
-    kubernetes {at.DOMAIN} in-addr.arpa ip6.arpa {{
-        pods insecure
-        fallthrough in-addr.arpa ip6.arpa
-        ttl 5
-    }}
-    forward . /etc/resolv.conf
-    cache 5
-    loop
-    reload
-}}
-"""
-    labels = {"k8s-app": "kube-dns"}
-    named = {"name": "coredns", "namespace": "kube-system"}
-    probe = {"path": "/ready", "port": 8181}
-    container = {
-        "name": "coredns",
-        "image": at.COREDNS_IMAGE,
-        "imagePullPolicy": "Never",
-        "args": ["-conf", "/etc/coredns/Corefile"],
-        "ports": [
-            {"name": "dns", "containerPort": 53, "protocol": "UDP"},
-            {"name": "dns-tcp", "containerPort": 53, "protocol": "TCP"},
-        ],
-        "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "192Mi"}},
-        "readinessProbe": {"httpGet": probe, "periodSeconds": 2},
-        "livenessProbe": {"httpGet": {"path": "/health", "port": 8080}, "initialDelaySeconds": 30},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [{"name": "config", "mountPath": "/etc/coredns", "readOnly": True}],
-    }
-    pod = {
-        "serviceAccountName": "coredns",
-        "priorityClassName": "system-cluster-critical",
-        "dnsPolicy": "Default",
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-            "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "53"}],
-        },
-        "containers": [container],
-        "volumes": [{"name": "config", "configMap": {"name": "coredns"}}],
-    }
-    read = ["list", "watch"]
-    items: list[Mapping[str, object]] = [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": named},
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRole",
-            "metadata": {"name": "auralink-cluster:coredns"},
-            "rules": [
-                {"apiGroups": [""], "resources": ["services", "pods", "namespaces"], "verbs": read},
-                {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
-            ],
-        },
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": "auralink-cluster:coredns"},
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": "auralink-cluster:coredns",
-            },
-            "subjects": [{"kind": "ServiceAccount", **named}],
-        },
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named, "data": {"Corefile": corefile}},
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {**named, "labels": labels},
-            "spec": {
-                "replicas": 1,
-                "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}, "spec": pod},
-            },
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": labels},
-            "spec": {
-                "clusterIP": at.DNS_IP,
-                "selector": labels,
-                "ports": [
-                    {"name": "dns", "port": 53, "protocol": "UDP"},
-                    {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
-                ],
-            },
-        },
-    ]
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-
-
 def fingerprint(tools: Tools, host: Host) -> str:
     """Changes whenever a cluster started by this code would differ from one started by other code. Where the binaries'
     cache lies does not count: their folders carry version and content in the name."""
     commands = [[argument.split("/bin/")[-1] for argument in service.argv] for service in services(tools)]
     contents = {str(path): text for path, text in files(host).items()}
     leaves = [[leaf.name, leaf.subject, leaf.names] for leaf in LEAVES]
-    whole = json.dumps([commands, contents, leaves, dns_manifests(), tools.coredns.name], sort_keys=True)
+    whole = json.dumps([commands, contents, leaves, dns.manifests(), tools.coredns.name], sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()

@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from hack.cluster import config, containerd, host, pki, processes
+from hack.cluster import config, containerd, dns, host, pki, processes
 from hack.cluster import layout as at
 from hack.cluster.status import Status
 from hack.progress import CommandError, say, wait
@@ -210,7 +210,7 @@ def _create(tools: config.Tools, machine: config.Host) -> None:
     host.require_bridge_filter()
     host.add_address()
     _start_missing(tools)
-    _kubectl(tools, ["apply", "--server-side", "--force-conflicts", "-f", "-"], config.dns_manifests())
+    _kubectl(tools, ["apply", "--server-side", "--force-conflicts", "-f", "-"], dns.manifests())
     if not wait("the node", _node_ready, timeout_s=90):
         raise CommandError(f"the node did not become ready; logs: {at.LOGS}")
     say("node ready")

@@ -276,7 +276,7 @@ class App:
             generation=self.duty.generation,
             rooms=len(self.duty.rooms),
             sessions=self.sessions,
-            saved=self.streams.savings.share(),
+            saved=self.streams.books.savings.share(),
             problems=self.problems(),
         )
 
@@ -297,7 +297,7 @@ class App:
         if closed := sorted(self.legs.problems.items()):
             (room, leg), said = closed[0]
             found["LegNotOpen"] = f"room {room}, leg {leg}: {said}" + (" (and others)" if closed[1:] else "")
-        if (loss := self.streams.packets.share()) > LOSS_PROBLEM:
+        if (loss := self.streams.books.packets.share()) > LOSS_PROBLEM:
             found["PacketLoss"] = f"{loss:.0%} of incoming packets are lost: look at the network to the senders"
         return found
 

@@ -105,32 +105,32 @@ class Views:
         }
 
     def _compression(self, stats: Stats, now: float) -> dict[str, Any]:
-        streams = self._streams
-        processed, compressed = streams.frames_processed, streams.frames_compressed
-        saved = streams.savings.bytes_in - streams.savings.bytes_out
-        share = streams.savings.share()
-        book = streams.latency
+        books = self._streams.books
+        processed, compressed = books.frames_processed, books.frames_compressed
+        saved = books.savings.bytes_in - books.savings.bytes_out
+        share = books.savings.share()
+        book = books.latency
         return {
             "frames_processed": processed,
             "frames_compressed": compressed,
             "compression_rate_percent": _percent(compressed, processed),
-            "fallback_rate_percent": _percent(streams.fallback_frames, processed),
+            "fallback_rate_percent": _percent(books.fallback_frames, processed),
             "total_bandwidth_saved_mb": f"{saved / 1e6:.2f}",
-            "bytes_in": streams.savings.bytes_in,
-            "bytes_out": streams.savings.bytes_out,
+            "bytes_in": books.savings.bytes_in,
+            "bytes_out": books.savings.bytes_out,
             "saved_percent": None if share is None else round(share * 100, 1),
             "latency_ms": {name: window.percentiles(now) for name, window in book.recent.items()},
             "grpc_stats": {
-                "total_requests": streams.requests,
-                "successful_requests": streams.successes,
-                "failed_requests": streams.failures,
-                "success_rate_percent": _percent(streams.successes, streams.requests),
+                "total_requests": books.requests,
+                "successful_requests": books.successes,
+                "failed_requests": books.failures,
+                "success_rate_percent": _percent(books.successes, books.requests),
                 "avg_latency_ms": round(book.ai_core_sum_ms / book.ai_core_count, 3) if book.ai_core_count else None,
                 "total_bandwidth_saved_mb": f"{saved / 1e6:.2f}",
                 "circuit_breaker_open": self._aic.circuit_breaker_open,
                 "endpoints": self._aic.endpoints(),
             },
-            "streams": [self._stream(stream, stats) for stream in streams],
+            "streams": [self._stream(stream, stats) for stream in self._streams],
         }
 
     def _stream(self, stream: Stream, stats: Stats) -> dict[str, Any]:

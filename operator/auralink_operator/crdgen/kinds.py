@@ -55,7 +55,11 @@ def _root(description: str, spec: Schema, status: Schema, *rules: Schema) -> Sch
 
 def crds() -> dict[str, Schema]:
     """Both CRDs by file name."""
-    bridge = _crd(
+    return {f"{crd['metadata']['name']}.yaml": crd for crd in (_bridge(), _policy())}
+
+
+def _bridge() -> Schema:
+    return _crd(
         "AuraLinkBridge",
         "auralinkbridges",
         "aub",
@@ -97,7 +101,10 @@ def crds() -> dict[str, Schema]:
             ],
         },
     )
-    policy = _crd(
+
+
+def _policy() -> Schema:
+    return _crd(
         "RoomPolicy",
         "roompolicies",
         "rpol",
@@ -121,4 +128,3 @@ def crds() -> dict[str, Schema]:
             ],
         },
     )
-    return {f"{crd['metadata']['name']}.yaml": crd for crd in (bridge, policy)}

@@ -166,7 +166,7 @@ async def test_frames_go_up_to_the_core_and_out_again_smaller(pod: PodUnderTest)
     assert all(sent.ours for sent in source.sent)
     assert source.sent[0].extension is not None
     assert not source.garbage
-    await pod.until(lambda: pod.app.streams.savings.bytes_in)
+    await pod.until(lambda: pod.app.streams.books.savings.bytes_in)
     status = json.loads((await pod.get("/status"))[1])
     compression = status["aic_compression"]
     assert status["service"]["name"] == "ingress-egress"

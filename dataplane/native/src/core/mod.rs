@@ -6,7 +6,6 @@ pub mod assemble;
 pub mod codec;
 pub mod demux;
 pub mod ext;
-pub mod feedback;
 pub mod generator;
 pub mod keys;
 pub mod ledger;

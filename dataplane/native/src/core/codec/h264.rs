@@ -51,67 +51,19 @@ impl VideoCodec for H264 {
     }
 
     fn complete(&mut self, packets: &[Packet]) -> Result<FrameInfo, Drop> {
-        let mut info = FrameInfo { discardable: true, ..FrameInfo::default() };
-        let mut fragment = None; // an SPS or PPS in pieces
-        let (mut open, mut slices, mut idr_pps) = (false, 0, None);
-        let mut present = ParameterSets::default();
+        let mut frame = Reading::default();
         for (index, packet) in packets.iter().enumerate() {
-            let mut broken = false;
-            each_piece(&packet.payload, &mut |piece, end| {
-                let (header, payload) = match piece {
-                    Piece::Whole(nal) => {
-                        broken |= open;
-                        (nal[0], &nal[1..])
-                    }
-                    Piece::First(header, payload) => {
-                        broken |= open;
-                        open = !end;
-                        (header, payload)
-                    }
-                    Piece::Next(bytes) => {
-                        broken |= !open;
-                        open = !end;
-                        if let Some(set) = fragment.as_mut() {
-                            extend_bounded(set, bytes);
-                        }
-                        if end && let Some(set) = fragment.take() {
-                            present.note(&Bytes::from(set));
-                        }
-                        return;
-                    }
-                };
-                match nal_type(header) {
-                    NAL_SPS | NAL_PPS if open => {
-                        fragment = Some([&[header], payload].concat());
-                    }
-                    NAL_SPS | NAL_PPS => {
-                        let mut set = vec![header];
-                        extend_bounded(&mut set, payload);
-                        present.note(&Bytes::from(set));
-                    }
-                    NAL_AUD if index == 0 && matches!(piece, Piece::Whole(_)) && packet.payload.len() <= 2 => {
-                        info.sets_at = 1;
-                    }
-                    nal if is_slice(nal) => {
-                        slices += 1;
-                        info.discardable &= discardable(header);
-                        if nal == NAL_IDR && idr_pps.is_none() {
-                            idr_pps = Some(slice_pps(payload));
-                        }
-                    }
-                    _ => {}
-                }
-            })?;
-            if broken {
+            let first_and_short = index == 0 && packet.payload.len() <= 2;
+            each_piece(&packet.payload, &mut |piece, end| frame.read(piece, end, first_and_short))?;
+            if frame.broken {
                 return Err(Drop::MalformedPayload);
             }
         }
-        if open {
+        if frame.open {
             return Err(Drop::MalformedPayload);
         }
-        info.picture = slices > 0;
-        info.discardable &= info.picture;
-        info.key = idr_pps.is_some();
+        let mut info = frame.info();
+        let Reading { idr_pps, present, .. } = frame;
         let complete = |pps| present.of(pps).is_some();
         let needs = idr_pps.map(|pps| pps.filter(|pps| !complete(*pps)));
         self.received.merge(present);
@@ -204,6 +156,83 @@ impl H264 {
             units.splice(at..at, sets);
         }
         Ok(())
+    }
+}
+
+/// What the pieces of one frame say, read in order.
+#[derive(Default)]
+struct Reading {
+    slices: usize,
+    /// Slices that others refer to.
+    kept: usize,
+    /// Of the first IDR slice; None in it: unreadable.
+    idr_pps: Option<Option<u8>>,
+    present: ParameterSets,
+    /// Packets at the front that are an access unit delimiter alone.
+    delimiters: usize,
+    /// A NAL unit has begun and not ended.
+    open: bool,
+    /// The SPS or PPS that it is.
+    fragment: Option<Vec<u8>>,
+    /// A unit ended that had not begun, or began before the last had ended.
+    broken: bool,
+}
+
+impl Reading {
+    /// `first_and_short`: the packet is the frame's first, and has room for a delimiter at most.
+    fn read(&mut self, piece: Piece<'_>, end: bool, first_and_short: bool) {
+        let whole = matches!(piece, Piece::Whole(_));
+        let (header, payload) = match piece {
+            Piece::Whole(nal) => {
+                self.broken |= self.open;
+                (nal[0], &nal[1..])
+            }
+            Piece::First(header, payload) => {
+                self.broken |= self.open;
+                self.open = !end;
+                (header, payload)
+            }
+            Piece::Next(bytes) => return self.go_on(bytes, end),
+        };
+        match nal_type(header) {
+            NAL_SPS | NAL_PPS if self.open => self.fragment = Some([&[header], payload].concat()),
+            NAL_SPS | NAL_PPS => {
+                let mut set = vec![header];
+                extend_bounded(&mut set, payload);
+                self.present.note(&Bytes::from(set));
+            }
+            NAL_AUD if whole && first_and_short => self.delimiters = 1,
+            nal if is_slice(nal) => {
+                self.slices += 1;
+                self.kept += usize::from(!discardable(header));
+                if nal == NAL_IDR && self.idr_pps.is_none() {
+                    self.idr_pps = Some(slice_pps(payload));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn go_on(&mut self, bytes: &[u8], end: bool) {
+        self.broken |= !self.open;
+        self.open = !end;
+        if let Some(set) = self.fragment.as_mut() {
+            extend_bounded(set, bytes);
+        }
+        if end && let Some(set) = self.fragment.take() {
+            self.present.note(&Bytes::from(set));
+        }
+    }
+
+    /// As far as the frame tells by itself.
+    fn info(&self) -> FrameInfo {
+        FrameInfo {
+            picture: self.slices > 0,
+            key: self.idr_pps.is_some(),
+            discardable: self.slices > 0 && self.kept == 0,
+            sets_at: self.delimiters,
+            ..FrameInfo::default()
+        }
     }
 }
 

@@ -1,12 +1,7 @@
-"""The gRPC service: who is served, frames to the workers and results back. Wired and run by `__main__`.
-
-A `Compress` call is two loops: one reads messages and hands frames to the session's seat, the other writes what
-comes back, in order. Everything a call may hold is bounded by the frames the client may have unanswered.
-"""
+"""The gRPC service: who is served, frames to the workers and results back. The only module that knows gRPC."""
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,24 +14,20 @@ from auralink_pb.aicore.v1 import aicore_pb2_grpc as pb_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from auralink_aicore.codecs import MAX_PIXELS, MAX_SIDE, MIN_SIDE, SERVED, Codec
-from auralink_aicore.codecs.h264 import Limits
-from auralink_aicore.controller import Policy
+from auralink_aicore.codecs import MAX_SIDE, SERVED
 from auralink_aicore.http import HttpServer
 from auralink_aicore.metrics import Metrics
-from auralink_aicore.transcoder import MODEL, Disposition, Frame, Mode, Session
+from auralink_aicore.server.call import MAX_IN_FLIGHT, Call
+from auralink_aicore.server.opening import PROTOCOL_MINOR, BadRequestError, Fault, check_protocol, parse_open
+from auralink_aicore.transcoder import MODEL, Disposition
 from auralink_aicore.worker.admission import Admission, Load
-from auralink_aicore.worker.pool import Pool, Seat
+from auralink_aicore.worker.pool import Pool
 from auralink_aicore.worker.wire import Timed
 
 log = logging.getLogger(__name__)
 
-PROTOCOL_MINOR = 0
-MAX_IN_FLIGHT = 16
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 SILENT_S = 60.0  # a client that sends nothing so long has forgotten the session
-NAME_LIMIT = 512  # characters; a pod, a room and two numbers
-FPS_LIMIT = 240  # a session of more would fill a worker by its own word
 SWEEP_S = 5.0
 DRAIN_S = 5.0  # a client moves within some frames of the notice, or never
 SERVICE = pb.DESCRIPTOR.services_by_name["AICore"].full_name
@@ -51,16 +42,7 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
 )
 
-
 _Context: TypeAlias = "grpc.aio.ServicerContext[pb.ClientMessage, pb.ServerMessage]"
-
-
-class BadRequestError(ValueError):
-    """The client broke the protocol; its call ends with this."""
-
-    def __init__(self, text: str, code: grpc.StatusCode = grpc.StatusCode.INVALID_ARGUMENT) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,157 +54,6 @@ class TlsFiles:
     ca: bytes | None
 
 
-class _End:
-    """Closes a call's outgoing side once everything before it is written."""
-
-
-class _Call:
-    """One `Compress` stream, between its client and its seat."""
-
-    def __init__(self, core: "AiCore", name: str, load: Load) -> None:
-        self._core = core
-        self.name = name
-        self.load = load
-        self.seat: Seat | None = None
-        self.heard_s = time.monotonic()
-        self._outgoing: asyncio.Queue[pb.ServerMessage | BadRequestError | _End] = asyncio.Queue()
-        self._policy: Policy | None = None  # controls wait for the next frame, the newest of each kind
-        self._force_key = False
-        self._unanswered: dict[int, int] = {}  # frame id -> bytes
-        self._owed = 0  # frames and promotions without a written result
-        self._ending = False
-        self._failed = False
-
-    # From the worker.
-
-    def answered(self, timed: Timed) -> None:
-        """A result, on its way to the client."""
-        result = timed.result
-        self.load.pixels = timed.pixels or self.load.pixels
-        if result.disposition is Disposition.FAILED and not self._failed:
-            self._failed = True
-            log.error("session failed", extra={"session": self.name, "reason": result.reason})
-        self._core.count(timed, self._unanswered.pop(result.frame_id, 0))
-        message = pb.ServerMessage(
-            result=pb.FrameResult(
-                frame_id=result.frame_id,
-                disposition=result.disposition,  # type: ignore[arg-type]
-                payload=result.payload,
-                key=result.key,
-                ratio=result.ratio,
-                quality=result.quality,
-                model_hash=result.model_hash,
-                flags=result.flags,
-                encoder_us=timed.encoder_us,
-                queue_us=timed.queue_us,
-                advice=result.advice,  # type: ignore[arg-type]
-                reason=result.reason,
-                need_key=result.need_key,
-            )
-        )
-        self._outgoing.put_nowait(message)
-
-    def lost(self, reason: str) -> None:
-        """The worker died: tell the client, then end."""
-        self._core.metrics.lost.inc()
-        self.notice(pb.Notice.KIND_LOST, reason)
-        self._outgoing.put_nowait(_End())
-
-    # From the server.
-
-    def notice(self, kind: pb.Notice.Kind.ValueType, detail: str) -> None:
-        """Tell the client something about its session."""
-        self._outgoing.put_nowait(pb.ServerMessage(notice=pb.Notice(kind=kind, detail=detail)))
-
-    def fail(self, error: BadRequestError) -> None:
-        """End the call with an error."""
-        self._outgoing.put_nowait(error)
-
-    # From the client.
-
-    async def read(self, messages: AsyncIterator[pb.ClientMessage]) -> None:
-        """Hand on what the client sends, until it ends."""
-        try:
-            async for message in messages:
-                if not self._take(message):
-                    break
-        except BadRequestError as error:
-            self.fail(error)
-            return
-        except Exception:
-            log.exception("session broken", extra={"session": self.name})
-            self.fail(BadRequestError("internal error", grpc.StatusCode.INTERNAL))
-            return
-        self._ending = True
-        if self._owed == 0:
-            self._outgoing.put_nowait(_End())
-
-    def _take(self, message: pb.ClientMessage) -> bool:
-        """False at the client's wish to end."""
-        assert self.seat is not None  # noqa: S101 - read starts after the seat was given
-        self.heard_s = time.monotonic()
-        kind = message.WhichOneof("message")
-        if kind == "frame":
-            self._frame(self.seat, message.frame)
-        elif kind == "control":
-            control = message.control.WhichOneof("control")
-            if control == "end":
-                return False
-            if control == "promote":
-                self._owe()
-                self._pass_controls(self.seat)
-                self.seat.promote()
-            elif control == "force_key":
-                self._force_key = True
-            elif control == "policy":
-                self._policy = parse_policy(message.control.policy)
-            else:
-                raise BadRequestError("a control without content")
-        else:
-            raise BadRequestError("expected a frame or a control")
-        return True
-
-    def _pass_controls(self, seat: Seat) -> None:
-        if self._policy is not None:
-            seat.policy(self._policy)
-        if self._force_key:
-            seat.force_key()
-        self._policy, self._force_key = None, False
-
-    def _frame(self, seat: Seat, frame: pb.Frame) -> None:
-        if frame.mode not in (pb.MODE_COMPRESS, pb.MODE_SHADOW):
-            raise BadRequestError("a frame needs a mode, COMPRESS or SHADOW")
-        self._owe()
-        self._unanswered[frame.frame_id] = len(frame.payload)
-        self.load.shadow = frame.mode == pb.MODE_SHADOW
-        deadline_s = self.heard_s + frame.deadline_ms / 1000 if frame.deadline_ms else math.inf
-        self._pass_controls(seat)
-        seat.frame(Frame(frame.frame_id, frame.payload, frame.key, Mode(frame.mode), self.heard_s, deadline_s))
-
-    def _owe(self) -> None:
-        self._owed += 1
-        if self._owed > MAX_IN_FLIGHT:
-            raise BadRequestError(
-                f"more than {MAX_IN_FLIGHT} frames without an answer", grpc.StatusCode.RESOURCE_EXHAUSTED
-            )
-
-    # To the client.
-
-    async def write(self, context: _Context) -> None:
-        """Write what comes back, until it ends. Raises BadRequestError to end the call with an error."""
-        while True:
-            message = await self._outgoing.get()
-            if isinstance(message, _End):
-                return
-            if isinstance(message, BadRequestError):
-                raise message
-            await context.write(message)
-            if message.HasField("result"):
-                self._owed -= 1
-                if self._ending and self._owed == 0:
-                    return
-
-
 class AiCore(pb_grpc.AICoreServicer):
     """The service, and everything of it that outlives a call."""
 
@@ -231,7 +62,7 @@ class AiCore(pb_grpc.AICoreServicer):
         self._admission = Admission()
         self._pool = Pool(workers, self)
         self._size = workers
-        self._calls: set[_Call] = set()
+        self._calls: set[Call] = set()
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -271,7 +102,7 @@ class AiCore(pb_grpc.AICoreServicer):
             if call is not None:
                 await self._serve(call, request_iterator, context)
         except BadRequestError as error:
-            await context.abort(error.code, str(error))
+            await context.abort(grpc.StatusCode[error.fault.name], str(error))
 
     async def GetCapabilities(self, request: Any, context: Any) -> pb.Capabilities:  # noqa: N802, ARG002 - gRPC's
         """What can be done now."""
@@ -322,11 +153,9 @@ class AiCore(pb_grpc.AICoreServicer):
                 return await anext(messages, None)
         except TimeoutError:
             text = f"no open within {SILENT_S:.0f} s"
-            raise BadRequestError(text, grpc.StatusCode.DEADLINE_EXCEEDED) from None
+            raise BadRequestError(text, Fault.DEADLINE_EXCEEDED) from None
 
-    def _open(
-        self, first: pb.ClientMessage, caller: Mapping[str, str | bytes]
-    ) -> tuple[_Call | None, pb.SessionOpened]:
+    def _open(self, first: pb.ClientMessage, caller: Mapping[str, str | bytes]) -> tuple[Call | None, pb.SessionOpened]:
         """Admit a session or say why not. Raises BadRequestError."""
         if first.WhichOneof("message") != "open":
             raise BadRequestError("the first message must be open")
@@ -340,7 +169,7 @@ class AiCore(pb_grpc.AICoreServicer):
         worker = self._admission.choose(load)
         if worker is None:
             return None, self._refuse(pb.SessionOpened.STATUS_FULL, "every worker has as many streams as it can take")
-        call = _Call(self, request.session_id, load)
+        call = Call(self, request.session_id, load)
         call.seat = self._pool.seat(worker, session, call)
         self._admission.seats[worker][call.seat.number] = load
         self._calls.add(call)
@@ -357,16 +186,16 @@ class AiCore(pb_grpc.AICoreServicer):
         self.metrics.refused.labels(name).inc()
         return pb.SessionOpened(status=status, reason=reason, model=MODEL)
 
-    async def _serve(self, call: _Call, messages: AsyncIterator[pb.ClientMessage], context: _Context) -> None:
+    async def _serve(self, call: Call, messages: AsyncIterator[pb.ClientMessage], context: _Context) -> None:
         reader = asyncio.create_task(call.read(messages), name=f"read {call.name}")
         try:
-            await call.write(context)
+            await call.write(context.write)
         finally:
             reader.cancel()
             self._close(call)
             await asyncio.gather(reader, return_exceptions=True)
 
-    def _close(self, call: _Call) -> None:
+    def _close(self, call: Call) -> None:
         seat = call.seat
         if seat is not None:
             seat.close()
@@ -383,7 +212,7 @@ class AiCore(pb_grpc.AICoreServicer):
             now = time.monotonic()
             for call in self._calls:
                 if now - call.heard_s > SILENT_S:
-                    call.fail(BadRequestError(f"nothing heard for {SILENT_S:.0f} s", grpc.StatusCode.DEADLINE_EXCEEDED))
+                    call.fail(BadRequestError(f"nothing heard for {SILENT_S:.0f} s", Fault.DEADLINE_EXCEEDED))
 
     # Lifecycle.
 
@@ -437,60 +266,6 @@ class AiCore(pb_grpc.AICoreServicer):
     async def _set_health(self, status: Any) -> None:
         for name in ("", SERVICE):
             await self._health.set(name, status)
-
-
-def check_protocol(version: str) -> None:
-    """Raises BadRequestError for a caller of another major version; minor ones only add."""
-    if version.split(".")[0] != "1":
-        text = f"protocol {version} is not spoken here, 1.{PROTOCOL_MINOR} is"
-        raise BadRequestError(text, grpc.StatusCode.FAILED_PRECONDITION)
-
-
-def parse_open(request: pb.SessionOpen) -> Session | str:
-    """The session asked for, or why this kind of stream is not served. Raises BadRequestError."""
-    if request.codec == pb.CODEC_UNSPECIFIED:
-        raise BadRequestError("open needs a codec")
-    if max(len(request.session_id), len(request.group_id)) > NAME_LIMIT:
-        raise BadRequestError(f"session_id and group_id have at most {NAME_LIMIT} characters")
-    if request.max_fps > FPS_LIMIT:
-        raise BadRequestError(f"max_fps is {request.max_fps}, allowed are up to {FPS_LIMIT}; 0 is unknown")
-    name = pb.Codec.Name(request.codec).removeprefix("CODEC_") if request.codec in pb.Codec.values() else request.codec
-    if request.codec not in {int(codec) for codec in SERVED}:
-        return f"codec {name} is not served by this AI Core"
-    width, height = request.width, request.height
-    if width and height and (min(width, height) < MIN_SIDE or width * height > MAX_PIXELS):
-        return f"pictures of {width}x{height} are not served"
-    if not _has_model(request.policy):
-        return f"model {request.policy.model!r} is not here, {MODEL!r} is"
-    return Session(
-        codec=Codec(request.codec),
-        policy=parse_policy(request.policy),
-        limits=Limits(int(request.max_profile), request.max_level),
-        screen=request.content == pb.CONTENT_SCREEN,
-    )
-
-
-def parse_policy(policy: pb.Policy) -> Policy:
-    """Unset fields are the defaults. Raises BadRequestError."""
-    optional = (
-        "target_savings",
-        "min_savings",
-        "quality_level",
-        "quality_floor",
-        "latency_budget_ms",
-        "max_bitrate_bps",
-    )
-    given: dict[str, Any] = {name: getattr(policy, name) for name in optional if policy.HasField(name)}  # type: ignore[arg-type]
-    if not _has_model(policy):
-        raise BadRequestError(f"model {policy.model!r} is not here, {MODEL!r} is")
-    try:
-        return Policy(always=policy.always, **given)
-    except ValueError as error:
-        raise BadRequestError(str(error)) from error
-
-
-def _has_model(policy: pb.Policy) -> bool:
-    return policy.model in ("", MODEL)
 
 
 def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:

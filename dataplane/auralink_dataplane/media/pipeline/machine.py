@@ -18,54 +18,32 @@ COMPRESSED only at a native key and then lasts until a SHADOW frame was seen, (I
 with a key of its own.
 """
 
-from collections import deque
-from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import Enum
 from typing import Final
 
 from auralink_dataplane.media.frames import Advice, Disposition, Extension, Frame, Mode, Result
+from auralink_dataplane.media.pipeline.decisions import (
+    CloseSession,
+    Decision,
+    Drop,
+    Failure,
+    ForceKey,
+    Hold,
+    Limits,
+    OpenSession,
+    Proven,
+    Refusal,
+    RequestKey,
+    Send,
+    SetMode,
+    State,
+    Submit,
+    SubmitNative,
+    Switched,
+    UpdatePolicy,
+)
+from auralink_dataplane.media.pipeline.unanswered import Entry, Unanswered
 from auralink_dataplane.policy import Compression
-
-
-class State(StrEnum):
-    BYPASS = "bypass"
-    SHADOW = "shadow"
-    COMPRESS = "compress"
-    HOLD = "hold"
-
-
-class Failure(StrEnum):
-    """Why a session ended badly."""
-
-    UNREACHABLE = "unreachable"
-    BROKEN = "broken"
-    TIMEOUT = "timeout"
-    INVARIANT = "invariant"
-    OVERFLOW = "overflow"
-    LOST = "lost"
-    FAILED = "failed"
-    INPUT = "input"  # the AI Core gave up on this stream's bytes
-    PACKETS = "packets"  # frames were lost on our side
-
-    @property
-    def blames_core(self) -> bool:
-        return self not in (Failure.INPUT, Failure.PACKETS)
-
-
-class Refusal(StrEnum):
-    """Why a session did not start; none is a failure of the endpoint."""
-
-    UNSUPPORTED = "unsupported"
-    FULL = "full"
-    NO_ENDPOINT = "no_endpoint"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    timeout_s: float = 0.1
-    """No answer for so long is a failure; keys may take twice that."""
-    in_flight: int = 16
-
 
 PROBATION_ANSWERS: Final = 30
 ANSWER_S: Final = 0.020
@@ -85,125 +63,10 @@ SOUND_RUN_S: Final = 10.0
 """Compressing so long without failure forgets earlier ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class SetMode:
-    """`at_frame`: from that frame on, if it is still to come; else, and with None, from the next key."""
-
-    mode: Mode
-    at_frame: int | None
-    extension: bool
-    degraded: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """The packet core drops what is in flight and stays silent until the next mode starts at a key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """To the AI Core, in either mode."""
-
-    session: int
-    frame: Frame
-    mode: Mode
-    deadline_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Submit:
-    frame_id: int
-    data: bytes
-    extension: bytes
-    key: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SubmitNative:
-    frame_id: int
-    key: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    frame_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class RequestKey:
-    """Of the sender."""
-
-
-@dataclass(frozen=True, slots=True)
-class ForceKey:
-    """Of the AI Core."""
-
-    session: int
-
-
-@dataclass(frozen=True, slots=True)
-class OpenSession:
-    session: int
-    policy: Compression
-
-
-@dataclass(frozen=True, slots=True)
-class UpdatePolicy:
-    session: int
-    policy: Compression
-
-
-@dataclass(frozen=True, slots=True)
-class Proven:
-    """The session has answered enough SHADOW frames in time."""
-
-    session: int
-
-
-@dataclass(frozen=True, slots=True)
-class CloseSession:
-    session: int
-    failure: Failure | None
-
-
-@dataclass(frozen=True, slots=True)
-class Switched:
-    old: State
-    new: State
-    reason: str
-
-
-Decision = (
-    SetMode
-    | Hold
-    | Send
-    | Submit
-    | SubmitNative
-    | Drop
-    | RequestKey
-    | ForceKey
-    | OpenSession
-    | UpdatePolicy
-    | Proven
-    | CloseSession
-    | Switched
-)
-
-
-class _Session(Enum):
+class _Phase(Enum):
     NONE = "none"
     OPENING = "opening"
     OPEN = "open"
-
-
-@dataclass(slots=True)
-class _Unanswered:
-    frame: Frame | None  # until it is sent
-    frame_id: int
-    key: bool
-    compress: bool
-    sent_at: float
-    deadline: float
 
 
 class Pipeline:
@@ -218,10 +81,10 @@ class Pipeline:
         self._limits = limits
         self._goal = Mode.BYPASS  # what the packet core was asked for last
         self._session = 0
-        self._phase = _Session.NONE
+        self._phase = _Phase.NONE
         self._fed = False  # this session has got its first key
         self._max_in_flight = limits.in_flight
-        self._unanswered: deque[_Unanswered] = deque()
+        self._unanswered = Unanswered()
         self._ours_out = False
         self._unchanged_run = False  # (I1): answers stay UNCHANGED until a SHADOW frame was seen
         self._probation = 0  # answers in time that are still wanted before COMPRESS
@@ -300,7 +163,7 @@ class Pipeline:
 
     def submit_refused(self, now: float) -> list[Decision]:
         """The packet core did not take an answer: it would have broken the decoder."""
-        return self._fail(Failure.PACKETS, now) if self._phase is not _Session.NONE else []
+        return self._fail(Failure.PACKETS, now) if self._phase is not _Phase.NONE else []
 
     def close(self) -> list[Decision]:
         """The stream has ended."""
@@ -310,23 +173,22 @@ class Pipeline:
 
     def opened(self, session: int, max_in_flight: int, now: float, *, probe: bool) -> list[Decision]:
         """`probe`: the endpoint has yet to prove itself, so this session starts decode-only."""
-        if session != self._session or self._phase is not _Session.OPENING:
+        if session != self._session or self._phase is not _Phase.OPENING:
             return []
-        self._phase = _Session.OPEN
+        self._phase = _Phase.OPEN
         self._max_in_flight = min(self._limits.in_flight, max_in_flight or self._limits.in_flight)
         if probe:
             self._probation = PROBATION_ANSWERS
         if self.state is State.COMPRESS:
-            waiting = [entry.frame for entry in self._unanswered if entry.frame]
             out: list[Decision] = self._watch_first("the endpoint is on probation", now) if self._probation else []
-            self._unanswered.clear()
             mode = Mode.COMPRESS if self.state is State.COMPRESS else Mode.SHADOW
+            waiting = self._unanswered.take_waiting()
             return out + [decision for frame in waiting for decision in self._to_core(frame, mode, now)]
         self._ask_key_at = now + KEY_PATIENCE_S
         return [self._set_mode(Mode.SHADOW if self._probation else Mode.COMPRESS)]
 
     def refused(self, session: int, why: Refusal, now: float) -> list[Decision]:
-        if session != self._session or self._phase is not _Session.OPENING:
+        if session != self._session or self._phase is not _Phase.OPENING:
             return []
         self._unsupported = why is Refusal.UNSUPPORTED
         if not self._unsupported:
@@ -335,15 +197,15 @@ class Pipeline:
         return self._end_session(None) + self._go_native(why.value, now)
 
     def result(self, session: int, result: Result, now: float) -> list[Decision]:
-        if session != self._session or self._phase is not _Session.OPEN:
+        if session != self._session or self._phase is not _Phase.OPEN:
             return []
-        if not self._unanswered or self._unanswered[0].frame_id != result.frame_id:
+        if not self._unanswered.is_next(result.frame_id):
             return self._fail(Failure.INVARIANT, now)
         if result.disposition is Disposition.FAILED:
             return self._fail(Failure.INPUT if result.need_key else Failure.FAILED, now)
-        entry = self._unanswered.popleft()
+        entry = self._unanswered.take()
         out = self._answer(entry, result, now) if entry.compress else self._answer_shadow(entry, result, now)
-        if self._phase is not _Session.OPEN:
+        if self._phase is not _Phase.OPEN:
             return out
         if result.need_key:
             out.append(RequestKey())
@@ -351,11 +213,11 @@ class Pipeline:
 
     def failed(self, session: int, failure: Failure, now: float) -> list[Decision]:
         """The session's stream broke, or its endpoint said that it lost it."""
-        return self._fail(failure, now) if session == self._session and self._phase is not _Session.NONE else []
+        return self._fail(failure, now) if session == self._session and self._phase is not _Phase.NONE else []
 
     def draining(self, session: int, now: float) -> list[Decision]:
         """The endpoint wants to stop: native from the next key, then a session elsewhere."""
-        if session != self._session or self._phase is not _Session.OPEN:
+        if session != self._session or self._phase is not _Phase.OPEN:
             return []
         if self.state is not State.COMPRESS:
             return [*self._end_session(None), *self._open(now)]
@@ -363,7 +225,7 @@ class Pipeline:
 
     def shed(self, session: int, now: float) -> list[Decision]:
         """The endpoint no longer has room for a decode-only session."""
-        if session != self._session or self._phase is _Session.NONE or self.state is State.COMPRESS:
+        if session != self._session or self._phase is _Phase.NONE or self.state is State.COMPRESS:
             return []
         self._reopen_at = now + FULL_REST_S
         self.fallback = self.fallback or Refusal.FULL.value
@@ -380,35 +242,34 @@ class Pipeline:
             return [*self._end_session(None), self._set_mode(Mode.BYPASS), *self._open(now)]
         if old.enabled and not policy.enabled:
             self.fallback = self._reopen_at = None
-            if self.state is State.COMPRESS and self._phase is _Session.OPEN:
+            if self.state is State.COMPRESS and self._phase is _Phase.OPEN:
                 return self._leave(Mode.BYPASS)
             return self._end_session(None) + self._go_native("policy off", now)
         if policy == old or not policy.enabled:
             return []
-        if self._phase is _Session.NONE:  # failed, or refused: under the new policy it may go better
+        if self._phase is _Phase.NONE:  # failed, or refused: under the new policy it may go better
             self._unsupported = False
             return self._open(now)
         return [UpdatePolicy(self._session, policy)]
 
     def available(self, now: float) -> list[Decision]:
         """An endpoint has become usable: no need to sit out the backoff."""
-        wants = self._policy.enabled and self._phase is _Session.NONE and not self._unsupported
+        wants = self._policy.enabled and self._phase is _Phase.NONE and not self._unsupported
         return self._open(now) if wants and self._reopen_at is not None else []
 
     def next_tick(self) -> float | None:
-        times = [at for at in (self._reopen_at, self._ask_key_at, self._force_key_at) if at is not None]
-        if self._unanswered:
-            times.append(self._unanswered[0].deadline)
-        if self._phase is _Session.OPENING:
+        times = [self._reopen_at, self._ask_key_at, self._force_key_at, self._unanswered.next_deadline()]
+        if self._phase is _Phase.OPENING:
             times.append(self._opening_until)
-        return min(times, default=None)
+        return min((at for at in times if at is not None), default=None)
 
     def tick(self, now: float) -> list[Decision]:
         out: list[Decision] = []
-        late = bool(self._unanswered) and now >= self._unanswered[0].deadline
-        if self._phase is _Session.OPENING and now >= self._opening_until:
+        deadline = self._unanswered.next_deadline()
+        late = deadline is not None and now >= deadline
+        if self._phase is _Phase.OPENING and now >= self._opening_until:
             out += self._fail(Failure.TIMEOUT, now)
-        elif self._phase is _Session.OPENING and late:
+        elif self._phase is _Phase.OPENING and late:
             out += self._release() + self._go_native("the session takes long to open", now)
         elif late:
             out += self._fail(Failure.TIMEOUT, now)
@@ -432,27 +293,17 @@ class Pipeline:
 
     def _to_core(self, frame: Frame, mode: Mode, now: float) -> list[Decision]:
         """A session begins at a native key; until it is open its frames wait here."""
-        if self._phase is _Session.NONE or not (self._fed or frame.key):
+        if self._phase is _Phase.NONE or not (self._fed or frame.key):
             return [SubmitNative(frame.frame_id, frame.key)] if mode is Mode.COMPRESS else []
         self._fed = True
         self._ask_key_at = None
-        waits = self._phase is _Session.OPENING
+        waits = self._phase is _Phase.OPENING
         if waits and len(self._unanswered) >= WAITING_FRAMES:
             native = [SubmitNative(frame.frame_id, frame.key)] if mode is Mode.COMPRESS else []
             return [*self._release(), *native, *self._go_native("a burst before the session is open", now)]
         overflow = len(self._unanswered) >= self._max_in_flight
-        patience = self._limits.timeout_s * (2 if frame.key else 1)
-        self._unanswered.append(
-            _Unanswered(
-                frame=frame if waits else None,
-                frame_id=frame.frame_id,
-                key=frame.key,
-                compress=mode is Mode.COMPRESS,
-                sent_at=now,
-                # answers come in order: nobody is late while the one before may still be working
-                deadline=max(now + patience, self._unanswered[-1].deadline if self._unanswered else 0.0),
-            )
-        )
+        patience_s = self._limits.timeout_s * (2 if frame.key else 1)
+        self._unanswered.add(frame, mode, now, patience_s, waits=waits)
         if overflow:
             return self._fail(Failure.OVERFLOW, now)
         if waits:
@@ -460,7 +311,7 @@ class Pipeline:
         left_s = (KEY_ANSWER_S if frame.key else ANSWER_S) - (now - frame.t_complete)
         return [Send(self._session, frame, mode, max(1, round(left_s * 1000)))]
 
-    def _answer(self, entry: _Unanswered, result: Result, now: float) -> list[Decision]:
+    def _answer(self, entry: Entry, result: Result, now: float) -> list[Decision]:
         match result.disposition:
             case Disposition.COMPRESSED:
                 if self._unchanged_run or not (self._ours_out or result.key):
@@ -485,7 +336,7 @@ class Pipeline:
             case _:
                 return [Drop(entry.frame_id)]
 
-    def _answer_shadow(self, entry: _Unanswered, result: Result, now: float) -> list[Decision]:
+    def _answer_shadow(self, entry: Entry, result: Result, now: float) -> list[Decision]:
         self._ours_out = False  # the native frame went out at this point of the order
         self._unchanged_run = False
         if result.disposition is Disposition.COMPRESSED:
@@ -496,9 +347,9 @@ class Pipeline:
                 return [Proven(self._session)]
         return []
 
-    def _breach(self, entry: _Unanswered | None, now: float) -> list[Decision]:
+    def _breach(self, entry: Entry | None, now: float) -> list[Decision]:
         if entry:
-            self._unanswered.appendleft(entry)
+            self._unanswered.put_back(entry)
         return self._fail(Failure.INVARIANT, now)
 
     def _follow(self, advice: Advice) -> list[Decision]:
@@ -528,7 +379,7 @@ class Pipeline:
         self.fallback = failure.value if self._policy.enabled else None
         if self.state is not State.COMPRESS or not self._ours_out:
             return self._end_session(failure) + self._go_native(failure.value, now)
-        self._unanswered.clear()
+        self._unanswered.release()
         out = [*self._end_session(failure), *self._switch(State.HOLD, failure.value, now)]
         self._ask_key_at = now + KEY_REPEAT_S
         return [*out, Hold(), self._set_mode(Mode.BYPASS), RequestKey()]
@@ -545,7 +396,7 @@ class Pipeline:
 
     def _close_if_left(self, now: float) -> list[Decision]:
         """Left by choice and answered to the last frame. A draining endpoint's stream opens again elsewhere."""
-        left = self.state is State.BYPASS and self._goal is Mode.BYPASS and self._phase is _Session.OPEN
+        left = self.state is State.BYPASS and self._goal is Mode.BYPASS and self._phase is _Phase.OPEN
         if not left or self._unanswered:
             return []
         out = self._end_session(None)
@@ -554,32 +405,28 @@ class Pipeline:
     def _watch_first(self, reason: str, now: float) -> list[Decision]:
         """Instead of compressing at once: what waits goes native, and the AI Core decodes along."""
         self._probation = self._probation or PROBATION_ANSWERS
-        waiting = [entry for entry in self._unanswered if entry.compress]
-        native: list[Decision] = [SubmitNative(entry.frame_id, entry.key) for entry in waiting]
-        for entry in waiting:
-            entry.compress = False
+        native: list[Decision] = [SubmitNative(entry.frame_id, entry.key) for entry in self._unanswered.excuse()]
         return [*self._switch(State.SHADOW, reason, now), *native, self._set_mode(Mode.SHADOW, soon=True)]
 
     def _open(self, now: float) -> list[Decision]:
         self._session += 1
-        self._phase = _Session.OPENING
+        self._phase = _Phase.OPENING
         self._fed = self._unchanged_run = self.advised_native = False
         self._opening_until = now + OPEN_S
         self._reopen_at = None
         return [OpenSession(self._session, self._policy)]
 
     def _end_session(self, failure: Failure | None) -> list[Decision]:
-        if self._phase is _Session.NONE:
+        if self._phase is _Phase.NONE:
             return []
-        self._phase = _Session.NONE
+        self._phase = _Phase.NONE
         self._ask_key_at = self._force_key_at = None
         return [CloseSession(self._session, failure), *self._release()]
 
     def _release(self) -> list[Decision]:
         """Answers to frames that the packet core still waits with: native, or nothing where receivers hold our
         references and a native key is sure to follow."""
-        owed = [entry for entry in self._unanswered if entry.compress]
-        self._unanswered.clear()
+        owed = self._unanswered.release()
         self._fed = False
         ours_out, self._ours_out = self._ours_out, False
         if ours_out:
@@ -588,7 +435,7 @@ class Pipeline:
 
     def _force_key(self, now: float) -> list[Decision]:
         self._force_key_at = None
-        if self.state is not State.COMPRESS or self._phase is not _Session.OPEN:
+        if self.state is not State.COMPRESS or self._phase is not _Phase.OPEN:
             return []
         self._forced_key_at = now
         return [ForceKey(self._session)]

@@ -1,14 +1,14 @@
 //! The shard's RTCP: each leg's reports end here and start here. NACKs are answered from our own copies, key
 //! requests reach the source or, for compressed streams, Python.
 
-use super::codec::Media;
-use super::leg_plain::{EarlyReport, SenderReport};
-use super::mode::Mode;
-use super::output::{Event, Transmit};
-use super::reports::Ntp;
-use super::rtcp::{self, Block, Rtcp};
-use super::shard::Shard;
-use super::{Drop, LegId, OutId, StreamId};
+use super::Shard;
+use crate::core::codec::Media;
+use crate::core::leg_plain::{EarlyReport, SenderReport};
+use crate::core::mode::Mode;
+use crate::core::output::{Event, Transmit};
+use crate::core::reports::Ntp;
+use crate::core::rtcp::{self, Block, Rtcp};
+use crate::core::{Drop, LegId, OutId, StreamId};
 use std::net::SocketAddr;
 
 impl Shard {

@@ -1,0 +1,181 @@
+"""One `Compress` call: one loop reads messages and hands frames to the session's seat, another writes what comes back,
+in order. Everything a call may hold is bounded by the frames the client may have unanswered.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
+
+from auralink_pb.aicore.v1 import aicore_pb2 as pb
+
+from auralink_aicore.controller import Policy
+from auralink_aicore.metrics import Metrics
+from auralink_aicore.server.opening import BadRequestError, Fault, parse_policy
+from auralink_aicore.transcoder import Disposition, Frame, Mode
+from auralink_aicore.worker.admission import Load
+from auralink_aicore.worker.pool import Seat
+from auralink_aicore.worker.wire import Timed
+
+log = logging.getLogger(__name__)
+
+MAX_IN_FLIGHT = 16
+
+
+class _End:
+    """Closes a call's outgoing side once everything before it is written."""
+
+
+class Core(Protocol):
+    """What a call tells its server."""
+
+    @property
+    def metrics(self) -> Metrics: ...
+    def count(self, timed: Timed, source_bytes: int) -> None: ...
+
+
+class Call:
+    """One `Compress` stream, between its client and its seat."""
+
+    def __init__(self, core: Core, name: str, load: Load) -> None:
+        self._core = core
+        self.name = name
+        self.load = load
+        self.seat: Seat | None = None
+        self.heard_s = time.monotonic()
+        self._outgoing: asyncio.Queue[pb.ServerMessage | BadRequestError | _End] = asyncio.Queue()
+        self._policy: Policy | None = None  # controls wait for the next frame, the newest of each kind
+        self._force_key = False
+        self._unanswered: dict[int, int] = {}  # frame id -> bytes
+        self._owed = 0  # frames and promotions without a written result
+        self._ending = False
+        self._failed = False
+
+    # From the worker.
+
+    def answered(self, timed: Timed) -> None:
+        """A result, on its way to the client."""
+        result = timed.result
+        self.load.pixels = timed.pixels or self.load.pixels
+        if result.disposition is Disposition.FAILED and not self._failed:
+            self._failed = True
+            log.error("session failed", extra={"session": self.name, "reason": result.reason})
+        self._core.count(timed, self._unanswered.pop(result.frame_id, 0))
+        message = pb.ServerMessage(
+            result=pb.FrameResult(
+                frame_id=result.frame_id,
+                disposition=result.disposition,  # type: ignore[arg-type]
+                payload=result.payload,
+                key=result.key,
+                ratio=result.ratio,
+                quality=result.quality,
+                model_hash=result.model_hash,
+                flags=result.flags,
+                encoder_us=timed.encoder_us,
+                queue_us=timed.queue_us,
+                advice=result.advice,  # type: ignore[arg-type]
+                reason=result.reason,
+                need_key=result.need_key,
+            )
+        )
+        self._outgoing.put_nowait(message)
+
+    def lost(self, reason: str) -> None:
+        """The worker died: tell the client, then end."""
+        self._core.metrics.lost.inc()
+        self.notice(pb.Notice.KIND_LOST, reason)
+        self._outgoing.put_nowait(_End())
+
+    # From the server.
+
+    def notice(self, kind: pb.Notice.Kind.ValueType, detail: str) -> None:
+        """Tell the client something about its session."""
+        self._outgoing.put_nowait(pb.ServerMessage(notice=pb.Notice(kind=kind, detail=detail)))
+
+    def fail(self, error: BadRequestError) -> None:
+        """End the call with an error."""
+        self._outgoing.put_nowait(error)
+
+    # From the client.
+
+    async def read(self, messages: AsyncIterator[pb.ClientMessage]) -> None:
+        """Hand on what the client sends, until it ends."""
+        try:
+            async for message in messages:
+                if not self._take(message):
+                    break
+        except BadRequestError as error:
+            self.fail(error)
+            return
+        except Exception:
+            log.exception("session broken", extra={"session": self.name})
+            self.fail(BadRequestError("internal error", Fault.INTERNAL))
+            return
+        self._ending = True
+        if self._owed == 0:
+            self._outgoing.put_nowait(_End())
+
+    def _take(self, message: pb.ClientMessage) -> bool:
+        """False at the client's wish to end."""
+        assert self.seat is not None  # noqa: S101 - read starts after the seat was given
+        self.heard_s = time.monotonic()
+        kind = message.WhichOneof("message")
+        if kind == "frame":
+            self._frame(self.seat, message.frame)
+        elif kind == "control":
+            control = message.control.WhichOneof("control")
+            if control == "end":
+                return False
+            if control == "promote":
+                self._owe()
+                self._pass_controls(self.seat)
+                self.seat.promote()
+            elif control == "force_key":
+                self._force_key = True
+            elif control == "policy":
+                self._policy = parse_policy(message.control.policy)
+            else:
+                raise BadRequestError("a control without content")
+        else:
+            raise BadRequestError("expected a frame or a control")
+        return True
+
+    def _pass_controls(self, seat: Seat) -> None:
+        if self._policy is not None:
+            seat.policy(self._policy)
+        if self._force_key:
+            seat.force_key()
+        self._policy, self._force_key = None, False
+
+    def _frame(self, seat: Seat, frame: pb.Frame) -> None:
+        if frame.mode not in (pb.MODE_COMPRESS, pb.MODE_SHADOW):
+            raise BadRequestError("a frame needs a mode, COMPRESS or SHADOW")
+        self._owe()
+        self._unanswered[frame.frame_id] = len(frame.payload)
+        self.load.shadow = frame.mode == pb.MODE_SHADOW
+        deadline_s = self.heard_s + frame.deadline_ms / 1000 if frame.deadline_ms else math.inf
+        self._pass_controls(seat)
+        seat.frame(Frame(frame.frame_id, frame.payload, frame.key, Mode(frame.mode), self.heard_s, deadline_s))
+
+    def _owe(self) -> None:
+        self._owed += 1
+        if self._owed > MAX_IN_FLIGHT:
+            raise BadRequestError(f"more than {MAX_IN_FLIGHT} frames without an answer", Fault.RESOURCE_EXHAUSTED)
+
+    # To the client.
+
+    async def write(self, send: Callable[[pb.ServerMessage], Awaitable[None]]) -> None:
+        """Write what comes back, until it ends. Raises BadRequestError to end the call with an error."""
+        while True:
+            message = await self._outgoing.get()
+            if isinstance(message, _End):
+                return
+            if isinstance(message, BadRequestError):
+                raise message
+            await send(message)
+            if message.HasField("result"):
+                self._owed -= 1
+                if self._ending and self._owed == 0:
+                    return

@@ -1,0 +1,337 @@
+"""One source of the pod: what happens to it goes through its pipeline, what that decides is carried out here."""
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from auralink_dataplane.media.aic import AicClient, Session, SessionRequest
+from auralink_dataplane.media.frames import (
+    EXTENSION_BYTES_ON_WIRE,
+    Disposition,
+    Event,
+    Frame,
+    FrameSent,
+    KeyWanted,
+    Mode,
+    ModeApplied,
+    Result,
+    StreamFailed,
+    StreamStarted,
+)
+from auralink_dataplane.media.legs.plain_rtp import CLOCK_RATES, OpenLeg
+from auralink_dataplane.media.packets import PacketEngine
+from auralink_dataplane.media.pipeline import Decision, Failure, Limits, Pipeline, Refusal, State
+from auralink_dataplane.media.pipeline import decisions as act
+from auralink_dataplane.media.streams.books import Books, Counters, Savings, Timing, counters
+from auralink_dataplane.policy import Rules
+
+log = logging.getLogger(__name__)
+
+OWN_STALL_S: Final = 0.010
+TIMED_FRAMES: Final = 64
+"""Frames whose way is being timed, per stream: four times what may be in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all streams of the pod share."""
+
+    engine: PacketEngine
+    aic: AicClient
+    books: Books
+    clock: Callable[[], float]
+
+
+class Stream:
+    """One source: its outs, and for video its pipeline and session."""
+
+    def __init__(self, shared: Shared, started: StreamStarted, leg: OpenLeg, rules: Rules, limits: Limits) -> None:
+        self.id = started.stream
+        self.room = leg.room
+        self.leg = leg
+        self.codec = started.codec
+        self.media = started.media
+        self.ssrc = started.ssrc
+        self.outs: dict[int, int] = {}  # leg -> out
+        self.savings = Savings()
+        self.counted = Counters()
+        self.rules = rules
+        self.policy = rules.compression_of(self.media, self.codec)
+        self.pipeline = Pipeline(self.policy, limits) if started.media == "video" else None
+        self._engine = shared.engine
+        self._aic = shared.aic
+        self._books = shared.books
+        self._clock = shared.clock
+        self._taken_over: dict[int, tuple[int, int]] = {}  # out -> frames and bytes of the stream that had it before
+        self._counts_as: tuple[str | None, bool] = (None, False)
+        self._session: Session | None = None
+        self._timings: OrderedDict[int, Timing] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+
+    def start(self) -> None:
+        if self.pipeline is None:
+            self._engine.set_mode(self.id, Mode.BYPASS, extension=False, degraded=False, at_frame=None)
+        else:
+            self.run(self.pipeline.start(self._clock()))
+
+    def link(self, target: OpenLeg) -> None:
+        medium = target.spec.media.get(self.media)
+        if not target.spec.sends or medium is None or target.id == self.leg.id or target.id in self.outs:
+            return
+        if not self.rules.forwards(self.media, self.codec):
+            return
+        if all(payload.codec != self.codec for payload in medium.payloads):
+            log.warning(
+                "leg does not take the codec",
+                extra={"room": self.room, "leg": target.spec.name, "stream": self.id, "codec": self.codec},
+            )
+            return
+        try:
+            out = self._engine.link(self.id, target.id)
+        except ValueError as error:  # it has just ended and its event is on the way, or the leg is full
+            log.warning("stream is not linked", extra={**self.names(), "to": target.spec.name, "reason": str(error)})
+            return
+        self.outs[target.id] = out
+        before = self._engine.stats().get("outs", {}).get(out, {})
+        self._taken_over[out] = before.get("frames", 0), before.get("payload_bytes", 0)
+
+    def close(self) -> None:
+        if self.pipeline:
+            self.run(self.pipeline.close())
+        if self._timer:
+            self._timer.cancel()
+
+    # --- what happens ---------------------------------------------------------------------------------------
+
+    def receive(self, frame: Frame) -> None:
+        if self.pipeline:
+            self.run(self.pipeline.receive(frame, self._clock()))
+
+    def happened(self, event: Event) -> None:
+        if self.pipeline is None:
+            return
+        now = self._clock()
+        match event:
+            case ModeApplied():
+                self.run(self.pipeline.mode_applied(event.mode, now))
+            case KeyWanted():
+                self.run(self.pipeline.key_wanted(now))
+            case StreamFailed():
+                log.warning("frames were lost before the pipeline", extra={**self.names(), "reason": event.reason})
+                self.run(self.pipeline.overflowed(now))
+            case FrameSent():
+                timing = self._timings.pop(event.frame_id, None)
+                if timing and timing.submitted:
+                    self._books.latency.sent(timing, event)
+
+    def unlink(self) -> None:
+        """From every leg."""
+        for out in self.outs.values():
+            self._engine.unlink(out)
+        self.outs.clear()
+
+    def configure(self, rules: Rules, limits: Limits, legs: Iterable[OpenLeg]) -> None:
+        """What may go out goes out to `legs` from its next key on, what may not ends here."""
+        self.rules = rules
+        self.policy = rules.compression_of(self.media, self.codec)
+        if rules.forwards(self.media, self.codec):
+            for leg in legs:
+                self.link(leg)
+        elif self.outs:
+            self._settle()
+            self.unlink()
+        if self.pipeline:
+            self.run(self.pipeline.configure(self.policy, limits, self._clock()))
+
+    def endpoint_available(self) -> None:
+        if self.pipeline:
+            self.run(self.pipeline.available(self._clock()))
+
+    # --- the session's side ---------------------------------------------------------------------------------
+
+    def session_opened(self, session: int, max_in_flight: int, *, probe: bool) -> None:
+        if self.pipeline:
+            self.run(self.pipeline.opened(session, max_in_flight, self._clock(), probe=probe))
+
+    def session_refused(self, session: int, why: Refusal) -> None:
+        if self.pipeline:
+            self.run(self.pipeline.refused(session, why, self._clock()))
+
+    def session_result(self, session: int, result: Result) -> None:
+        if self.pipeline is None:
+            return
+        now = self._clock()
+        timing = self._timings.get(result.frame_id)
+        if timing:
+            timing.answered = now
+            self._books.answered(timing, result, now)
+            if result.disposition is not Disposition.COMPRESSED:
+                del self._timings[result.frame_id]
+        self.run(self.pipeline.result(session, result, now))
+
+    def session_failed(self, session: int, failure: Failure) -> None:
+        if self.pipeline:
+            self.run(self.pipeline.failed(session, failure, self._clock()))
+
+    def session_draining(self, session: int) -> None:
+        if self.pipeline:
+            self.run(self.pipeline.draining(session, self._clock()))
+
+    def session_shed(self, session: int) -> None:
+        if self.pipeline:
+            self.run(self.pipeline.shed(session, self._clock()))
+
+    # --- carrying decisions out -----------------------------------------------------------------------------
+
+    def run(self, decisions: list[Decision]) -> None:
+        todo = deque(decisions)
+        while todo:
+            todo.extend(self._do(todo.popleft()))
+        if self._counts() != self._counts_as:
+            self._settle()
+        self._arm()
+
+    def _do(self, decision: Decision) -> list[Decision]:
+        match decision:
+            case act.Send():
+                self._send(decision)
+            case act.Submit():
+                return self._submit(decision)
+            case act.SubmitNative():
+                # Refused where its reference did not leave: the core counts it and asks for a key itself.
+                self._engine.submit(self.id, decision.frame_id, None, None, decision.key)
+            case act.Drop():
+                self._engine.drop(self.id, decision.frame_id)
+            case act.SetMode():
+                self._engine.set_mode(
+                    self.id,
+                    decision.mode,
+                    extension=decision.extension,
+                    degraded=decision.degraded,
+                    at_frame=decision.at_frame,
+                )
+            case act.Hold():
+                self._engine.hold(self.id)
+            case act.RequestKey():
+                self._engine.request_key(self.id)
+            case act.OpenSession():
+                return self._open_session(decision)
+            case act.CloseSession():
+                self._close_session(decision)
+            case act.ForceKey() if self._session:
+                self._session.force_key()
+            case act.UpdatePolicy() if self._session:
+                self._session.update_policy(decision.policy)
+            case act.Proven() if self._session:
+                self._session.proven()
+            case act.Switched():
+                self._books.switched(decision)
+                said = {"from": decision.old.value, "to": decision.new.value, "reason": decision.reason}
+                log.info("stream switched", extra={**self.names(), **said})
+        return []
+
+    def _send(self, decision: act.Send) -> None:
+        if self._session is None:
+            return
+        frame = decision.frame
+        self._session.send(frame, decision.mode, decision.deadline_ms)
+        if decision.mode is Mode.COMPRESS:
+            self._timings[frame.frame_id] = Timing(frame.t_first, frame.t_complete, self._clock())
+            if len(self._timings) > TIMED_FRAMES:
+                self._timings.popitem(last=False)
+
+    def _submit(self, decision: act.Submit) -> list[Decision]:
+        taken = self._engine.submit(self.id, decision.frame_id, decision.data, decision.extension, decision.key)
+        now = self._clock()
+        if not taken:
+            return self.pipeline.submit_refused(now) if self.pipeline else []
+        self._books.compressed()
+        timing = self._timings.get(decision.frame_id)
+        if timing:
+            timing.submitted = now
+        return []
+
+    def _open_session(self, decision: act.OpenSession) -> list[Decision]:
+        request = SessionRequest(
+            name=f"{self.room}/{self.ssrc}",
+            number=decision.session,
+            room=self.room,
+            codec=self.codec,
+            clock_rate=CLOCK_RATES[self.codec],
+            policy=decision.policy,
+        )
+        self._session = self._aic.open(request, self)
+        if self._session is None and self.pipeline:
+            return self.pipeline.refused(decision.session, Refusal.NO_ENDPOINT, self._clock())
+        return []
+
+    def _close_session(self, decision: act.CloseSession) -> None:
+        if self._session and self._session.number == decision.session:
+            self._session.close(decision.failure)
+            self._session = None
+        if decision.failure:
+            unanswered = [frame for frame, timing in self._timings.items() if not timing.answered]
+            self._books.lost(len(unanswered))
+            for frame in unanswered:
+                del self._timings[frame]
+            log.warning("session failed", extra={**self.names(), "reason": decision.failure.value})
+
+    def _arm(self) -> None:
+        """One timer per stream, armed anew only when something is due earlier than it rings."""
+        at = self.pipeline.next_tick() if self.pipeline else None
+        if at is None or (self._timer and self._timer_at <= at):
+            return
+        if self._timer:
+            self._timer.cancel()
+        self._timer_at = at
+        delay = max(0.0, at - self._clock())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        """A timer that rings late tells of a stall of ours: answers that came meanwhile are read before anybody is
+        called late."""
+        self._timer = None
+        now = self._clock()
+        if now > self._timer_at + OWN_STALL_S:
+            self._timer_at = now + OWN_STALL_S
+            self._timer = asyncio.get_running_loop().call_later(OWN_STALL_S, self._ring)
+        elif self.pipeline:
+            self.run(self.pipeline.tick(now))
+
+    # --- counting -------------------------------------------------------------------------------------------
+
+    def _counts(self) -> tuple[str | None, bool]:
+        """How its frames count: as fallback for which reason, and whether they are held."""
+        return (self.pipeline.fallback, self.pipeline.state is State.HOLD) if self.pipeline else (None, False)
+
+    def _settle(self) -> None:
+        """Its frames count differently from now on: what came before still counts as it was."""
+        self.account(self._engine.stats(), self._clock())
+
+    def account(self, stats: Mapping[str, Any], now: float) -> None:
+        """What the packet core did since the last time. A frame counts once per out; while the stream is held, nothing
+        is saved, only missing."""
+        counted = self._counted_by(stats)
+        frames = max(0, counted.frames - self.counted.frames)
+        bytes_in = (counted.bytes_in - self.counted.bytes_in) * len(self.outs)
+        bytes_out = counted.bytes_out - self.counted.bytes_out
+        self.counted = counted
+        (fallback, held), self._counts_as = self._counts_as, self._counts()
+        if self.pipeline is None or not self.policy.enabled:
+            return
+        self._books.processed(frames, fallback)
+        if held or bytes_in < 0 or bytes_out < 0:
+            return
+        self.savings.add(now, bytes_in, bytes_out)
+        self._books.carried(now, bytes_in, bytes_out)
+
+    def _counted_by(self, stats: Mapping[str, Any]) -> Counters:
+        outs = {out: self._taken_over[out] for out in self.outs.values()}
+        return counters(stats, self.id, outs, EXTENSION_BYTES_ON_WIRE if self.pipeline and self.policy.enabled else 0)
+
+    def names(self) -> dict[str, object]:
+        return {"room": self.room, "leg": self.leg.spec.name, "stream": self.id}

@@ -1,0 +1,129 @@
+"""What one video stream does when its session, or the AI Core behind it, fails."""
+
+import pytest
+from auralink_dataplane.media.pipeline import Failure, State
+from auralink_dataplane.media.pipeline import decisions as act
+
+from tests.unit.dataplane.pipeline.rig import FRAME_S, Rig, sent
+
+
+@pytest.mark.parametrize("failure", list(Failure))
+def test_a_failure_freezes_until_a_native_key(compressing: Rig, failure: Failure) -> None:
+    compressing.frame()
+    compressing.run(compressing.pipeline.failed(compressing.pipeline.session, failure, compressing.now))
+    assert compressing.state() is State.HOLD
+    assert compressing.source.key_requests == 1
+    compressing.frame()
+    assert sent(compressing) == "Ooooo"
+    compressing.frame(key=True)
+    compressing.frame()
+    assert sent(compressing) == "OooooNn"
+    assert compressing.state() is State.BYPASS
+    assert compressing.pipeline.fallback == failure.value
+    assert compressing.source.degraded
+
+
+def test_no_answer_within_the_timeout_is_a_failure(compressing: Rig) -> None:
+    compressing.frame()
+    compressing.wait(0.09)
+    assert compressing.state() is State.COMPRESS
+    compressing.wait(0.02)
+    assert compressing.state() is State.HOLD
+    assert compressing.pipeline.fallback == "timeout"
+
+
+def test_a_key_may_take_twice_as_long_and_nobody_behind_it_is_late_before(compressing: Rig) -> None:
+    compressing.frame(key=True)
+    compressing.wait(FRAME_S)
+    compressing.frame()
+    compressing.wait(0.15)
+    assert compressing.state() is State.COMPRESS
+    compressing.wait(0.02)
+    assert compressing.state() is State.HOLD
+
+
+def test_too_many_unanswered_frames_are_a_failure() -> None:
+    rig = Rig()
+    rig.opened(max_in_flight=4)
+    rig.frame(key=True)
+    for _ in range(4):
+        rig.frame()
+    assert rig.pipeline.fallback == "overflow"
+    assert sent(rig) == "Nnnnn"
+
+
+def test_the_key_request_is_repeated_while_the_picture_is_frozen(compressing: Rig) -> None:
+    compressing.run(compressing.pipeline.failed(compressing.pipeline.session, Failure.LOST, compressing.now))
+    compressing.wait(0.9)
+    assert compressing.source.key_requests == 1
+    compressing.wait(1.2)
+    assert compressing.source.key_requests == 3
+
+
+def test_results_of_an_old_session_are_dropped(compressing: Rig) -> None:
+    compressing.frame()
+    old = compressing.pipeline.session
+    result = compressing.core.answer()
+    compressing.run(compressing.pipeline.failed(old, Failure.LOST, compressing.now))
+    before = sent(compressing)
+    compressing.run(compressing.pipeline.result(old, result, compressing.now))
+    assert sent(compressing) == before
+
+
+def test_sessions_reopen_after_1_2_4_up_to_60_seconds() -> None:
+    rig = Rig()
+    gaps = []
+    for _ in range(8):
+        failed_at = rig.now
+        rig.run(rig.pipeline.failed(rig.pipeline.session, Failure.UNREACHABLE, rig.now))
+        opened = len(rig.did(act.OpenSession))
+        while len(rig.did(act.OpenSession)) == opened:
+            rig.wait(0.5)
+        gaps.append(round(rig.now - failed_at))
+    assert gaps == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_an_endpoint_that_comes_back_ends_the_wait() -> None:
+    rig = Rig()
+    for _ in range(6):
+        rig.run(rig.pipeline.failed(rig.pipeline.session, Failure.UNREACHABLE, rig.now))
+        rig.run(rig.pipeline.available(rig.now))
+    assert rig.pipeline.session == 7
+
+
+def test_after_a_failure_thirty_answers_in_time_lead_back_to_compression(compressing: Rig) -> None:
+    compressing.run(compressing.pipeline.failed(compressing.pipeline.session, Failure.LOST, compressing.now))
+    compressing.wait(1.1)
+    compressing.opened()
+    compressing.round(30, key_first=True)
+    assert compressing.state() is State.SHADOW
+    assert compressing.pipeline.fallback == "lost"
+    compressing.round(10)
+    assert compressing.state() is State.COMPRESS
+    assert compressing.pipeline.fallback is None
+    assert not compressing.source.garbage
+    assert "nO" in sent(compressing)
+
+
+def test_a_sender_without_keys_is_asked_for_one_after_ten_seconds(compressing: Rig) -> None:
+    compressing.run(compressing.pipeline.failed(compressing.pipeline.session, Failure.LOST, compressing.now))
+    compressing.frame(key=True)
+    compressing.wait(1.1)
+    compressing.opened()
+    before = compressing.source.key_requests
+    compressing.wait(9.9)
+    assert compressing.source.key_requests == before
+    compressing.wait(0.2)
+    assert compressing.source.key_requests == before + 1
+
+
+def test_frames_lost_before_the_pipeline_freeze_until_a_key(compressing: Rig) -> None:
+    compressing.packets.hold(compressing.stream)
+    compressing.run(compressing.pipeline.overflowed(compressing.now))
+    assert compressing.state() is State.HOLD
+    assert act.CloseSession(1, Failure.PACKETS) in compressing.done
+
+
+def test_a_refused_submit_ends_the_session(compressing: Rig) -> None:
+    compressing.run(compressing.pipeline.submit_refused(compressing.now))
+    assert compressing.state() is State.HOLD
