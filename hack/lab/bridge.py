@@ -41,13 +41,15 @@ def example(path: Path = QUICKSTART, **spec: object) -> list[Obj]:
     return documents
 
 
-def install(kube: Kube, images: Mapping[str, str]) -> None:
-    """Installs the chart with these images, or brings an older release up to it, and waits until it is up."""
+def install(kube: Kube, images: Mapping[str, str], more: Mapping[str, str] | None = None) -> None:
+    """Installs the chart with these images and these values beside, or brings an older release up to it, and waits
+    until it is up."""
     values = {
         "operator.image": images["operator"],
         "dataPlane.image": images["data-plane"],
         "aiCore.image": images["ai-core"],
         "aiCore.resources.requests.cpu": "250m",  # two cores carry two bridges and an AI Core being replaced
+        **(more or {}),
     }
     options = [word for key, value in values.items() for word in ("--set-string", f"{key}={value}")]
     where = ["--namespace", SYSTEM_NAMESPACE, "--create-namespace"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import av
 
-from hack.lab import clip, picture
+from hack.lab import clip, picture, tool_pods
 from hack.lab.bridge import Bridge
 from hack.lab.crowd import PAYLOAD_TYPE, Happened, read
 from hack.lab.kube import (
@@ -277,36 +277,8 @@ class Rooms:
             f"exec python3 /opt/auralink/crowd.py --clip /data/clip.json --rooms {self.count} --folder /data"
             f" --target auralink-{NAME}-rtp --target-port {LISTEN_PORT} --port {RECEIVE_PORT}"
         )
-        container = {
-            "name": "crowd",
-            "image": self.image,
-            "imagePullPolicy": "IfNotPresent",
-            "command": ["sh", "-c", command],
-            "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-            "resources": {"requests": {"cpu": "150m", "memory": "48Mi"}, "limits": {"memory": "256Mi"}},
-            "securityContext": {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            },
-        }
-        spec = {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": 1,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 65532,
-                "runAsGroup": 65532,
-                "fsGroup": 65532,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [container],
-            "volumes": [{"name": "data", "emptyDir": {"sizeLimit": "1Gi"}}],
-        }
-        metadata = {"name": CROWD, "labels": {"app": CROWD, "app.kubernetes.io/part-of": "auralink-lab"}}
-        return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+        crowd = tool_pods.container("crowd", self.image, command, cpu="150m", memory_limit="256Mi")
+        return tool_pods.pod(CROWD, [crowd], {"app": CROWD, "app.kubernetes.io/part-of": "auralink-lab"}, grace_s=1)
 
 
 def _is_ready(pod: Obj) -> bool:

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hack.lab import ffmpeg, measure, picture, tap
+from hack.lab import ffmpeg, measure, picture, tap, tool_pods
 from hack.lab.clip import SenderStream
 from hack.lab.kube import Kube, Obj, wait_for
+from hack.lab.tool_pods import FOLDER
 
 RECEIVER, SENDER = "auralink-demo-receiver", "auralink-demo-sender"
 VIDEO_PORT, AUDIO_PORT = 5004, 5006
 _LABEL = {"app.kubernetes.io/part-of": "auralink-lab"}
 _INNER_VIDEO, _INNER_AUDIO = 6004, 6006  # where FFmpeg and the tap of a pod meet
-_FOLDER = "/data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Stage:
             for inner, port in ((_INNER_VIDEO, video_port), (_INNER_AUDIO, audio_port))
             for offset in (0, 1)
         ]
-        clip = f"{_FOLDER}/clip.mp4"
+        clip = f"{FOLDER}/clip.mp4"
         wait = f"until [ -f {clip} ]; do sleep 0.1; done; "
         containers = [
             self._tap(routes),
@@ -127,10 +127,10 @@ class Stage:
         )
 
     def _tapped(self, pod: str) -> bytes:
-        return self._kube.read_file(self._namespace, pod, "tap", f"{_FOLDER}/packets.tap")
+        return self._kube.read_file(self._namespace, pod, "tap", f"{FOLDER}/packets.tap")
 
     def _recording(self) -> bytes:
-        return self._kube.read_file(self._namespace, RECEIVER, "tap", f"{_FOLDER}/video.mkv")
+        return self._kube.read_file(self._namespace, RECEIVER, "tap", f"{FOLDER}/video.mkv")
 
     def _interrupt(self, pod: str, container: str) -> None:
         command = ["exec", "-n", self._namespace, pod, "-c", container, "--", "sh", "-c", "kill -INT 1"]
@@ -156,41 +156,14 @@ class Stage:
         return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
 
     def _pod(self, name: str, containers: Sequence[Obj]) -> Obj:
-        spec = {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": 2,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 65532,
-                "runAsGroup": 65532,
-                "fsGroup": 65532,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": list(containers),
-            "volumes": [{"name": "data", "emptyDir": {"sizeLimit": "1Gi"}}],
-        }
-        return self._object("v1", "Pod", name, spec)
+        return tool_pods.pod(name, containers, {**_LABEL, "app": name})
 
     def _tap(self, routes: Sequence[str]) -> Obj:
-        command = ["python3", "/opt/auralink/tap.py", "--out", f"{_FOLDER}/packets.tap", *routes]
+        command = ["python3", "/opt/auralink/tap.py", "--out", f"{FOLDER}/packets.tap", *routes]
         return self._container("tap", _exec(command))
 
     def _container(self, name: str, script: str) -> Obj:
-        return {
-            "name": name,
-            "image": self._image,
-            "imagePullPolicy": "IfNotPresent",
-            "command": ["sh", "-c", script],
-            "volumeMounts": [{"name": "data", "mountPath": _FOLDER}],
-            "resources": {"requests": {"cpu": "20m", "memory": "48Mi"}, "limits": {"memory": "512Mi"}},
-            "securityContext": {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            },
-        }
+        return tool_pods.container(name, self._image, script)
 
 
 def _exec(command: Sequence[str]) -> str:
@@ -198,5 +171,5 @@ def _exec(command: Sequence[str]) -> str:
 
 
 def _record(kind: str, port: int) -> str:
-    sdp, out = f"{_FOLDER}/{kind}.sdp", f"{_FOLDER}/{kind}.mkv"
+    sdp, out = f"{FOLDER}/{kind}.sdp", f"{FOLDER}/{kind}.mkv"
     return f"printf %s {shlex.quote(ffmpeg.sdp(kind, port))} > {sdp} && {_exec(ffmpeg.record(sdp, out))}"
