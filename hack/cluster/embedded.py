@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from hack.cluster import config, containerd, host, pki, processes
+from hack.cluster import cgroups, config, containerd, host, pki, processes
 from hack.cluster import layout as at
 from hack.cluster.status import Status
 from hack.progress import CommandError, say, wait
@@ -180,6 +180,7 @@ def _prepare() -> None:
 def _repaired(tools: config.Tools) -> bool:
     say(f"repairing the cluster: {'; '.join(problems(tools))}")
     host.add_address()
+    cgroups.make()
     try:
         _start_missing(tools)
     except CommandError as error:
@@ -209,6 +210,7 @@ def _create(tools: config.Tools, machine: config.Host) -> None:
     host.keep_sysctls()
     host.require_bridge_filter()
     host.add_address()
+    cgroups.make()
     _start_missing(tools)
     _kubectl(tools, ["apply", "--server-side", "--force-conflicts", "-f", "-"], config.dns_manifests())
     if not wait("the node", _node_ready, timeout_s=90):
@@ -278,7 +280,7 @@ def _remove() -> None:
         containerd.end_containers()
     _stop("kube-apiserver", "etcd", "containerd")
     processes.stop(processes.working_in((at.RUN, at.DATA), _PROGRAMS), grace_s=2)
-    host.remove_pods()
+    cgroups.remove()
     host.unmount()
     host.remove_plugin_results()
     host.remove_network()

@@ -5,13 +5,11 @@ Everything here may run twice or on half a cluster: what is not there is not an 
 
 import contextlib
 import json
-import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from hack.cluster import layout as at
-from hack.cluster import processes
 from hack.progress import CommandError
 
 _SYSCTLS = at.RUN / "sysctls.json"
@@ -87,25 +85,6 @@ def without_cluster_rules(saved: str) -> str:
     """iptables-save output without the chains, and the jumps to them, of kube-proxy (KUBE-), kubelet (KUBE-) and the
     CNI plugins (CNI-)."""
     return "".join(line for line in saved.splitlines(keepends=True) if "KUBE-" not in line and "CNI-" not in line)
-
-
-def _pod_cgroups() -> list[Path]:
-    """Innermost first; one tree with cgroup v2, one per controller with v1."""
-    roots = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*")]
-    trees = [root / "kubepods" for root in roots]
-    return [Path(folder) for tree in trees for folder, _, _ in os.walk(tree, topdown=False)]
-
-
-def remove_pods() -> None:
-    """The pods' cgroups, and whoever still runs in one because containerd was gone before the containers."""
-    left = set()
-    for group in _pod_cgroups():
-        with contextlib.suppress(OSError):
-            left |= {int(pid) for pid in (group / "cgroup.procs").read_text().split()}
-    processes.stop([identity for pid in left if (identity := processes.identify(pid)) is not None], grace_s=0)
-    for group in _pod_cgroups():
-        with contextlib.suppress(OSError):
-            group.rmdir()
 
 
 def restore_sysctls() -> None:

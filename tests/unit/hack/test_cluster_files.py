@@ -47,6 +47,11 @@ def test_firewall_rules_of_others_survive_the_removal_of_the_cluster() -> None:
     )
 
 
+def test_pods_are_kept_in_a_cgroup_tree_that_is_the_clusters_own() -> None:
+    (kubelet,) = [json.loads(text) for path, text in files(HOST).items() if path.name == "kubelet.json"]
+    assert kubelet["cgroupRoot"] not in {"", "/"}
+
+
 def test_image_of_one_binary_is_a_docker_archive_and_always_the_same_bytes() -> None:
     image = scratch_image("localhost/pause:1", b"\x7fELF", "/pause", ["/pause"], "amd64")
     assert image == scratch_image("localhost/pause:1", b"\x7fELF", "/pause", ["/pause"], "amd64")
