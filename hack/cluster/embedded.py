@@ -157,12 +157,16 @@ def up() -> None:
             # It may have been started by somebody with another cache.
             subprocess.run([_HERE.parent / "tools.sh", "build", "kubectl"], check=False)
             return
+        left = at.RUN.exists() or at.DATA.exists()
+        if not left:
+            host.require_no_other_cluster()  # before minutes of building
         _prepare()
         if recorded == wanted and all(folder.is_dir() for folder in _FOLDERS) and _repaired(tools):
             return
-        if at.RUN.exists() or at.DATA.exists():
+        if left:
             say("removing what is left of an earlier cluster")
             _remove()
+            host.require_no_other_cluster()
         _create(tools, machine)
         _STATE.write_text(json.dumps(wanted))
 
@@ -208,6 +212,7 @@ def _create(tools: config.Tools, machine: config.Host) -> None:
     for client in config.CLIENTS:
         (at.RUN / f"{client}.conf").write_text(pki.kubeconfig(at.PKI, client, config.SERVER, "auralink"))
     host.keep_sysctls()
+    host.keep_chains()
     host.require_bridge_filter()
     host.add_address()
     cgroups.make()
