@@ -1,7 +1,8 @@
 """`make demo`: a bridge recompresses a live stream, shown step by step and measured from outside.
 
 Every line of the tables is a measurement of this run, and every claim is checked: the demo ends with exit code 1 and
-says which one is false. Progress goes to stderr, results to stdout, so `--json` gives a clean document.
+says which one is false. Progress goes to stderr, results to stdout, so `--json` gives a clean document. A demo that
+fails reports what it measured until then.
 """
 
 import argparse
@@ -16,7 +17,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hack.lab import clip, kube, measure, picture, report
 from hack.lab.bridge import QUICKSTART, AICore, Bridge, install, target
@@ -60,62 +60,93 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", action="store_true", help="leave the bridge, the sender and the receiver running")
     parser.add_argument("--clip", type=Path, help="a video of your own instead of the default clip")
     options = parser.parse_args(arguments)
+    REPORT.unlink(missing_ok=True)  # whatever happens, it would not be this run's
+    account = Account(options)
     try:
         with tempfile.TemporaryDirectory() as work:
-            rows, scene = show(options, Path(work))
+            scene = show(account, Path(work))
     except KeyboardInterrupt:
+        account.close("interrupted")
         say("interrupted; what was started is still there. make cluster-down removes it all")
         return 130
     except (ClaimError, kube.KubeError, kube.NotInTime, subprocess.CalledProcessError, OSError, RuntimeError) as error:
-        say(f"FAILED: {error}")
+        account.close(str(error))
         say(f"everything is left as it is; look with: kubectl get pods,auralinkbridges -n {NAMESPACE}")
         return 1
-    made = report.Report(conditions(scene), rows)
-    report.write(REPORT, made)
-    if options.json:
-        print(REPORT.read_text(), end="", flush=True)
-    for row in made.missed:
-        say(f"NOT SO: {row.what}: {report.shown(row)}, should be {row.target}. {row.note}".rstrip())
+    made = account.close()
     finish(scene, keep=options.keep)
     return 1 if made.missed else 0
 
 
-def show(options: argparse.Namespace, work: Path) -> tuple[list[Row], Scene]:
-    shown: list[Row] = []
+class Account:
+    """What was measured so far: shown as it comes, or at the end as JSON, and written down however the demo ends."""
 
-    def table(rows: list[Row]) -> None:
-        shown.extend(rows)
-        if not options.json:
-            print("\n".join(report.lines(rows)), flush=True)
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._json: bool = options.json
+        self._shown = 0
+        self.clip: Path | None = options.clip
+        self.rows: list[Row] = []
+        self.conditions = report.conditions(str(self.clip or "the default clip"))
 
+    def begin(self, scene: Scene) -> None:
+        sender = f"x264 {scene.stream.bitrate_kbps:.0f} kb/s, key every {KEY_EVERY_S:g} s"
+        self.conditions = report.conditions(scene.stream.clip.content, sender=sender)
+        self.print(*report.heading(self.conditions))
+
+    def print(self, *lines: str) -> None:
+        if not self._json:
+            print("\n".join(lines), flush=True)
+
+    def show(self) -> None:
+        """One table of what was added since the last one."""
+        if new := self.rows[self._shown :]:
+            self.print(*report.lines(new))
+            self._shown = len(self.rows)
+
+    def close(self, failure: str = "") -> report.Report:
+        """`failure`: why the demo ended before its last step."""
+        self.show()
+        ended = [Row("demo_complete", "the demo came to its end", "no", "", "yes", False, failure)] if failure else []
+        made = report.Report(self.conditions, [*self.rows, *ended])
+        report.write(REPORT, made)
+        if self._json:
+            print(REPORT.read_text(), end="", flush=True)
+        for row in self.rows:
+            if row.met is False:
+                say(f"NOT SO: {row.what}: {report.shown(row)}, should be {row.target}. {row.note}".rstrip())
+        if failure:
+            say(f"FAILED: {failure}")
+        return made
+
+
+def show(account: Account, work: Path) -> Scene:
     step(1, "a Kubernetes cluster, and the images on it")
     make("cluster", "images")
-    scene = prepare(options.clip, work)
-    if not options.json:
-        print("\n".join(report.heading(conditions(scene))), flush=True)
+    scene = prepare(account.clip, work)
+    account.begin(scene)
     step(2, "helm install of charts/auralink: CRDs, operator, reference AI Core")
     install(scene.kube, kube.images())
     scene.ai_core.scale(1)  # an interrupted demo may have left it at zero
     scene.ai_core.wait_ready(1)
     step(3, f"kubectl apply -f {QUICKSTART.relative_to(kube.ROOT)}")
-    table(apply(scene))
+    account.rows += apply(scene)
+    account.show()
     mbps = scene.stream.bitrate_kbps / 1000
     step(4, f"FFmpeg sends {scene.stream.clip.content}, as H.264 at {mbps:.1f} Mb/s, with Opus")
     seen, span = stream_until_measured(scene, loops=4)
     step(5, "what a sender, a receiver and a viewer saw")
-    if not options.json:
-        print(scene.bridge.line(), flush=True)
-    table([*crossing_facts(seen, span), *picture_facts(scene, seen, span), *latency_facts(scene, seen, span)])
+    account.print(scene.bridge.line())
+    account.rows += crossing_facts(seen, span)
+    account.rows += picture_facts(scene, seen, span)
+    account.rows += latency_facts(scene, seen, span)
+    account.show()
     step(6, f"the policy's target goes from {FIRST_TARGET} to {SECOND_TARGET} %, while the stream runs")
-    table(edit_policy(scene))
+    account.rows += edit_policy(scene)
+    account.show()
     step(7, f"the AI Core goes away for {OUTAGE_S:.0f} s, in the middle of the stream")
-    table(outage(scene))
-    return shown, scene
-
-
-def conditions(scene: Scene) -> dict[str, Any]:
-    sender = f"x264 {scene.stream.bitrate_kbps:.0f} kb/s, key every {KEY_EVERY_S:g} s"
-    return report.conditions(scene.stream.clip.content, sender=sender)
+    account.rows += outage(scene)
+    account.show()
+    return scene
 
 
 def prepare(own_clip: Path | None, work: Path) -> Scene:

@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from hack.cluster import config, containerd, dns, host, pki, processes
+from hack.cluster import cgroups, config, containerd, dns, host, pki, processes
 from hack.cluster import layout as at
 from hack.cluster.status import Status
 from hack.progress import CommandError, say, wait
@@ -157,12 +157,16 @@ def up() -> None:
             # It may have been started by somebody with another cache.
             subprocess.run([_HERE.parent / "tools.sh", "build", "kubectl"], check=False)
             return
+        left = at.RUN.exists() or at.DATA.exists()
+        if not left:
+            host.require_no_other_cluster()  # before minutes of building
         _prepare()
         if recorded == wanted and all(folder.is_dir() for folder in _FOLDERS) and _repaired(tools):
             return
-        if at.RUN.exists() or at.DATA.exists():
+        if left:
             say("removing what is left of an earlier cluster")
             _remove()
+            host.require_no_other_cluster()
         _create(tools, machine)
         _STATE.write_text(json.dumps(wanted))
 
@@ -180,6 +184,7 @@ def _prepare() -> None:
 def _repaired(tools: config.Tools) -> bool:
     say(f"repairing the cluster: {'; '.join(problems(tools))}")
     host.add_address()
+    cgroups.make()
     try:
         _start_missing(tools)
     except CommandError as error:
@@ -207,8 +212,10 @@ def _create(tools: config.Tools, machine: config.Host) -> None:
     for client in config.CLIENTS:
         (at.RUN / f"{client}.conf").write_text(pki.kubeconfig(at.PKI, client, config.SERVER, "auralink"))
     host.keep_sysctls()
+    host.keep_chains()
     host.require_bridge_filter()
     host.add_address()
+    cgroups.make()
     _start_missing(tools)
     _kubectl(tools, ["apply", "--server-side", "--force-conflicts", "-f", "-"], dns.manifests())
     if not wait("the node", _node_ready, timeout_s=90):
@@ -278,7 +285,7 @@ def _remove() -> None:
         containerd.end_containers()
     _stop("kube-apiserver", "etcd", "containerd")
     processes.stop(processes.working_in((at.RUN, at.DATA), _PROGRAMS), grace_s=2)
-    host.remove_pods()
+    cgroups.remove()
     host.unmount()
     host.remove_plugin_results()
     host.remove_network()

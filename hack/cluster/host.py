@@ -5,21 +5,23 @@ Everything here may run twice or on half a cluster: what is not there is not an 
 
 import contextlib
 import json
-import os
+import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from hack.cluster import firewall
 from hack.cluster import layout as at
-from hack.cluster import processes
-from hack.progress import CommandError
+from hack.progress import CommandError, say
 
 _SYSCTLS = at.RUN / "sysctls.json"
+_CHAINS = at.RUN / "chains.json"
 # What the node's components change for good if nobody puts it back.
 _CHANGED_SYSCTLS = (
     *("net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables", "vm/overcommit_memory", "vm/panic_on_oom"),
     *("kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes"),
 )
+_PORTS_OF_OTHERS = {at.API_PORT: "an API server", at.KUBELET_PORT: "a kubelet", at.KUBELET_HEALTH_PORT: "a kubelet"}
 
 
 def add_address() -> None:
@@ -76,36 +78,61 @@ def remove_network() -> None:
             _quietly("ip", "link", "delete", link.parent.name)
     _quietly("ip", "link", "delete", at.BRIDGE)
     _quietly("ip", "address", "delete", f"{at.NODE_IP}/32", "dev", "lo")
-    for kind in ("iptables", "ip6tables"):
-        saved = subprocess.run([f"{kind}-save"], capture_output=True, text=True, check=False)
-        if saved.returncode == 0 and ("KUBE-" in saved.stdout or "CNI-" in saved.stdout):
-            kept = without_cluster_rules(saved.stdout)
-            subprocess.run([f"{kind}-restore"], input=kept, text=True, capture_output=True, check=False)
+    _remove_rules()
 
 
-def without_cluster_rules(saved: str) -> str:
-    """iptables-save output without the chains, and the jumps to them, of kube-proxy (KUBE-), kubelet (KUBE-) and the
-    CNI plugins (CNI-)."""
-    return "".join(line for line in saved.splitlines(keepends=True) if "KUBE-" not in line and "CNI-" not in line)
+def _saved_rules() -> dict[str, str]:
+    return {kind: _output(f"{kind}-save") for kind in ("iptables", "ip6tables")}
 
 
-def _pod_cgroups() -> list[Path]:
-    """Innermost first; one tree with cgroup v2, one per controller with v1."""
-    roots = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*")]
-    trees = [root / "kubepods" for root in roots]
-    return [Path(folder) for tree in trees for folder, _, _ in os.walk(tree, topdown=False)]
+def _remove_rules() -> None:
+    saved, remembered = _saved_rules(), _chains_before()
+    whose = firewall.proxy(saved["iptables"])
+    left: set[str] = set()
+    for kind, text in saved.items():
+        before = None if remembered is None else remembered.get(kind, frozenset())
+        others, doubtful = firewall.of_others(text, whose, before)
+        left |= {chain for _, chain in doubtful}
+        if changes := firewall.removal(text, others):
+            restore = [f"{kind}-restore", "--noflush", "--wait"]
+            done = subprocess.run(restore, input=changes, text=True, capture_output=True, check=False)
+            if done.returncode != 0:
+                say(f"the cluster's {kind} rules could not be removed: {done.stderr.strip()}")
+    if left:
+        say(f"left in iptables, for want of proof that they are the cluster's: {', '.join(sorted(left))}")
 
 
-def remove_pods() -> None:
-    """The pods' cgroups, and whoever still runs in one because containerd was gone before the containers."""
-    left = set()
-    for group in _pod_cgroups():
-        with contextlib.suppress(OSError):
-            left |= {int(pid) for pid in (group / "cgroup.procs").read_text().split()}
-    processes.stop([identity for pid in left if (identity := processes.identify(pid)) is not None], grace_s=0)
-    for group in _pod_cgroups():
-        with contextlib.suppress(OSError):
-            group.rmdir()
+def keep_chains() -> None:
+    """Remembers whose chains are there before the cluster makes its own; what an earlier one left is taken away."""
+    _remove_rules()
+    chains = {kind: sorted(firewall.known(text)) for kind, text in _saved_rules().items()}
+    _CHAINS.write_text(json.dumps(chains))
+
+
+def _chains_before() -> dict[str, firewall.Chains] | None:
+    """None when nobody remembered: the cluster was started by older code, or its folder is gone."""
+    try:
+        remembered = json.loads(_CHAINS.read_text())
+        return {kind: frozenset((table, chain) for table, chain in pairs) for kind, pairs in remembered.items()}
+    except (FileNotFoundError, ValueError, AttributeError):
+        return None
+
+
+def require_no_other_cluster() -> None:
+    """Two kubelets, or two kube-proxies, take each other's pods and rules for their own."""
+    tables = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+    ports = set().union(*(listening(table.read_text()) for table in tables if table.exists()))
+    reasons = [f"{what} listens on port {port}" for port, what in _PORTS_OF_OTHERS.items() if port in ports]
+    if firewall.proxy(_output("iptables-save")) in {firewall.Proxy.ANOTHER, firewall.Proxy.UNKNOWN}:
+        reasons.append("iptables has another kube-proxy's KUBE- chains (`kube-proxy --cleanup` removes stale ones)")
+    if reasons:
+        raise CommandError(f"another Kubernetes is on this machine and would be harmed: {'; '.join(reasons)}")
+
+
+def listening(sockets: str) -> set[int]:
+    """The ports that somebody listens on, out of the text of /proc/net/tcp or tcp6."""
+    fields = [line.split() for line in sockets.splitlines()[1:]]
+    return {int(field[1].rpartition(":")[2], 16) for field in fields if field[3] == "0A"}
 
 
 def restore_sysctls() -> None:
@@ -122,10 +149,29 @@ def remove_kubelet_traces() -> None:
         if link.is_symlink() and str(link.readlink()).startswith(str(at.DATA)):
             link.unlink()
     plugins = Path("/var/lib/kubelet/device-plugins")
-    (plugins / "kubelet.sock").unlink(missing_ok=True)
+    if not _answers(plugins / "kubelet.sock"):  # else it is another kubelet's
+        (plugins / "kubelet.sock").unlink(missing_ok=True)
     for folder in (plugins, plugins.parent):
         with contextlib.suppress(OSError):  # somebody else's things are in there too
             folder.rmdir()
+
+
+def _answers(address: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(address))
+        except OSError:
+            return False
+        return True
+
+
+def _output(*argv: str) -> str:
+    """Nothing when the program is not there or fails."""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 def _quietly(*argv: str) -> bool:

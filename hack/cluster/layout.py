@@ -30,10 +30,13 @@ DNS_IP = "10.96.0.10"
 DOMAIN = "cluster.local"
 BRIDGE = "auralink0"
 CNI_NETWORK = "auralink-pods"
+# Below it are the pods' cgroups: /kubepods, where a kubelet puts them if it is not told, would be everybody's.
+CGROUP = "auralink"
 
 API_PORT = 6443
 ETCD_PORT = 12379
 ETCD_PEER_PORT = 12380
+KUBELET_PORT = 10250
 KUBELET_HEALTH_PORT = 10248
 
 PAUSE_IMAGE = "localhost/pause:1"

@@ -65,6 +65,8 @@ def _build(images: list[content.Image]) -> None:
         unfinished_list = listed.with_suffix(".tmp")
         unfinished_list.write_text(json.dumps(tags, indent=1) + "\n")
         unfinished_list.replace(listed)
+        if builder is not None:
+            builder.bound_store(tags.values())
     say("images: " + ", ".join(tags[image.name] for image in images))
 
 

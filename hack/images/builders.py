@@ -6,7 +6,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from hack.progress import CommandError, say
 _HACK = Path(__file__).resolve().parents[1]
 ROOT = _HACK.parent
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
-# buildah keeps the layers of earlier builds, which makes a rebuild take seconds. Beyond this it starts over.
+# buildah keeps the layers of earlier builds, which makes a rebuild take seconds. Beyond this it lets go of them.
 _STORE_LIMIT_BYTES = 6 << 30
 
 
@@ -36,6 +36,9 @@ class Builder(Protocol):
 
     def build(self, image: content.Image, tag: str, context: Path, archive: Path) -> None:
         """Builds from the staged context and writes the image as a docker-archive."""
+
+    def bound_store(self, present: Collection[str]) -> None:
+        """After the last build: gives up what the builder keeps for these present tags last. Fails no build."""
 
 
 def _run(argv: Sequence[str | Path], environment: Mapping[str, str] | None = None, log: Path | None = None) -> None:
@@ -82,6 +85,9 @@ class Docker:
         _run(["docker", "build", "--tag", tag, "--file", context / image.dockerfile, context], {"DOCKER_BUILDKIT": "1"})
         _run(["docker", "save", "--output", archive, tag])
 
+    def bound_store(self, present: Collection[str]) -> None:
+        """Docker's own store is its owner's to bound."""
+
 
 class Buildah:
     """A store of its own, so that nothing of the host's is touched and the whole can be thrown away."""
@@ -113,7 +119,6 @@ class Buildah:
         log = cache() / "images" / f"{image.name}.log"
         self._buildah("bud", *options, "--tag", tag, "--file", context / image.dockerfile, context, log=log)
         self._buildah("push", "--quiet", tag, f"docker-archive:{archive}:{tag}")
-        self._bound_store()
 
     def _base(self) -> str:
         """What the Dockerfiles start from: Debian's minimal system, made from its packages, for want of a registry."""
@@ -152,12 +157,28 @@ class Buildah:
             unfinished.replace(rootfs)
         return rootfs
 
-    def _bound_store(self) -> None:
+    def bound_store(self, present: Collection[str]) -> None:
+        log = cache() / "images" / "store.log"
+        try:
+            if self._too_large():
+                say("the image builder's store has grown too large; keeping only what the present images need")
+                self._buildah("rm", "--all", log=log)
+                if old := content.superseded(self._tags(), present):
+                    self._buildah("rmi", *old, log=log)
+                self._buildah("rmi", "--prune", log=log)
+            if self._too_large():
+                say("it is still too large; starting it over")
+                self._buildah("rmi", "--all", "--force", log=log)
+        except CommandError as error:
+            say(f"the image builder's store could not be reduced: {error}")
+
+    def _too_large(self) -> bool:
         used = subprocess.run(["du", "-sxB1", self._store], capture_output=True, text=True, check=False).stdout.split()
-        if used and int(used[0]) > _STORE_LIMIT_BYTES:
-            say("the image builder's store has grown too large; starting it over")
-            self._buildah("rm", "--all")
-            self._buildah("rmi", "--all", "--force")
+        return bool(used) and int(used[0]) > _STORE_LIMIT_BYTES
+
+    def _tags(self) -> list[str]:
+        listing = [*self._argv, "images", "--format", "{{.Name}}:{{.Tag}}"]
+        return subprocess.run(listing, capture_output=True, text=True, check=False).stdout.split()
 
 
 def own_authority(environment: Mapping[str, str]) -> str | None:

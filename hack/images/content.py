@@ -6,7 +6,7 @@ and a Dockerfile cannot depend on anything that does not change the tag.
 
 import hashlib
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,3 +84,9 @@ def outdated(archives: Iterable[tuple[str, float]], image: Image, keep: int) -> 
         if name.startswith(prefix) and len(name) == len(prefix) + len("0123456789ab.tar")
     ]
     return [name for _, name in sorted(of_image, reverse=True)[keep:]]
+
+
+def superseded(tags: Iterable[str], present: Collection[str]) -> list[str]:
+    """Of these full tags the ones of our images that are not the present ones; not the base's, nor a stranger's."""
+    repositories = {image.repository for image in IMAGES}
+    return [tag for tag in tags if tag.rpartition(":")[0] in repositories and tag not in present]

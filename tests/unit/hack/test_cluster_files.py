@@ -8,7 +8,6 @@ from pathlib import Path
 from hack.cluster import kind
 from hack.cluster.archive import scratch_image
 from hack.cluster.config import Host, Tools, files, fingerprint, services
-from hack.cluster.host import without_cluster_rules
 
 HOST = Host("overlayfs", "/etc/resolv.conf")
 
@@ -36,15 +35,9 @@ def test_every_file_and_process_stays_inside_the_clusters_folders() -> None:
     assert all(argument.split("=", 1)[1].startswith(own) for argument in told)
 
 
-def test_firewall_rules_of_others_survive_the_removal_of_the_cluster() -> None:
-    saved = (
-        "*nat\n:PREROUTING ACCEPT [0:0]\n:KUBE-SERVICES - [0:0]\n:CNI-5f2 - [0:0]\n:DOCKER - [0:0]\n"
-        "-A PREROUTING -j KUBE-SERVICES\n-A PREROUTING -j DOCKER\n-A POSTROUTING -s 10.244.0.2/32 -j CNI-5f2\n"
-        "-A KUBE-SERVICES -d 10.96.0.1/32 -j KUBE-SVC-1\nCOMMIT\n"
-    )
-    assert without_cluster_rules(saved) == (
-        "*nat\n:PREROUTING ACCEPT [0:0]\n:DOCKER - [0:0]\n-A PREROUTING -j DOCKER\nCOMMIT\n"
-    )
+def test_pods_are_kept_in_a_cgroup_tree_that_is_the_clusters_own() -> None:
+    (kubelet,) = [json.loads(text) for path, text in files(HOST).items() if path.name == "kubelet.json"]
+    assert kubelet["cgroupRoot"] not in {"", "/"}
 
 
 def test_image_of_one_binary_is_a_docker_archive_and_always_the_same_bytes() -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hack.images.builders import own_authority
-from hack.images.content import IMAGES, Image, archive_name, digest, listed, of_archives, outdated, tag
+from hack.images import builders
+from hack.images.builders import Buildah, own_authority
+from hack.images.content import IMAGES, Image, archive_name, digest, listed, of_archives, outdated, superseded, tag
 
 IMAGE = Image("operator", "operator/Dockerfile", ("operator", "constraints.txt"))
 
@@ -68,6 +69,47 @@ def test_oldest_archives_of_an_image_go_and_those_of_its_namesakes_stay() -> Non
     archives = [(f"auralink-operator-{number:012x}.tar", float(number)) for number in range(5)]
     archives.append((f"auralink-operator-tools-{0:012x}.tar", 0.0))
     assert outdated(archives, IMAGE, keep=3) == [f"auralink-operator-{number:012x}.tar" for number in (1, 0)]
+
+
+def test_store_gives_up_old_images_and_keeps_the_base_the_present_ones_and_strangers() -> None:
+    base, stranger = "localhost/debian:bookworm-slim", "docker.io/library/redis:7"
+    old, present = "localhost/auralink-operator:000000000000", "localhost/auralink-operator:111111111111"
+    assert superseded([base, old, "<none>:<none>", present, stranger], [present]) == [old]
+
+
+@pytest.fixture
+def buildah(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program that writes down what it is told, and prints a line for each image as the real one does."""
+    told = tmp_path / "told"
+    program = tmp_path / "bin/buildah"
+    program.parent.mkdir()
+    program.write_text(f"""#!/bin/sh
+shift 6
+case $1 in images) echo localhost/auralink-operator:000000000000; echo localhost/debian:bookworm-slim ;;
+*) echo "$@" >> {told}; echo 5ba9862f7d7b06bc1d77 ;; esac
+""")
+    program.chmod(0o755)
+    (tmp_path / "cache/auralink/images").mkdir(parents=True)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return told
+
+
+def test_store_within_its_bound_is_left_alone(buildah: Path) -> None:
+    Buildah().bound_store([])
+    assert not buildah.exists()
+
+
+def test_store_beyond_its_bound_gives_up_old_images_first_and_quietly(
+    buildah: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(builders, "_STORE_LIMIT_BYTES", -1)
+    Buildah().bound_store([])
+    assert buildah.read_text().splitlines() == [
+        *("rm --all", "rmi localhost/auralink-operator:000000000000", "rmi --prune"),
+        "rmi --all --force",  # it is too large whatever goes
+    ]
+    assert "5ba9862f7d7b06bc1d77" not in capfd.readouterr().out
 
 
 def test_every_image_holds_its_own_dockerfile() -> None:
