@@ -198,12 +198,12 @@ class Operator:
         return Resync(
             context.cluster,
             self.indices,
-            self.ghosts,
             self.metrics,
             self.settings,
             context.capabilities,
             time.monotonic,
             random.random,
+            context.hide,
             again,
             changed,
         )
@@ -257,13 +257,12 @@ class Operator:
         self.metrics.watch_events.labels(key.kind).inc()
         if kind_of_event == "DELETED":
             self.store.remove(obj)
-            for one in affected(self.indices, obj):
-                context.expectations.saw_deleted(one, obj)
-            if key.kind in (BRIDGE, POLICY):
-                context.forget(key)
+            concerned = context.deleted(obj)
+        else:
+            concerned = affected(self.indices, obj)
         self._show(key)
         if self.leading.is_set():
-            for one in affected(self.indices, obj):
+            for one in concerned:
                 self.queue.add(one, priority=BULK if kind_of_event is None else 0)
 
     def _show(self, key: Key) -> None:
