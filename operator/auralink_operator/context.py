@@ -126,8 +126,11 @@ class Context:
             self.queue.add(key)
 
     def forget(self, key: Key) -> None:
+        """A bridge or a policy that is gone; one may have the name of the other."""
         self.known.pop(key, None)
         self.expectations.forget(key)
+        if key.kind != BRIDGE:
+            return
         self.metrics.bridges.forget(bridge_id(key))
         for waiting in self.rollouts.forget(key):
             self.queue.add(waiting)

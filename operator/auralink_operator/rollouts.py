@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from auralink_operator.index import LABEL_BRIDGE, Key, Obj
+from auralink_operator.index import BRIDGE, LABEL_BRIDGE, Key, Obj
 
 QUICK_REPAIRS = 5
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _CALM_S = 2.0, 300.0, 60.0
@@ -48,18 +48,18 @@ class Rollouts:
 
     def __init__(self, limit: int, default_image: str) -> None:
         self._limit, self._image = limit, default_image
-        self._rolling: set[tuple[str, str]] | None = None
+        self._rolling: set[Key] | None = None
         self._waiting: dict[Key, None] = {}
 
     def may_begin(self, key: Key, deployments: Callable[[], Iterable[Obj]]) -> bool:
         """Whether this bridge may roll now; it then counts. Else it is remembered until its turn."""
         if self._rolling is None:
             self._rolling = {_bridge(obj) for obj in deployments() if rolling(obj, self._image)}
-        if len(self._rolling | {key[1:]}) > self._limit:
+        if len(self._rolling | {key}) > self._limit:
             self._waiting[key] = None
             return False
         self._waiting.pop(key, None)
-        self._rolling.add(key[1:])
+        self._rolling.add(key)
         return True
 
     def saw(self, key: Key, deployment: Obj | None) -> list[Key]:
@@ -67,11 +67,11 @@ class Rollouts:
         if self._rolling is None:
             return []
         if deployment is not None and rolling(deployment, self._image):
-            self._rolling.add(key[1:])
+            self._rolling.add(key)
             return []
-        if key[1:] not in self._rolling:
+        if key not in self._rolling:
             return []
-        self._rolling.discard(key[1:])
+        self._rolling.discard(key)
         free = self._limit - len(self._rolling)
         return [waiting for waiting in self._waiting if waiting != key][: max(0, free)]
 
@@ -80,9 +80,9 @@ class Rollouts:
         return self.saw(key, None)
 
 
-def _bridge(deployment: Obj) -> tuple[str, str]:
+def _bridge(deployment: Obj) -> Key:
     meta = deployment["metadata"]
-    return str(meta.get("namespace", "")), str((meta.get("labels") or {}).get(LABEL_BRIDGE))
+    return Key(BRIDGE, str(meta.get("namespace", "")), str((meta.get("labels") or {}).get(LABEL_BRIDGE)))
 
 
 @dataclass(slots=True)

@@ -101,6 +101,20 @@ async def test_a_new_leader_counts_the_rollouts_that_go_on() -> None:
     assert image(desk, "b") == "data-plane:1"
 
 
+async def test_a_policy_that_is_deleted_takes_nothing_from_the_bridge_of_its_name() -> None:
+    desk, keys = await fleet("a", "b")
+    policy = samples.policy("a", selector={"no": "match"})
+    desk.another_process(replace(NEW_DEFAULT, max_rollouts=1))
+    for key in (*keys, *keys):
+        await desk.look(key)
+    desk.context.metrics.bridges.conditions("ns/a", {"Ready": False})
+    desk.context.deleted(policy)
+    shown = {"bridge": "ns/a", "type": "Ready"}
+    assert desk.context.metrics.registry.get_sample_value("auralink_operator_bridge_condition", shown) == 0
+    await desk.look(keys[1])
+    assert image(desk, "b") == "data-plane:1"
+
+
 # --- quarrels ------------------------------------------------------------------------------------------------------
 
 
