@@ -96,7 +96,7 @@ class Context:
     rollouts: Rollouts = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rollouts = Rollouts(self.settings.max_rollouts, self.settings.data_plane_image)
+        self.rollouts = Rollouts(self.settings.max_rollouts)
 
     def of(self, key: Key) -> Known:
         return self.known.setdefault(key, Known())

@@ -101,6 +101,65 @@ async def test_a_new_leader_counts_the_rollouts_that_go_on() -> None:
     assert image(desk, "b") == "data-plane:1"
 
 
+GIVEN_UP = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+
+
+async def never_comes_up(desk: Desk, key: Key) -> None:
+    """The Deployment's controller has made a pod of the new template, and has waited for it long enough."""
+    deployment = desk.cluster.objects[Key("Deployment", "ns", f"auralink-{key.name}")]
+    counts = {"replicas": 2, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1}
+    generation = deployment["metadata"]["generation"]
+    deployment["status"] = {"observedGeneration": generation, **counts, "conditions": [GIVEN_UP]}
+    await desk.look(key)
+
+
+async def looked_at(desk: Desk, *keys: Key) -> None:
+    for key in (*keys, *keys):
+        await desk.look(key)
+
+
+async def test_a_default_that_breaks_bridges_stops_at_so_many_and_those_that_wait_say_at_which() -> None:
+    desk, keys = await fleet("a", "b", "c")
+    desk.another_process(NEW_DEFAULT)
+    await looked_at(desk, *keys)
+    for key in keys[:2]:
+        await never_comes_up(desk, key)
+    await looked_at(desk, keys[2])
+    desk.time += 3600
+    await looked_at(desk, keys[2])
+    assert image(desk, "c") == "data-plane:1"
+    assert desk.ready(keys[2]) == ("False", "RolloutQueued")
+    assert "in ns/a, ns/b: make those bridges ready" in desk.message(keys[2])
+    desk.another_process(NEW_DEFAULT)
+    await looked_at(desk, keys[2])
+    assert image(desk, "c") == "data-plane:1"
+
+    desk.cluster.change(keys[0], {"spec": {"image": "their-own:1"}})
+    await looked_at(desk, keys[0])
+    await never_comes_up(desk, keys[0])
+    await looked_at(desk, keys[2])
+    assert image(desk, "c") == "data-plane:1"
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_bridges_that_their_users_broke_hold_up_no_default(first: bool) -> None:
+    """Whether before the default changes or together with it."""
+    desk, keys = await fleet("a", "b", "c")
+    if not first:
+        desk.another_process(NEW_DEFAULT)
+    for key in keys[:2]:
+        desk.cluster.change(key, {"spec": {"pod": {"nodeSelector": {"there-is": "none"}}}})
+        await looked_at(desk, key)
+        await never_comes_up(desk, key)
+    desk.another_process(NEW_DEFAULT)
+    await looked_at(desk, *keys[:2])
+    assert image(desk, "a") == image(desk, "b") == "data-plane:2"
+    for key in keys[:2]:
+        await never_comes_up(desk, key)
+    await looked_at(desk, keys[2])
+    assert image(desk, "c") == "data-plane:2"
+
+
 async def test_a_policy_that_is_deleted_takes_nothing_from_the_bridge_of_its_name() -> None:
     desk, keys = await fleet("a", "b")
     policy = samples.policy("a", selector={"no": "match"})
