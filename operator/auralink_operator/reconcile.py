@@ -63,7 +63,7 @@ from auralink_operator.models import (
     parse_policy,
 )
 from auralink_operator.policies import compile_policies
-from auralink_operator.report import can_wait, forget_dead_pods, write_policy_status, write_status
+from auralink_operator.report import can_wait, forget_dead_pods, matched_elsewhere, write_policy_status, write_status
 from auralink_operator.scene import View, child_of, is_still, look
 from auralink_operator.status import (
     FAILURES_TO_REPORT,
@@ -378,7 +378,8 @@ async def _reconcile_policy(key: Key, ctx: Context) -> float | None:
     matched = _matched(key, observed, ctx)
     if (left_s := _policy_grace_s(policy, matched, known, ctx)) > 0:
         return left_s
-    await write_policy_status(observed.policy, derive_policy(policy, matched, ctx.now()), known, ctx)
+    elsewhere = matched_elsewhere(observed.policy, [bridge.name for bridge in matched], known)
+    await write_policy_status(observed.policy, derive_policy(policy, matched, ctx.now(), elsewhere), known, ctx)
     return None
 
 

@@ -527,6 +527,20 @@ async def test_shards_share_a_policy_s_bridges_and_only_one_speaks() -> None:
     assert desk.since(count) == []
 
 
+async def test_a_policy_for_another_shard_s_bridges_only_does_select_a_bridge() -> None:
+    policy = Key(POLICY, "ns", "p")
+    desk = Desk(samples.policy("p", selector={"site": "a"}), settings=replace(samples.SETTINGS, shard="blue"))
+    desk.cluster.put(samples.bridge("c", labels={"auralink.io/shard": "blue", "site": "a"}))
+    await desk.settle(Key(BRIDGE, "ns", "c"))
+    await desk.settle(policy)
+    del desk.cluster.objects[Key(BRIDGE, "ns", "c")]
+    desk.another_process(samples.SETTINGS)
+    await desk.settle(policy)
+    assert desk.condition("Resolved", policy) == ("True", "BridgesMatched")
+    assert "no bridge of this shard" in desk.message(policy)
+    assert desk.status(policy)["matchedBridgeCount"] == 1
+
+
 async def test_a_field_that_the_server_does_not_know_is_the_user_s() -> None:
     desk = await serving()
     desk.edit(pod={"template": {"spec": {"dnsPolicy": "Default"}}})
