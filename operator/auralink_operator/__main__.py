@@ -338,7 +338,8 @@ class Operator:
 
     def _failed(self, key: Key, error: Exception, fault: str) -> str:
         """Back into the queue; one line only when it has become a habit, for once in a while is usual."""
-        self.queue.done(key, failed=True)
+        after_s = error.retry_after_s if isinstance(error, ApiError) else 0.0
+        self.queue.done(key, failed=True, not_before_s=after_s)
         self.metrics.errors.labels(fault).inc()
         if self.queue.failures(key) == _FAILURES_TO_TELL:
             fields = {"kind": key.kind, "object": key[1:], "error": str(error), "failures": _FAILURES_TO_TELL}

@@ -66,12 +66,13 @@ class Schedule:
                 return key
         return None
 
-    def done(self, key: Key, now: float, *, failed: bool = False) -> None:
+    def done(self, key: Key, now: float, *, failed: bool = False, not_before_s: float = 0.0) -> None:
+        """A failed key comes back after its backoff, and not before so many seconds."""
         del self._running[key], self._waited[key]
         again = self._again.pop(key, None)
         if failed:
             self._failures[key] = self._failures.get(key, 0) + 1
-            self.add(key, now, after_s=self.backoff_s(self._failures[key]))
+            self.add(key, now, after_s=max(not_before_s, self.backoff_s(self._failures[key])))
         else:
             self._failures.pop(key, None)
         if again is not None:
@@ -140,8 +141,8 @@ class WorkQueue:
         self._arm()
         return key
 
-    def done(self, key: Key, *, failed: bool = False) -> None:
-        self._schedule.done(key, self._clock(), failed=failed)
+    def done(self, key: Key, *, failed: bool = False, not_before_s: float = 0.0) -> None:
+        self._schedule.done(key, self._clock(), failed=failed, not_before_s=not_before_s)
         self._arm()
 
     def failures(self, key: Key) -> int:

@@ -77,6 +77,14 @@ def test_failures_back_off_to_five_minutes(jitter: float, factor: float) -> None
     assert waits == pytest.approx([0.005 * factor, 0.01 * factor, 0.02 * factor, 300 * factor, 300 * factor])
 
 
+def test_a_failed_key_does_not_come_back_before_it_may() -> None:
+    queue = schedule()
+    queue.add(A, 0.0)
+    queue.pop(0.0)
+    queue.done(A, 0.0, failed=True, not_before_s=40.0)
+    assert queue.next_at() == 40.0
+
+
 def test_a_success_ends_the_count_of_failures() -> None:
     queue = schedule()
     now = 0.0
