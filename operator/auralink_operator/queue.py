@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from auralink_operator.index import Key
 
 BULK = -100
+_STALE_SPARED = 64
 _BACKOFF_FIRST_S, _BACKOFF_LAST_S, _JITTER = 0.005, 300.0, 0.2
 
 
@@ -48,21 +49,26 @@ class Schedule:
         pending[key] = new
         if pending is self._due:
             heapq.heappush(self._later, (new.at, key))
+            if len(self._later) > 2 * len(self._due) + _STALE_SPARED:
+                self._later = [entry for entry in set(self._later) if self._is_due(*entry)]
+                heapq.heapify(self._later)
+
+    def _is_due(self, at: float, key: Key) -> bool:
+        due = self._due.get(key)
+        return due is not None and due.at == at
 
     def pop(self, now: float) -> Key | None:
         """The most urgent key that is due, now at work; None if there is none."""
         while self._later and self._later[0][0] <= now:
             at, key = heapq.heappop(self._later)
-            due = self._due.get(key)
-            if due is not None and due.at == at:
-                heapq.heappush(self._ready, (-due.priority, due.at, key))
+            if self._is_due(at, key):
+                heapq.heappush(self._ready, (-self._due[key].priority, at, key))
         while self._ready:
             priority, at, key = heapq.heappop(self._ready)
-            due = self._due.get(key)
-            if due is not None and due.at == at and -priority == due.priority:
+            if self._is_due(at, key) and -priority == self._due[key].priority:
                 del self._due[key]
                 self._running[key] = self._moved = now
-                self._waited[key] = now - due.at
+                self._waited[key] = now - at
                 return key
         return None
 
@@ -93,6 +99,10 @@ class Schedule:
 
     def depth(self) -> int:
         return len(self._due) + len(self._again)
+
+    def entries(self) -> int:
+        """How much is kept for the waiting keys; those that were brought forward leave some behind for a while."""
+        return len(self._later) + len(self._ready)
 
     def busy(self, now: float) -> int:
         """Keys that a worker has or could have now; the rest waits for its time."""

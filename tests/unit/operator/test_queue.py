@@ -70,6 +70,19 @@ def test_an_event_brings_a_later_look_forward() -> None:
     assert queue.pop(100.0) is None
 
 
+def test_looks_that_were_brought_forward_do_not_pile_up() -> None:
+    queue, now = schedule(), 0.0
+    for number in range(10_000):
+        now += 0.1
+        name = key(str(number % 20))
+        queue.add(name, now, after_s=3600.0)
+        queue.add(name, now)
+        while (found := queue.pop(now)) is not None:
+            queue.done(found, now)
+        assert queue.entries() <= 2 * 20 + 65
+    assert queue.depth() == 0
+
+
 @pytest.mark.parametrize(("jitter", "factor"), [(0.0, 0.8), (0.5, 1.0), (1.0, 1.2)])
 def test_failures_back_off_to_five_minutes(jitter: float, factor: float) -> None:
     queue = schedule(jitter)
@@ -187,6 +200,7 @@ class QueueModel(RuleBasedStateMachine):
     @invariant()
     def nothing_is_forgotten(self) -> None:
         assert self.queue.depth() == len(self.owed)
+        assert self.queue.entries() <= 3 * len(self.owed) + 70
 
 
 TestQueueModel = QueueModel.TestCase
