@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 import kopf
@@ -170,7 +171,7 @@ class Operator:
                 random.random,
             )
         bucket = Bucket(settings.qps, settings.burst, time.monotonic())
-        return Cluster(connection, self.metrics, bucket, time.monotonic, random.random, self.held)
+        return Cluster(connection, self.metrics, bucket, time.monotonic, random.random, self._writing_s)
 
     def _context(self, cluster: Cluster, capabilities: Capabilities) -> Context:
         return Context(
@@ -208,9 +209,11 @@ class Operator:
             changed,
         )
 
-    def held(self) -> bool:
-        """Whether this process may write."""
-        return self._elector.held() if self._elector is not None else self.leading.is_set()
+    def _writing_s(self) -> float:
+        """For how long a write of this process may be on its way; 0 while it must not write."""
+        if self._elector is not None:
+            return self._elector.writing_s()
+        return inf if self.leading.is_set() else 0.0
 
     async def _wait_for_kinds(self, cluster: Cluster) -> Capabilities:
         """kopf looks for kinds once: until the API server serves both of ours there is nothing to start."""

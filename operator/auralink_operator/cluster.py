@@ -1,8 +1,8 @@
 """The only module that calls Kubernetes (kopf's watches apart): plain dicts over the asyncio client of `kubernetes`.
 
 `Connection` carries requests, for `lease` too; `Cluster` is what reconciles call. Its writes are server-side applies,
-and are refused while another replica leads. A token bucket keeps it polite: it halves when the server says 429, and
-lets nothing through for as long as the server asks.
+are refused while another replica leads, and are given up before another can. A token bucket keeps it polite: it halves
+when the server says 429, and lets nothing through for as long as the server asks.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -217,14 +218,15 @@ class Bucket:
 
 @dataclass(slots=True)
 class Cluster:
-    """`held` is asked before every write; `jitter` gives numbers from 0 to 1."""
+    """`writing_s` is asked before every write: for how long it may be on its way, 0 if it must not be sent at all.
+    `jitter` gives numbers from 0 to 1."""
 
     connection: Connection
     metrics: Metrics
     bucket: Bucket
     clock: Callable[[], float]
     jitter: Callable[[], float]
-    held: Callable[[], bool] = field(default=lambda: True)
+    writing_s: Callable[[], float] = field(default=lambda: inf)
 
     async def apply(self, obj: Obj, *, manager: str, subresource: str = "", force: bool = True) -> Obj:
         """Server-side apply; answers with the object as it is now."""
@@ -316,9 +318,12 @@ class Cluster:
         try:
             for pause_s in (*_RETRIES_S, None):
                 await self._turn(began + _PATIENCE_S)
-                if verb != "GET" and not self.held():
+                timeout_s = _ATTEMPT_S if verb == "GET" else min(_ATTEMPT_S, self.writing_s())
+                if timeout_s <= 0:
                     raise NotLeaderError(f"{verb} {path}")
-                answer = await self.connection.send(verb, path, body, content_type=content_type, accept=accept)
+                answer = await self.connection.send(
+                    verb, path, body, content_type=content_type, accept=accept, timeout_s=timeout_s
+                )
                 self.metrics.api_requests.labels(verb, resource, str(answer.status)).inc()
                 if answer.good:
                     return answer.json()

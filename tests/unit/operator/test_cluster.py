@@ -19,13 +19,15 @@ class Wire:
         self.answers = list(answers)
         self.retry_after = "0"
         self.asked: list[tuple[str, str, dict[str, str], Any]] = []
+        self.timeouts_s: list[float] = []
 
     async def param_serialize(self, verb: str, path: str, *, header_params: Any, body: Any, auth_settings: Any) -> Any:
         assert auth_settings == ["BearerToken"]
         self.asked.append((verb, path, header_params, body))
         return (verb, path, header_params, body, None)
 
-    async def call_api(self, *_: Any, **__: Any) -> Any:
+    async def call_api(self, *_: Any, _request_timeout: Any) -> Any:
+        self.timeouts_s.append(_request_timeout.total)
         status, answer = self.answers.pop(0)
         if status == 0:
             raise TimeoutError("no answer")
@@ -37,10 +39,10 @@ class Wire:
         return SimpleNamespace(status=status, headers={"Retry-After": self.retry_after}, read=read)
 
 
-def over(wire: Wire, monkeypatch: pytest.MonkeyPatch, held: bool = True) -> Cluster:
+def over(wire: Wire, monkeypatch: pytest.MonkeyPatch, writing_s: float = 20.0) -> Cluster:
     monkeypatch.setattr("auralink_operator.cluster._RETRIES_S", (0.0, 0.0))
     bucket = Bucket(1000, 1000, 0.0)
-    return Cluster(Connection(wire), Metrics(), bucket, lambda: 0.0, lambda: 0.5, lambda: held)
+    return Cluster(Connection(wire), Metrics(), bucket, lambda: 0.0, lambda: 0.5, lambda: writing_s)
 
 
 async def test_an_apply_goes_to_the_object_s_path_in_our_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +115,7 @@ async def test_an_answer_that_is_no_json_is_told_as_it_is(monkeypatch: pytest.Mo
 
 async def test_without_the_lease_nothing_is_written_and_all_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     wire = Wire((200, {}))
-    cluster = over(wire, monkeypatch, held=False)
+    cluster = over(wire, monkeypatch, writing_s=0.0)
     pod = Key("Pod", "ns", "p")
     writes = (
         cluster.apply(samples.bridge(), manager="us"),
@@ -127,6 +129,16 @@ async def test_without_the_lease_nothing_is_written_and_all_can_be_read(monkeypa
     assert wire.asked == []
     await cluster.get(pod)
     assert len(wire.asked) == 1
+
+
+async def test_a_write_is_given_up_before_another_can_lead_and_a_read_need_not_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wire = Wire((200, {}), (200, {}))
+    cluster = over(wire, monkeypatch, writing_s=4.5)
+    await cluster.apply(samples.bridge(), manager="us")
+    await cluster.get(Key("Pod", "ns", "p"))
+    assert wire.timeouts_s == [4.5, 20.0]
 
 
 async def test_a_merge_says_who_merges_and_a_pod_that_has_gone_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
