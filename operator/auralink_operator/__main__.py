@@ -189,9 +189,6 @@ class Operator:
         )
 
     def _resync(self, context: Context) -> Resync:
-        def changed(capabilities: Capabilities) -> None:
-            context.capabilities = capabilities
-
         def again(key: Key) -> None:
             if self.leading.is_set():
                 self.queue.add(key, priority=BULK)
@@ -206,7 +203,6 @@ class Operator:
             random.random,
             context.hide,
             again,
-            changed,
         )
 
     def _writing_s(self) -> float:

@@ -288,8 +288,8 @@ class Cluster:
             if not token:
                 return
 
-    async def serves(self, group_version: str, plural: str = "") -> bool:
-        """Whether the API server has such a resource now, or that group at all (discovery)."""
+    async def serves(self, group_version: str, plural: str) -> bool:
+        """Whether the API server has such a resource now (discovery)."""
         prefix = "/apis/" if "/" in group_version else "/api/"
         try:
             found = await self._call("GET", prefix + group_version, "apis", None, JSON, JSON)
@@ -297,7 +297,7 @@ class Cluster:
             if error.status == 404:
                 return False
             raise
-        return not plural or any(resource.get("name") == plural for resource in found.get("resources") or ())
+        return any(resource.get("name") == plural for resource in found.get("resources") or ())
 
     async def _request(
         self,

@@ -58,10 +58,7 @@ def selector(kind: str, settings: Settings) -> str:
 
 async def discover(cluster: Cluster) -> Capabilities:
     """What the API server serves beyond Kubernetes itself, as far as bridges make use of it."""
-    pod_metrics = False
-    for version in ("v1beta2", "v1beta1"):
-        pod_metrics = pod_metrics or await cluster.serves(f"custom.metrics.k8s.io/{version}")
-    return Capabilities(await cluster.serves(*RESOURCES[SERVICE_MONITOR]), pod_metrics)
+    return Capabilities(await cluster.serves(*RESOURCES[SERVICE_MONITOR]))
 
 
 def watched(capabilities: Capabilities) -> tuple[str, ...]:
@@ -74,7 +71,7 @@ def watched(capabilities: Capabilities) -> tuple[str, ...]:
 @dataclass(slots=True)
 class Resync:
     """Compares index and API server, a kind at a time. `hide` is told what is gone and says whom that concerns; `again`
-    gets their keys and each of ours that it comes across, `changed` what the API server serves now."""
+    gets their keys and each of ours that it comes across. `capabilities` are those of the start."""
 
     cluster: Cluster
     indices: Indices
@@ -85,7 +82,6 @@ class Resync:
     jitter: Callable[[], float]
     hide: Callable[[Obj], Iterable[Key]]
     again: Callable[[Key], None]
-    changed: Callable[[Capabilities], None]
     _lacking: dict[str, Versions] = field(default_factory=dict)
     _lacking_since: dict[str, float] = field(default_factory=dict)
 
@@ -137,11 +133,8 @@ class Resync:
         return not missing
 
     async def _discover(self) -> None:
-        found = await discover(self.cluster)
-        if watched(found) != watched(self.capabilities):
+        if await discover(self.cluster) != self.capabilities:
             raise KindsChangedError("the API server serves other kinds than at the start")
-        self.capabilities = found
-        self.changed(found)
 
     def counts(self) -> dict[str, int]:
         return {kind: len(self.indices.of_kind(kind)) for kind in watched(self.capabilities)}

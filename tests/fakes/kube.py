@@ -178,7 +178,7 @@ class FakeCluster:
             if obj["kind"] == kind:
                 yield obj
 
-    async def serves(self, group_version: str, plural: str = "") -> bool:
+    async def serves(self, group_version: str, plural: str) -> bool:
         return True
 
 

@@ -158,9 +158,9 @@ async def test_what_the_server_has_is_asked_of_discovery(monkeypatch: pytest.Mon
     cluster = over(wire := Wire((200, listed), (200, listed), (404, {}), (200, {})), monkeypatch)
     assert await cluster.serves("monitoring.coreos.com/v1", "servicemonitors")
     assert not await cluster.serves("monitoring.coreos.com/v1", "podmonitors")
-    assert not await cluster.serves("custom.metrics.k8s.io/v1beta1")
-    assert await cluster.serves("v1")
-    assert [path for _, path, _, _ in wire.asked][-2:] == ["/apis/custom.metrics.k8s.io/v1beta1", "/api/v1"]
+    assert not await cluster.serves("monitoring.coreos.com/v2", "servicemonitors")
+    assert not await cluster.serves("v1", "servicemonitors")
+    assert [path for _, path, _, _ in wire.asked][-2:] == ["/apis/monitoring.coreos.com/v2", "/api/v1"]
 
 
 async def test_a_creation_that_was_refused_unread_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

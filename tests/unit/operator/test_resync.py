@@ -25,7 +25,7 @@ class Offering(FakeCluster):
         super().__init__(*objects)
         self.served: set[tuple[str, str]] = set()
 
-    async def serves(self, group_version: str, plural: str = "") -> bool:
+    async def serves(self, group_version: str, plural: str) -> bool:
         return (group_version, plural) in self.served
 
 
@@ -37,7 +37,6 @@ class Desk:
         self.now = 1000.0
         self.ghosts = Ghosts()
         self.again: list[Key] = []
-        self.found: list[Capabilities] = []
         self.context = Context(
             cluster=cast(Cluster, self.cluster),
             queue=WorkQueue(lambda: self.now, lambda: 0.5),
@@ -58,7 +57,6 @@ class Desk:
             lambda: 0.5,
             self.context.hide,
             self.again.append,
-            self.found.append,
         )
 
 
@@ -167,18 +165,11 @@ async def test_a_kind_that_comes_later_starts_the_process_anew() -> None:
         await desk.resync.look(BRIDGE)
 
 
-async def test_metrics_that_come_later_are_told() -> None:
-    desk = Desk(samples.bridge())
-    desk.cluster.served.add(("custom.metrics.k8s.io/v1beta2", ""))
-    await desk.resync.look(BRIDGE)
-    assert desk.found == [Capabilities(pod_metrics=True)]
-
-
 async def test_discovery_tells_what_is_served() -> None:
     cluster = Offering()
     assert await discover(cast(Cluster, cluster)) == Capabilities()
-    cluster.served |= {RESOURCES[SERVICE_MONITOR], ("custom.metrics.k8s.io/v1beta1", "")}
-    assert await discover(cast(Cluster, cluster)) == Capabilities(service_monitors=True, pod_metrics=True)
+    cluster.served.add(RESOURCES[SERVICE_MONITOR])
+    assert await discover(cast(Cluster, cluster)) == Capabilities(service_monitors=True)
 
 
 async def test_a_failed_list_is_the_caller_s_to_try_again() -> None:
