@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 import kopf
@@ -170,7 +171,7 @@ class Operator:
                 random.random,
             )
         bucket = Bucket(settings.qps, settings.burst, time.monotonic())
-        return Cluster(connection, self.metrics, bucket, time.monotonic, random.random, self.held)
+        return Cluster(connection, self.metrics, bucket, time.monotonic, random.random, self._writing_s)
 
     def _context(self, cluster: Cluster, capabilities: Capabilities) -> Context:
         return Context(
@@ -188,9 +189,6 @@ class Operator:
         )
 
     def _resync(self, context: Context) -> Resync:
-        def changed(capabilities: Capabilities) -> None:
-            context.capabilities = capabilities
-
         def again(key: Key) -> None:
             if self.leading.is_set():
                 self.queue.add(key, priority=BULK)
@@ -198,19 +196,20 @@ class Operator:
         return Resync(
             context.cluster,
             self.indices,
-            self.ghosts,
             self.metrics,
             self.settings,
             context.capabilities,
             time.monotonic,
             random.random,
+            context.hide,
             again,
-            changed,
         )
 
-    def held(self) -> bool:
-        """Whether this process may write."""
-        return self._elector.held() if self._elector is not None else self.leading.is_set()
+    def _writing_s(self) -> float:
+        """For how long a write of this process may be on its way; 0 while it must not write."""
+        if self._elector is not None:
+            return self._elector.writing_s()
+        return inf if self.leading.is_set() else 0.0
 
     async def _wait_for_kinds(self, cluster: Cluster) -> Capabilities:
         """kopf looks for kinds once: until the API server serves both of ours there is nothing to start."""
@@ -257,13 +256,12 @@ class Operator:
         self.metrics.watch_events.labels(key.kind).inc()
         if kind_of_event == "DELETED":
             self.store.remove(obj)
-            for one in affected(self.indices, obj):
-                context.expectations.saw_deleted(one, obj)
-            if key.kind in (BRIDGE, POLICY):
-                context.forget(key)
+            concerned = context.deleted(obj)
+        else:
+            concerned = affected(self.indices, obj)
         self._show(key)
         if self.leading.is_set():
-            for one in affected(self.indices, obj):
+            for one in concerned:
                 self.queue.add(one, priority=BULK if kind_of_event is None else 0)
 
     def _show(self, key: Key) -> None:
@@ -339,7 +337,8 @@ class Operator:
 
     def _failed(self, key: Key, error: Exception, fault: str) -> str:
         """Back into the queue; one line only when it has become a habit, for once in a while is usual."""
-        self.queue.done(key, failed=True)
+        after_s = error.retry_after_s if isinstance(error, ApiError) else 0.0
+        self.queue.done(key, failed=True, not_before_s=after_s)
         self.metrics.errors.labels(fault).inc()
         if self.queue.failures(key) == _FAILURES_TO_TELL:
             fields = {"kind": key.kind, "object": key[1:], "error": str(error), "failures": _FAILURES_TO_TELL}

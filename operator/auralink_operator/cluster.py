@@ -1,7 +1,8 @@
 """The only module that calls Kubernetes (kopf's watches apart): plain dicts over the asyncio client of `kubernetes`.
 
 `Connection` carries requests, for `lease` too; `Cluster` is what reconciles call. Its writes are server-side applies,
-and are refused while another replica leads. A token bucket keeps it polite, and is halved when the server says 429.
+are refused while another replica leads, and are given up before another can. A token bucket keeps it polite: it halves
+when the server says 429, and lets nothing through for as long as the server asks.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -28,7 +30,8 @@ _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=
 _ATTEMPT_S, _CONNECT_S = 20.0, 5.0
 _RETRIES_S = (0.2, 0.5, 1.0, 2.0)
 _PATIENCE_S = 45.0  # no further attempt later than this; the queue comes back to it
-_LONGEST_PAUSE_S = 30.0
+_LONGEST_PAUSE_S = 300.0  # whatever the server asks for
+_HALVING_S = 1.0
 _PAGE = 500
 
 _FAULTS = {0: "NoAnswer", 403: "Denied", 404: "NotFound", 409: "Conflict", 422: "Invalid", 429: "Throttled"}
@@ -43,11 +46,17 @@ class Waited:
 
 
 class ApiError(Exception):
-    """An answer that is no success; status 0 stands for no answer at all."""
+    """An answer that is no success; status 0 stands for no answer at all.
 
-    def __init__(self, status: int, reason: str, message: str, causes: tuple[str, ...] = ()) -> None:
+    `retry_after_s`: not to be tried again before, by the server's own word.
+    """
+
+    def __init__(
+        self, status: int, reason: str, message: str, causes: tuple[str, ...] = (), retry_after_s: float = 0.0
+    ) -> None:
         super().__init__(f"{status} {reason}: {message}")
         self.status, self.reason, self.message, self.causes = status, reason, message, causes
+        self.retry_after_s = retry_after_s
 
     @property
     def transient(self) -> bool:
@@ -90,6 +99,7 @@ class Answer:
             str(found.get("reason") or ("NoAnswer" if self.status == 0 else "")),
             str(found.get("message") or self.text[:500].decode(errors="replace")),
             tuple(str(cause.get("reason") or "") for cause in causes),
+            min(self.retry_after_s, _LONGEST_PAUSE_S),
         )
 
 
@@ -141,9 +151,9 @@ class Connection:
             return Answer(0, said.encode())
         self._found(True, "")
         try:
-            retry_after_s = float(response.headers.get("Retry-After") or 0)
+            retry_after_s = max(0, int(response.headers.get("Retry-After") or 0))
         except ValueError:
-            retry_after_s = 0.0
+            retry_after_s = 0
         return Answer(int(response.status), text, retry_after_s)
 
     async def stream(self, path: str, *, longest_s: float) -> AsyncGenerator[Obj, None]:
@@ -177,33 +187,46 @@ class Connection:
 
 
 class Bucket:
-    """A token bucket whose rate halves on 429 and comes back over a minute. Pure: `take` says how long to wait."""
+    """A token bucket whose rate halves on 429 and comes back over a minute. Pure: `take` says how long to wait.
+
+    Requests that are under way together are refused together: that is one word of the server, and halves the rate once.
+    """
 
     def __init__(self, rate: float, burst: int, now: float) -> None:
         self._full_rate, self._burst = rate, float(burst)
         self._rate, self._tokens, self._at = rate, float(burst), now
+        self._halved_at = self._not_before = float("-inf")
 
     def take(self, now: float) -> float:
         elapsed, self._at = max(0.0, now - self._at), max(now, self._at)
         self._rate = min(self._full_rate, self._rate + self._full_rate * elapsed / 60)
         self._tokens = min(self._burst, self._tokens + elapsed * self._rate) - 1
-        return 0.0 if self._tokens >= 0 else -self._tokens / self._rate
+        return self._at - now + (0.0 if self._tokens >= 0 else -self._tokens / self._rate)
 
-    def slow_down(self) -> None:
-        self._rate = max(1.0, self._rate / 2)
+    def closed_s(self, now: float) -> float:
+        """For how long nothing must be sent at all."""
+        return max(0.0, self._not_before - now)
+
+    def slow_down(self, now: float, pause_s: float = 0.0) -> None:
+        """The server has refused a request as one too many, and does not want another for `pause_s`."""
+        if now - self._halved_at >= _HALVING_S:
+            self._halved_at, self._rate = now, max(1.0, self._rate / 2)
         self._tokens = min(self._tokens, 0.0)
+        self._not_before = max(self._not_before, now + pause_s)
+        self._at = max(self._at, self._not_before)  # nothing runs in until then
 
 
 @dataclass(slots=True)
 class Cluster:
-    """`held` is asked before every write; `jitter` gives numbers from 0 to 1."""
+    """`writing_s` is asked before every write: for how long it may be on its way, 0 if it must not be sent at all.
+    `jitter` gives numbers from 0 to 1."""
 
     connection: Connection
     metrics: Metrics
     bucket: Bucket
     clock: Callable[[], float]
     jitter: Callable[[], float]
-    held: Callable[[], bool] = field(default=lambda: True)
+    writing_s: Callable[[], float] = field(default=lambda: inf)
 
     async def apply(self, obj: Obj, *, manager: str, subresource: str = "", force: bool = True) -> Obj:
         """Server-side apply; answers with the object as it is now."""
@@ -265,8 +288,8 @@ class Cluster:
             if not token:
                 return
 
-    async def serves(self, group_version: str, plural: str = "") -> bool:
-        """Whether the API server has such a resource now, or that group at all (discovery)."""
+    async def serves(self, group_version: str, plural: str) -> bool:
+        """Whether the API server has such a resource now (discovery)."""
         prefix = "/apis/" if "/" in group_version else "/api/"
         try:
             found = await self._call("GET", prefix + group_version, "apis", None, JSON, JSON)
@@ -274,7 +297,7 @@ class Cluster:
             if error.status == 404:
                 return False
             raise
-        return not plural or any(resource.get("name") == plural for resource in found.get("resources") or ())
+        return any(resource.get("name") == plural for resource in found.get("resources") or ())
 
     async def _request(
         self,
@@ -294,21 +317,24 @@ class Cluster:
         began = self.clock()
         try:
             for pause_s in (*_RETRIES_S, None):
-                await self._turn()
-                if verb != "GET" and not self.held():
+                await self._turn(began + _PATIENCE_S)
+                timeout_s = _ATTEMPT_S if verb == "GET" else min(_ATTEMPT_S, self.writing_s())
+                if timeout_s <= 0:
                     raise NotLeaderError(f"{verb} {path}")
-                answer = await self.connection.send(verb, path, body, content_type=content_type, accept=accept)
+                answer = await self.connection.send(
+                    verb, path, body, content_type=content_type, accept=accept, timeout_s=timeout_s
+                )
                 self.metrics.api_requests.labels(verb, resource, str(answer.status)).inc()
                 if answer.good:
                     return answer.json()
                 error = answer.error()
                 if answer.status == 429:
-                    self.bucket.slow_down()
+                    self.bucket.slow_down(self.clock(), error.retry_after_s)
                 # A creation that may have happened is not repeated; one that was refused unread may be.
                 once = verb == "POST" and answer.status != 429
                 if pause_s is None or once or not error.transient:
                     raise error
-                pause_s = max(pause_s * (0.5 + self.jitter()), min(answer.retry_after_s, _LONGEST_PAUSE_S))
+                pause_s = max(pause_s * (0.5 + self.jitter()), error.retry_after_s)
                 if self.clock() - began + pause_s > _PATIENCE_S:
                     raise error
                 await asyncio.sleep(pause_s)
@@ -317,10 +343,15 @@ class Cluster:
             if (own := waited.get()) is not None:
                 own.seconds += self.clock() - began
 
-    async def _turn(self) -> None:
-        if (wait_s := self.bucket.take(self.clock())) > 0:
-            self.metrics.api_throttled.inc()
-            await asyncio.sleep(wait_s)
+    async def _turn(self, until: float) -> None:
+        """Waits for the bucket; while the server wants to be left alone beyond `until`, a refusal in its name."""
+        while (closed_s := self.bucket.closed_s(self.clock())) + self.clock() <= until:
+            if (wait_s := self.bucket.take(self.clock())) > 0:
+                self.metrics.api_throttled.inc()
+                await asyncio.sleep(wait_s)
+            if self.bucket.closed_s(self.clock()) <= 0:
+                return
+        raise ApiError(429, "TooManyRequests", "the API server wants no requests for a while", retry_after_s=closed_s)
 
 
 def path_of(key: Key, subresource: str = "") -> str:

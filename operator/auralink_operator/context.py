@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from auralink_operator.cluster import ApiError, Cluster
-from auralink_operator.index import Expectations, Ghosts, Indices, Key, Obj, key_of
+from auralink_operator.index import BRIDGE, POLICY, Expectations, Ghosts, Indices, Key, Obj, affected, key_of
 from auralink_operator.metrics import Metrics
 from auralink_operator.models import Capabilities, Conflict
 from auralink_operator.queue import WorkQueue
@@ -96,23 +96,44 @@ class Context:
     rollouts: Rollouts = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rollouts = Rollouts(self.settings.max_rollouts, self.settings.data_plane_image)
+        self.rollouts = Rollouts(self.settings.max_rollouts)
 
     def of(self, key: Key) -> Known:
         return self.known.setdefault(key, Known())
 
-    def forget(self, key: Key) -> None:
-        self.known.pop(key, None)
-        self.expectations.forget(key)
-        self.metrics.bridges.forget(bridge_id(key))
-        for waiting in self.rollouts.forget(key):
-            self.queue.add(waiting)
+    def deleted(self, obj: Obj) -> set[Key]:
+        """Takes note of a deletion, told by an event or found out; answers with the keys to look at.
 
-    def ghost(self, obj: Obj) -> None:
-        """Hides an object that is gone although no event said so."""
+        A child or pod leaves nothing behind here; what is remembered of a bridge or a policy goes with it.
+        """
+        concerned = affected(self.indices, obj)
+        for key in concerned:
+            self.expectations.saw_deleted(key, obj)
+        if obj["kind"] in (BRIDGE, POLICY):
+            self.forget(key_of(obj))
+        return concerned
+
+    def hide(self, obj: Obj) -> set[Key]:
+        """Hides an object that is gone although no event said so; then as `deleted`."""
         self.ghosts.add(obj["metadata"]["uid"])
         self.metrics.ghosts.inc()
         log.info("gone without an event", extra=fields(key_of(obj)))
+        return self.deleted(obj)
+
+    def ghost(self, obj: Obj) -> None:
+        """As `hide`, found out by a reconcile: whom it concerns is looked at."""
+        for key in self.hide(obj):
+            self.queue.add(key)
+
+    def forget(self, key: Key) -> None:
+        """A bridge or a policy that is gone; one may have the name of the other."""
+        self.known.pop(key, None)
+        self.expectations.forget(key)
+        if key.kind != BRIDGE:
+            return
+        self.metrics.bridges.forget(bridge_id(key))
+        for waiting in self.rollouts.forget(key):
+            self.queue.add(waiting)
 
 
 def bridge_id(key: Key) -> str:

@@ -2,8 +2,9 @@
 
 The rules are those of client-go. A candidate never compares clocks: it takes note of when, by its own clock, it saw
 the Lease change, and takes it over once that is a lease duration ago. The holder stops earlier than that, by its own
-clock too: `held` is false once its last renewal was sent longer than the renew deadline ago. A write of the Lease names
-the version it replaces, so of two candidates one is refused.
+clock too: `held` is false once its last renewal was sent longer than the renew deadline ago, and what it writes at that
+moment is over before the Lease is (`writing_s`). A write of the Lease names the version it replaces, so of two
+candidates one is refused.
 
 Unlike the library's election this one watches while it waits, and gives the Lease up when it ends: then the next leader
 works within two seconds. `Election` decides, with the time as an argument; `Elector` asks and writes.
@@ -103,6 +104,13 @@ class Election:
     def held(self, now: float) -> bool:
         return self.left_s(now) > 0
 
+    def writing_s(self, now: float) -> float:
+        """For how long a write may be on its way that is sent now; 0 if none may be sent.
+
+        Nobody can take the Lease any sooner: whoever waits counts from when it saw the renewal.
+        """
+        return self._renewed_at + LEASE_S - now if self._renewed_at is not None and self.held(now) else 0.0
+
 
 @dataclass(slots=True)
 class Elector:
@@ -123,6 +131,9 @@ class Elector:
 
     def held(self) -> bool:
         return self.election.held(self.clock())
+
+    def writing_s(self) -> float:
+        return self.election.writing_s(self.clock())
 
     async def run(self, gained: Callable[[], None]) -> None:
         """Waits for the Lease, tells `gained` and renews it until it is lost (LeaseLostError) or this is cancelled."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from auralink_operator.index import Key
 
 BULK = -100
+_STALE_SPARED = 64
 _BACKOFF_FIRST_S, _BACKOFF_LAST_S, _JITTER = 0.005, 300.0, 0.2
 
 
@@ -48,30 +49,36 @@ class Schedule:
         pending[key] = new
         if pending is self._due:
             heapq.heappush(self._later, (new.at, key))
+            if len(self._later) > 2 * len(self._due) + _STALE_SPARED:
+                self._later = [entry for entry in set(self._later) if self._is_due(*entry)]
+                heapq.heapify(self._later)
+
+    def _is_due(self, at: float, key: Key) -> bool:
+        due = self._due.get(key)
+        return due is not None and due.at == at
 
     def pop(self, now: float) -> Key | None:
         """The most urgent key that is due, now at work; None if there is none."""
         while self._later and self._later[0][0] <= now:
             at, key = heapq.heappop(self._later)
-            due = self._due.get(key)
-            if due is not None and due.at == at:
-                heapq.heappush(self._ready, (-due.priority, due.at, key))
+            if self._is_due(at, key):
+                heapq.heappush(self._ready, (-self._due[key].priority, at, key))
         while self._ready:
             priority, at, key = heapq.heappop(self._ready)
-            due = self._due.get(key)
-            if due is not None and due.at == at and -priority == due.priority:
+            if self._is_due(at, key) and -priority == self._due[key].priority:
                 del self._due[key]
                 self._running[key] = self._moved = now
-                self._waited[key] = now - due.at
+                self._waited[key] = now - at
                 return key
         return None
 
-    def done(self, key: Key, now: float, *, failed: bool = False) -> None:
+    def done(self, key: Key, now: float, *, failed: bool = False, not_before_s: float = 0.0) -> None:
+        """A failed key comes back after its backoff, and not before so many seconds."""
         del self._running[key], self._waited[key]
         again = self._again.pop(key, None)
         if failed:
             self._failures[key] = self._failures.get(key, 0) + 1
-            self.add(key, now, after_s=self.backoff_s(self._failures[key]))
+            self.add(key, now, after_s=max(not_before_s, self.backoff_s(self._failures[key])))
         else:
             self._failures.pop(key, None)
         if again is not None:
@@ -92,6 +99,10 @@ class Schedule:
 
     def depth(self) -> int:
         return len(self._due) + len(self._again)
+
+    def entries(self) -> int:
+        """How much is kept for the waiting keys; those that were brought forward leave some behind for a while."""
+        return len(self._later) + len(self._ready)
 
     def busy(self, now: float) -> int:
         """Keys that a worker has or could have now; the rest waits for its time."""
@@ -140,8 +151,8 @@ class WorkQueue:
         self._arm()
         return key
 
-    def done(self, key: Key, *, failed: bool = False) -> None:
-        self._schedule.done(key, self._clock(), failed=failed)
+    def done(self, key: Key, *, failed: bool = False, not_before_s: float = 0.0) -> None:
+        self._schedule.done(key, self._clock(), failed=failed, not_before_s=not_before_s)
         self._arm()
 
     def failures(self, key: Key) -> int:

@@ -63,7 +63,7 @@ from auralink_operator.models import (
     parse_policy,
 )
 from auralink_operator.policies import compile_policies
-from auralink_operator.report import can_wait, forget_dead_pods, write_policy_status, write_status
+from auralink_operator.report import can_wait, forget_dead_pods, matched_elsewhere, write_policy_status, write_status
 from auralink_operator.scene import View, child_of, is_still, look
 from auralink_operator.status import (
     FAILURES_TO_REPORT,
@@ -73,6 +73,7 @@ from auralink_operator.status import (
     derive,
     derive_invalid,
     derive_policy,
+    named,
     next_look_s,
 )
 
@@ -81,7 +82,6 @@ STATUS_EVERY_S = 1.0  # what says nothing new but details is told together
 MAX_SILENT_PASSES = 3
 QUEUED_S = 60.0  # a bridge that waits for its rollout is woken; this is for the case that nobody does
 DRAIN_GRACE_S = 60.0
-_QUEUED = Problem("RolloutQueued", "a new default of the operator is being rolled out to other bridges first")
 
 
 async def reconcile(key: Key, ctx: Context) -> float | None:
@@ -248,10 +248,21 @@ def _render(
     view = replace(
         view,
         scene=replace(view.scene, held_template=live["spec"]["template"]),
-        waiting=view.waiting or _QUEUED,
+        waiting=view.waiting or _queued(ctx),
         again_s=_soonest(view.again_s, QUEUED_S),
     )
     return view, desired(bridge, compiled, observed, view.scene, ctx.settings)
+
+
+def _queued(ctx: Context) -> Problem:
+    """Who only takes its time is not named: each change of it would be a write of every bridge that waits."""
+    message = "a new default of the operator is being rolled out to other bridges first"
+    if stuck := [bridge_id(key) for key in ctx.rollouts.stuck()]:
+        message += (
+            f", and does not come to its end in {named(stuck)}: make those bridges ready (their Ready conditions say"
+            " why they are not), take the default back (helm rollback), or raise the operator's --max-rollouts"
+        )
+    return Problem("RolloutQueued", message)
 
 
 def _rolls_by_default(wanted: Obj, live: Obj) -> bool:
@@ -367,7 +378,8 @@ async def _reconcile_policy(key: Key, ctx: Context) -> float | None:
     matched = _matched(key, observed, ctx)
     if (left_s := _policy_grace_s(policy, matched, known, ctx)) > 0:
         return left_s
-    await write_policy_status(observed.policy, derive_policy(policy, matched, ctx.now()), known, ctx)
+    elsewhere = matched_elsewhere(observed.policy, [bridge.name for bridge in matched], known)
+    await write_policy_status(observed.policy, derive_policy(policy, matched, ctx.now(), elsewhere), known, ctx)
     return None
 
 

@@ -1,7 +1,7 @@
 """What a reconcile came to, told: the status where it says something new, an event per flip. Called by `reconcile`."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from auralink_operator.cluster import ApiError
@@ -48,18 +48,22 @@ async def write_policy_status(obj: Obj, status: Status, known: Known, ctx: Conte
     there = before.get("matchedBridges") or []
     matched = {bridge["name"] for bridge in status.get("matchedBridges") or ()}
     ours = [e for e in there if known.told is None or e["name"] in matched or e["name"] in known.told]
-    elsewhere = sum(1 for e in there if e["name"] not in matched and e["name"] not in (known.told or ()))
     if shard:
         status = {"matchedBridges": status.get("matchedBridges") or []}
         was: Status = {"matchedBridges": ours}
     else:
         was = {**before, "matchedBridges": ours}
-        status = {**status, "matchedBridgeCount": status["matchedBridgeCount"] + elsewhere}
     if not same(was, status):
         await _apply(obj, status, f"{STATUS_MANAGER}-{shard}" if shard else STATUS_MANAGER, ctx)
         if not shard:
             await _tell_flips(obj, before, status, ctx)
     known.told = frozenset(matched)
+
+
+def matched_elsewhere(obj: Obj, matched: Collection[str], known: Known) -> int:
+    """How many bridges of other shards a policy selects, as those have told: entries not ours by name."""
+    there = {entry["name"] for entry in (obj.get("status") or {}).get("matchedBridges") or ()}
+    return len(there - set(matched) - (known.told or frozenset()))
 
 
 async def _apply(obj: Obj, status: Status, manager: str, ctx: Context) -> None:

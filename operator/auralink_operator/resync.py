@@ -1,13 +1,14 @@
 """Against the watches' own flaws: now and then the API server is asked what there is, by name and version only.
 
-Objects that are indexed but not listed are ghosts (kopf keeps what vanished between two lists). Objects that are listed
-but still not indexed half a minute later mean a dead watch: nothing in the process can mend that, so it ends. And kinds
-that the server began or ceased to serve end it too, for kopf looks for kinds once. Called by `__main__`.
+Objects that are indexed but not listed are ghosts (kopf keeps what vanished between two lists); what is done then is
+what is done when an event tells of a deletion. Objects that are listed but still not indexed half a minute later mean a
+dead watch: nothing in the process can mend that, so it ends. And kinds that the server began or ceased to serve end it
+too, for kopf looks for kinds once. Called by `__main__`.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from auralink_operator.cluster import ApiError, Cluster
@@ -17,10 +18,10 @@ from auralink_operator.index import (
     POLICY,
     RESOURCES,
     SERVICE_MONITOR,
-    Ghosts,
     Held,
     Indices,
     Key,
+    Obj,
 )
 from auralink_operator.manifests import CHILDREN, MANAGED_BY
 from auralink_operator.metrics import Metrics
@@ -57,10 +58,7 @@ def selector(kind: str, settings: Settings) -> str:
 
 async def discover(cluster: Cluster) -> Capabilities:
     """What the API server serves beyond Kubernetes itself, as far as bridges make use of it."""
-    pod_metrics = False
-    for version in ("v1beta2", "v1beta1"):
-        pod_metrics = pod_metrics or await cluster.serves(f"custom.metrics.k8s.io/{version}")
-    return Capabilities(await cluster.serves(*RESOURCES[SERVICE_MONITOR]), pod_metrics)
+    return Capabilities(await cluster.serves(*RESOURCES[SERVICE_MONITOR]))
 
 
 def watched(capabilities: Capabilities) -> tuple[str, ...]:
@@ -72,19 +70,18 @@ def watched(capabilities: Capabilities) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class Resync:
-    """Compares index and API server, a kind at a time. `again` gets each key of ours that it comes
-    across, `changed` what the API server serves now."""
+    """Compares index and API server, a kind at a time. `hide` is told what is gone and says whom that concerns; `again`
+    gets their keys and each of ours that it comes across. `capabilities` are those of the start."""
 
     cluster: Cluster
     indices: Indices
-    ghosts: Ghosts
     metrics: Metrics
     settings: Settings
     capabilities: Capabilities
     clock: Callable[[], float]
     jitter: Callable[[], float]
+    hide: Callable[[Obj], Iterable[Key]]
     again: Callable[[Key], None]
-    changed: Callable[[Capabilities], None]
     _lacking: dict[str, Versions] = field(default_factory=dict)
     _lacking_since: dict[str, float] = field(default_factory=dict)
 
@@ -125,9 +122,8 @@ class Resync:
         there = await self.listed(kind)
         indexed = self.indices.of_kind(kind)
         for uid in (before.keys() & indexed.keys()) - there.keys():
-            self.ghosts.add(uid)
-            self.metrics.ghosts.inc()
-            log.info("gone without an event", extra={"kind": kind, "object": indexed[uid].key[1:]})
+            for key in self.hide(indexed[uid].open()):
+                self.again(key)
         missing = _behind(indexed, there)
         self._judge(kind, indexed, missing)
         self.metrics.objects.labels(kind).set(len(there))
@@ -137,11 +133,8 @@ class Resync:
         return not missing
 
     async def _discover(self) -> None:
-        found = await discover(self.cluster)
-        if watched(found) != watched(self.capabilities):
+        if await discover(self.cluster) != self.capabilities:
             raise KindsChangedError("the API server serves other kinds than at the start")
-        self.capabilities = found
-        self.changed(found)
 
     def counts(self) -> dict[str, int]:
         return {kind: len(self.indices.of_kind(kind)) for kind in watched(self.capabilities)}

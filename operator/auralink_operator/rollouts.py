@@ -10,79 +10,97 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from auralink_operator.index import LABEL_BRIDGE, Key, Obj
+from auralink_operator.index import BRIDGE, LABEL_BRIDGE, Key, Obj
 
 QUICK_REPAIRS = 5
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _CALM_S = 2.0, 300.0, 60.0
 
 
-def rolling(deployment: Obj, default_image: str) -> bool:
-    """Whether pods of an older template are still there, or will be: the controller has not looked yet.
+# On a Deployment whose pods were last changed by a default of the operator's own, and were well before that.
+BY_DEFAULT = "auralink.io/rolled-by-default"
 
-    A rollout that is stuck keeps its place if it is the default image that it is stuck with: a default that breaks some
-    bridges must not go on to break the others. With an image of its own it is that bridge's affair.
+
+def rolling(deployment: Obj) -> bool:
+    """Whether a rollout goes on, and counts.
+
+    One that has been given up counts if a default began it: a default that breaks some bridges must not go on to break
+    the others. One that a user began, or that met pods in trouble already, is that bridge's affair.
     """
-    state, spec = deployment.get("status") or {}, deployment.get("spec") or {}
-    if not spec.get("replicas", 1):
+    return _unfinished(deployment) and (BY_DEFAULT in _annotations(deployment) or not _given_up(deployment))
+
+
+def was_well(deployment: Obj) -> bool:
+    """Whether all pods are of one template and serve: what goes wrong then is the next template's."""
+    unavailable = _condition(deployment, "Available") == "False"
+    return not (_unfinished(deployment) or _given_up(deployment) or unavailable)
+
+
+def _unfinished(deployment: Obj) -> bool:
+    """Whether pods of an older template are still there, or will be: the controller has not looked yet."""
+    state = deployment.get("status") or {}
+    if not (deployment.get("spec") or {}).get("replicas", 1):
         return False
     seen = int(state.get("observedGeneration") or 0) >= int(deployment["metadata"].get("generation") or 0)
-    if seen and int(state.get("replicas") or 0) <= int(state.get("updatedReplicas") or 0):
-        return False
-    return not _given_up(state) or default_image in _images(spec)
+    return not seen or int(state.get("replicas") or 0) > int(state.get("updatedReplicas") or 0)
 
 
-def _given_up(state: Mapping[str, Any]) -> bool:
-    return any(
-        condition.get("type") == "Progressing" and condition.get("status") == "False"
-        for condition in state.get("conditions") or ()
-    )
+def _given_up(deployment: Obj) -> bool:
+    return _condition(deployment, "Progressing") == "False"
 
 
-def _images(spec: Mapping[str, Any]) -> set[str]:
-    containers = ((spec.get("template") or {}).get("spec") or {}).get("containers") or ()
-    return {str(container.get("image")) for container in containers}
+def _condition(deployment: Obj, of: str) -> str:
+    listed = (deployment.get("status") or {}).get("conditions") or ()
+    return next((str(condition.get("status")) for condition in listed if condition.get("type") == of), "")
+
+
+def _annotations(deployment: Obj) -> Mapping[str, str]:
+    return deployment["metadata"].get("annotations") or {}
 
 
 class Rollouts:
     """Bridges whose pods roll, and those that wait to: counted from the index once, then kept by each look at a key."""
 
-    def __init__(self, limit: int, default_image: str) -> None:
-        self._limit, self._image = limit, default_image
-        self._rolling: set[tuple[str, str]] | None = None
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rolling: dict[Key, bool] | None = None  # with whether the rollout has been given up
         self._waiting: dict[Key, None] = {}
 
     def may_begin(self, key: Key, deployments: Callable[[], Iterable[Obj]]) -> bool:
         """Whether this bridge may roll now; it then counts. Else it is remembered until its turn."""
         if self._rolling is None:
-            self._rolling = {_bridge(obj) for obj in deployments() if rolling(obj, self._image)}
-        if len(self._rolling | {key[1:]}) > self._limit:
+            self._rolling = {_bridge(obj): _given_up(obj) for obj in deployments() if rolling(obj)}
+        if len(self._rolling.keys() | {key}) > self._limit:
             self._waiting[key] = None
             return False
         self._waiting.pop(key, None)
-        self._rolling.add(key[1:])
+        self._rolling.setdefault(key, False)
         return True
 
     def saw(self, key: Key, deployment: Obj | None) -> list[Key]:
         """What the index has of a bridge now; answers with the keys whose turn may have come."""
         if self._rolling is None:
             return []
-        if deployment is not None and rolling(deployment, self._image):
-            self._rolling.add(key[1:])
+        if deployment is not None and rolling(deployment):
+            self._rolling[key] = _given_up(deployment)
             return []
-        if key[1:] not in self._rolling:
+        if key not in self._rolling:
             return []
-        self._rolling.discard(key[1:])
+        del self._rolling[key]
         free = self._limit - len(self._rolling)
         return [waiting for waiting in self._waiting if waiting != key][: max(0, free)]
+
+    def stuck(self) -> list[Key]:
+        """Who holds a turn and does not come to its end by itself."""
+        return [key for key, given_up in (self._rolling or {}).items() if given_up]
 
     def forget(self, key: Key) -> list[Key]:
         self._waiting.pop(key, None)
         return self.saw(key, None)
 
 
-def _bridge(deployment: Obj) -> tuple[str, str]:
+def _bridge(deployment: Obj) -> Key:
     meta = deployment["metadata"]
-    return str(meta.get("namespace", "")), str((meta.get("labels") or {}).get(LABEL_BRIDGE))
+    return Key(BRIDGE, str(meta.get("namespace", "")), str((meta.get("labels") or {}).get(LABEL_BRIDGE)))
 
 
 @dataclass(slots=True)

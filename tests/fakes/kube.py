@@ -178,7 +178,7 @@ class FakeCluster:
             if obj["kind"] == kind:
                 yield obj
 
-    async def serves(self, group_version: str, plural: str = "") -> bool:
+    async def serves(self, group_version: str, plural: str) -> bool:
         return True
 
 
@@ -280,8 +280,10 @@ class LiveStore(Store):
         obj = self._cluster.seen.get(key)
         return None if obj is None else held(obj)
 
-    def of_bridge(self, namespace: str, bridge: str) -> list[Held]:
-        return [one for one in self._of() if (one.key.namespace, one.bridge) == (namespace, bridge)]
+    def of_bridge(self, namespace: str, bridge: str, kind: str = "") -> list[Held]:
+        return [
+            one for one in self._of(*filter(None, (kind,))) if (one.key.namespace, one.bridge) == (namespace, bridge)
+        ]
 
     def of_namespace(self, kind: str, namespace: str) -> list[Held]:
         return [one for one in self._of(kind) if one.key.namespace == namespace]

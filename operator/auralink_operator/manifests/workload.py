@@ -1,15 +1,19 @@
 """What keeps a bridge's pods running: the Deployment."""
 
+from collections.abc import Mapping
+
 from auralink_operator.index import Key, Obj, Observed
 from auralink_operator.manifests.labels import annotations_of, child_name, new_child, selector, short_hash
 from auralink_operator.manifests.network import HOST_MODES
 from auralink_operator.manifests.template import pod_template, template_inputs
 from auralink_operator.models import Bridge, Scene
+from auralink_operator.rollouts import BY_DEFAULT, was_well
 from auralink_operator.settings import Settings
 
 # What tells a change of the operator's own defaults, which may have to wait for its turn, from a user's change.
 TEMPLATE_HASH = "auralink.io/template-hash"
 TEMPLATE_INPUTS = "auralink.io/template-inputs"
+_NOTES = (TEMPLATE_HASH, TEMPLATE_INPUTS, BY_DEFAULT)
 
 
 def deployment(bridge: Bridge, observed: Observed, scene: Scene, settings: Settings) -> Obj:
@@ -44,10 +48,22 @@ def deployment(bridge: Bridge, observed: Observed, scene: Scene, settings: Setti
 
 def _template(bridge: Bridge, observed: Observed, scene: Scene, settings: Settings) -> tuple[Obj, dict[str, str]]:
     """The template with the notes on what it is made of; while a rollout waits, the live one with its own notes."""
+    live = observed.children.get(Key("Deployment", bridge.meta.namespace, child_name(bridge.meta.name)))
     if scene.held_template is not None:
-        live = observed.children.get(Key("Deployment", bridge.meta.namespace, child_name(bridge.meta.name)))
         noted = annotations_of(live)
-        return scene.held_template, {name: noted[name] for name in (TEMPLATE_HASH, TEMPLATE_INPUTS) if name in noted}
+        return scene.held_template, {name: noted[name] for name in _NOTES if name in noted}
     template = pod_template(bridge, settings)
     inputs = short_hash(template_inputs(bridge, settings))
-    return template, {TEMPLATE_HASH: short_hash(template), TEMPLATE_INPUTS: inputs}
+    notes = {TEMPLATE_HASH: short_hash(template), TEMPLATE_INPUTS: inputs}
+    return template, notes | ({BY_DEFAULT: "true"} if live is not None and _by_default(live, notes) else {})
+
+
+def _by_default(live: Obj, notes: Mapping[str, str]) -> bool:
+    """Whether a default of the operator is what the pods' change to this template began with.
+
+    Pods that are in trouble already are so by the change before: what is added to that does not alter whose it is.
+    """
+    old = annotations_of(live)
+    if old.get(TEMPLATE_HASH) == notes[TEMPLATE_HASH] or not was_well(live):
+        return BY_DEFAULT in old
+    return old.get(TEMPLATE_INPUTS) in (None, notes[TEMPLATE_INPUTS])

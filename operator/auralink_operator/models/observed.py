@@ -44,10 +44,9 @@ class PodView:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """Which optional kinds and metrics the cluster serves."""
+    """Which optional kinds the cluster serves."""
 
     service_monitors: bool = False
-    pod_metrics: bool = False
 
 
 @dataclass(frozen=True, slots=True)

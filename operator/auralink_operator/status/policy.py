@@ -25,12 +25,13 @@ class MatchedBridge:
     suspended: bool = False
 
 
-def derive_policy(policy: RoomPolicy, matched: Sequence[MatchedBridge], now: datetime) -> Status:
-    found = [*_ready(policy, matched), _resolved(matched), *_conflicted(matched)]
+def derive_policy(policy: RoomPolicy, matched: Sequence[MatchedBridge], now: datetime, elsewhere: int = 0) -> Status:
+    """`elsewhere`: how many bridges of other shards it selects; what becomes of it there is not known here."""
+    found = [*_ready(policy, matched, elsewhere), _resolved(len(matched) + elsewhere), *_conflicted(matched)]
     return {
         "observedGeneration": policy.meta.generation,
         "conditions": stamped(found, policy.meta, now),
-        "matchedBridgeCount": len(matched),
+        "matchedBridgeCount": len(matched) + elsewhere,
         "matchedBridges": [
             compact({"name": bridge.name, "conflicts": _lost(bridge.conflicts)})
             for bridge in sorted(matched, key=lambda bridge: bridge.name)[:_MAX_BRIDGES]
@@ -38,7 +39,7 @@ def derive_policy(policy: RoomPolicy, matched: Sequence[MatchedBridge], now: dat
     }
 
 
-def _ready(policy: RoomPolicy, matched: Sequence[MatchedBridge]) -> list[Condition]:
+def _ready(policy: RoomPolicy, matched: Sequence[MatchedBridge], elsewhere: int) -> list[Condition]:
     if dropped := [bridge.name for bridge in matched if bridge.dropped]:
         message = (
             f"left out by {named(dropped)}, where more policies of higher rank apply than it takes: merge policies"
@@ -47,8 +48,7 @@ def _ready(policy: RoomPolicy, matched: Sequence[MatchedBridge]) -> list[Conditi
         return _not_ready("Stalled", "TooManyPolicies", message)
     behind = [bridge for bridge in matched if bridge.carries != policy.meta.generation]
     if not behind:
-        message = "in the configuration of every bridge that it selects" if matched else "selects no bridge yet"
-        return [Condition("Ready", "True", "Succeeded", message)]
+        return [Condition("Ready", "True", "Succeeded", _carried(bool(matched), bool(elsewhere)))]
     held = named(bridge.name for bridge in behind if bridge.suspended)
     message = f"not in the configuration of {named(bridge.name for bridge in behind)} yet"
     if held:
@@ -56,11 +56,19 @@ def _ready(policy: RoomPolicy, matched: Sequence[MatchedBridge]) -> list[Conditi
     return _not_ready("Reconciling", "Progressing", message)
 
 
+def _carried(here: bool, elsewhere: bool) -> str:
+    theirs = "bridges of other shards say in their own status.appliedPolicies whether they have it"
+    if not here:
+        return f"selects no bridge of this shard; {theirs}" if elsewhere else "selects no bridge yet"
+    said = "in the configuration of every bridge that it selects"
+    return f"{said} in this shard; {theirs}" if elsewhere else said
+
+
 def _not_ready(because: str, reason: str, message: str) -> list[Condition]:
     return [Condition("Ready", "False", reason, message), Condition(because, "True", reason, message)]
 
 
-def _resolved(matched: Sequence[MatchedBridge]) -> Condition:
+def _resolved(matched: int) -> Condition:
     if matched:
         return Condition("Resolved", "True", "BridgesMatched", "the selector fits at least one bridge")
     message = (

@@ -19,13 +19,15 @@ class Wire:
         self.answers = list(answers)
         self.retry_after = "0"
         self.asked: list[tuple[str, str, dict[str, str], Any]] = []
+        self.timeouts_s: list[float] = []
 
     async def param_serialize(self, verb: str, path: str, *, header_params: Any, body: Any, auth_settings: Any) -> Any:
         assert auth_settings == ["BearerToken"]
         self.asked.append((verb, path, header_params, body))
         return (verb, path, header_params, body, None)
 
-    async def call_api(self, *_: Any, **__: Any) -> Any:
+    async def call_api(self, *_: Any, _request_timeout: Any) -> Any:
+        self.timeouts_s.append(_request_timeout.total)
         status, answer = self.answers.pop(0)
         if status == 0:
             raise TimeoutError("no answer")
@@ -37,10 +39,10 @@ class Wire:
         return SimpleNamespace(status=status, headers={"Retry-After": self.retry_after}, read=read)
 
 
-def over(wire: Wire, monkeypatch: pytest.MonkeyPatch, held: bool = True) -> Cluster:
+def over(wire: Wire, monkeypatch: pytest.MonkeyPatch, writing_s: float = 20.0) -> Cluster:
     monkeypatch.setattr("auralink_operator.cluster._RETRIES_S", (0.0, 0.0))
     bucket = Bucket(1000, 1000, 0.0)
-    return Cluster(Connection(wire), Metrics(), bucket, lambda: 0.0, lambda: 0.5, lambda: held)
+    return Cluster(Connection(wire), Metrics(), bucket, lambda: 0.0, lambda: 0.5, lambda: writing_s)
 
 
 async def test_an_apply_goes_to_the_object_s_path_in_our_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +115,7 @@ async def test_an_answer_that_is_no_json_is_told_as_it_is(monkeypatch: pytest.Mo
 
 async def test_without_the_lease_nothing_is_written_and_all_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     wire = Wire((200, {}))
-    cluster = over(wire, monkeypatch, held=False)
+    cluster = over(wire, monkeypatch, writing_s=0.0)
     pod = Key("Pod", "ns", "p")
     writes = (
         cluster.apply(samples.bridge(), manager="us"),
@@ -127,6 +129,16 @@ async def test_without_the_lease_nothing_is_written_and_all_can_be_read(monkeypa
     assert wire.asked == []
     await cluster.get(pod)
     assert len(wire.asked) == 1
+
+
+async def test_a_write_is_given_up_before_another_can_lead_and_a_read_need_not_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wire = Wire((200, {}), (200, {}))
+    cluster = over(wire, monkeypatch, writing_s=4.5)
+    await cluster.apply(samples.bridge(), manager="us")
+    await cluster.get(Key("Pod", "ns", "p"))
+    assert wire.timeouts_s == [4.5, 20.0]
 
 
 async def test_a_merge_says_who_merges_and_a_pod_that_has_gone_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,9 +158,9 @@ async def test_what_the_server_has_is_asked_of_discovery(monkeypatch: pytest.Mon
     cluster = over(wire := Wire((200, listed), (200, listed), (404, {}), (200, {})), monkeypatch)
     assert await cluster.serves("monitoring.coreos.com/v1", "servicemonitors")
     assert not await cluster.serves("monitoring.coreos.com/v1", "podmonitors")
-    assert not await cluster.serves("custom.metrics.k8s.io/v1beta1")
-    assert await cluster.serves("v1")
-    assert [path for _, path, _, _ in wire.asked][-2:] == ["/apis/custom.metrics.k8s.io/v1beta1", "/api/v1"]
+    assert not await cluster.serves("monitoring.coreos.com/v2", "servicemonitors")
+    assert not await cluster.serves("v1", "servicemonitors")
+    assert [path for _, path, _, _ in wire.asked][-2:] == ["/apis/monitoring.coreos.com/v2", "/api/v1"]
 
 
 async def test_a_creation_that_was_refused_unread_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,23 +169,67 @@ async def test_a_creation_that_was_refused_unread_is_repeated(monkeypatch: pytes
     assert len(wire.asked) == 2
 
 
-async def test_retry_after_is_obeyed_and_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that stands for the pauses: 30 s are waited once, and a second time would be too long."""
-    now = 0.0
+class Patience:
+    """A cluster by a clock that stands for its pauses, and when each request went out."""
 
-    async def pause(seconds: float) -> None:
-        nonlocal now
-        now += seconds
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: int, retry_after: str) -> None:
+        self.now = 0.0
+        self.sent: list[float] = []
+        self.wire = Wire(*((status, {}) for status in answers))
+        self.wire.retry_after = retry_after
+        bucket = Bucket(400, 800, 0.0)
+        self.cluster = Cluster(Connection(self), Metrics(), bucket, lambda: self.now, lambda: 0.5)
+        monkeypatch.setattr("asyncio.sleep", self._pause)
+        self.param_serialize = self.wire.param_serialize
 
-    monkeypatch.setattr("asyncio.sleep", pause)
-    wire = Wire(*[(503, {"reason": "Busy"})] * 5)
-    wire.retry_after = "3600"
-    cluster = Cluster(Connection(wire), Metrics(), Bucket(1000, 1000, 0.0), lambda: now, lambda: 0.5)
+    async def _pause(self, seconds: float) -> None:
+        self.now += seconds
+
+    async def call_api(self, *arguments: Any, **more: Any) -> Any:
+        self.sent.append(self.now)
+        return await self.wire.call_api(*arguments, **more)
+
+    async def ask(self) -> float:
+        """How long whoever asks has to leave it alone; 0 after a good answer."""
+        try:
+            await self.cluster.get(Key("Pod", "ns", "p"))
+        except ApiError as error:
+            return error.retry_after_s
+        return 0.0
+
+
+async def test_what_the_server_asks_for_is_waited_for_and_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = Patience(monkeypatch, 503, 503, retry_after="30")
     waited.set(spent := Waited())
-    with pytest.raises(ApiError, match="503"):
-        await cluster.get(Key("Pod", "ns", "p"))
-    assert len(wire.asked) == 2
-    assert now == spent.seconds == 30.0
+    assert await at.ask() == 30.0
+    assert at.sent == [0.0, 30.0]
+    assert at.now == spent.seconds == 30.0
+
+
+@pytest.mark.parametrize(("asked", "obeyed"), [("3600", 300.0), ("60", 60.0), ("soon", 0.0), ("-5", 0.0), ("nan", 0.0)])
+async def test_the_error_says_for_how_long_the_server_wants_peace(
+    monkeypatch: pytest.MonkeyPatch, asked: str, obeyed: float
+) -> None:
+    assert await Patience(monkeypatch, *[503] * 5, retry_after=asked).ask() == obeyed
+
+
+async def test_a_server_that_is_asked_too_much_is_left_alone_by_all_for_as_long_as_it_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at = Patience(monkeypatch, 429, 429, 200, retry_after="40")
+    assert await at.ask() == 40.0
+    assert [round(second, 1) for second in at.sent] == [0.0, 40.0]
+    at.now += 0.005
+    assert await at.ask() == 0.0
+    assert [round(second, 1) for second in at.sent] == [0.0, 40.0, 80.0]
+
+    at = Patience(monkeypatch, 429, 200, retry_after="100")
+    assert await at.ask() == 100.0
+    at.now += 20
+    assert await at.ask() == 80.0
+    assert at.sent == [0.0]
+    at.now += 80
+    assert await at.ask() == 0.0
 
 
 async def test_that_the_server_is_away_is_said_once_and_so_is_its_return(
@@ -205,8 +261,27 @@ def test_a_burst_goes_through_and_then_the_rate_holds() -> None:
 def test_the_rate_halves_when_told_to_and_recovers_in_a_minute() -> None:
     bucket = Bucket(100, 1, 0.0)
     bucket.take(0.0)
-    bucket.slow_down()
+    bucket.slow_down(0.0)
     assert bucket.take(0.0) == pytest.approx(1 / 50)
     bucket.take(60.0)
     bucket.take(60.0)
     assert bucket.take(60.0) == pytest.approx(2 / 100)
+
+
+def test_requests_that_are_refused_together_halve_the_rate_once() -> None:
+    bucket = Bucket(400, 1, 0.0)
+    bucket.take(0.0)
+    for number in range(16):
+        bucket.slow_down(number * 0.01)
+    assert bucket.take(0.15) == pytest.approx(1 / 200, rel=0.05)
+    bucket.slow_down(1.0)
+    first = bucket.take(1.0)
+    assert bucket.take(1.0) - first == pytest.approx(1 / 100, rel=0.1)
+
+
+def test_while_the_server_wants_peace_nothing_runs_in_and_then_the_rate_holds() -> None:
+    bucket = Bucket(100, 10, 0.0)
+    bucket.slow_down(0.0, 30.0)
+    assert bucket.closed_s(10.0) == 20.0
+    assert [bucket.take(10.0) for _ in range(3)] == pytest.approx([20.02, 20.04, 20.06])
+    assert bucket.closed_s(30.0) == 0.0

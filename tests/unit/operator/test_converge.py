@@ -101,6 +101,79 @@ async def test_a_new_leader_counts_the_rollouts_that_go_on() -> None:
     assert image(desk, "b") == "data-plane:1"
 
 
+GIVEN_UP = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+
+
+async def never_comes_up(desk: Desk, key: Key) -> None:
+    """The Deployment's controller has made a pod of the new template, and has waited for it long enough."""
+    deployment = desk.cluster.objects[Key("Deployment", "ns", f"auralink-{key.name}")]
+    counts = {"replicas": 2, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1}
+    generation = deployment["metadata"]["generation"]
+    deployment["status"] = {"observedGeneration": generation, **counts, "conditions": [GIVEN_UP]}
+    await desk.look(key)
+
+
+async def looked_at(desk: Desk, *keys: Key) -> None:
+    for key in (*keys, *keys):
+        await desk.look(key)
+
+
+async def test_a_default_that_breaks_bridges_stops_at_so_many_and_those_that_wait_say_at_which() -> None:
+    desk, keys = await fleet("a", "b", "c")
+    desk.another_process(NEW_DEFAULT)
+    await looked_at(desk, *keys)
+    for key in keys[:2]:
+        await never_comes_up(desk, key)
+    await looked_at(desk, keys[2])
+    desk.time += 3600
+    await looked_at(desk, keys[2])
+    assert image(desk, "c") == "data-plane:1"
+    assert desk.ready(keys[2]) == ("False", "RolloutQueued")
+    assert "in ns/a, ns/b: make those bridges ready" in desk.message(keys[2])
+    desk.another_process(NEW_DEFAULT)
+    await looked_at(desk, keys[2])
+    assert image(desk, "c") == "data-plane:1"
+
+    desk.cluster.change(keys[0], {"spec": {"image": "their-own:1"}})
+    await looked_at(desk, keys[0])
+    await never_comes_up(desk, keys[0])
+    await looked_at(desk, keys[2])
+    assert image(desk, "c") == "data-plane:1"
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_bridges_that_their_users_broke_hold_up_no_default(first: bool) -> None:
+    """Whether before the default changes or together with it."""
+    desk, keys = await fleet("a", "b", "c")
+    if not first:
+        desk.another_process(NEW_DEFAULT)
+    for key in keys[:2]:
+        desk.cluster.change(key, {"spec": {"pod": {"nodeSelector": {"there-is": "none"}}}})
+        await looked_at(desk, key)
+        await never_comes_up(desk, key)
+    desk.another_process(NEW_DEFAULT)
+    await looked_at(desk, *keys[:2])
+    assert image(desk, "a") == image(desk, "b") == "data-plane:2"
+    for key in keys[:2]:
+        await never_comes_up(desk, key)
+    await looked_at(desk, keys[2])
+    assert image(desk, "c") == "data-plane:2"
+
+
+async def test_a_policy_that_is_deleted_takes_nothing_from_the_bridge_of_its_name() -> None:
+    desk, keys = await fleet("a", "b")
+    policy = samples.policy("a", selector={"no": "match"})
+    desk.another_process(replace(NEW_DEFAULT, max_rollouts=1))
+    for key in (*keys, *keys):
+        await desk.look(key)
+    desk.context.metrics.bridges.conditions("ns/a", {"Ready": False})
+    desk.context.deleted(policy)
+    shown = {"bridge": "ns/a", "type": "Ready"}
+    assert desk.context.metrics.registry.get_sample_value("auralink_operator_bridge_condition", shown) == 0
+    await desk.look(keys[1])
+    assert image(desk, "b") == "data-plane:1"
+
+
 # --- quarrels ------------------------------------------------------------------------------------------------------
 
 
@@ -452,6 +525,20 @@ async def test_shards_share_a_policy_s_bridges_and_only_one_speaks() -> None:
     count = len(desk.cluster.calls)
     await desk.look(policy)
     assert desk.since(count) == []
+
+
+async def test_a_policy_for_another_shard_s_bridges_only_does_select_a_bridge() -> None:
+    policy = Key(POLICY, "ns", "p")
+    desk = Desk(samples.policy("p", selector={"site": "a"}), settings=replace(samples.SETTINGS, shard="blue"))
+    desk.cluster.put(samples.bridge("c", labels={"auralink.io/shard": "blue", "site": "a"}))
+    await desk.settle(Key(BRIDGE, "ns", "c"))
+    await desk.settle(policy)
+    del desk.cluster.objects[Key(BRIDGE, "ns", "c")]
+    desk.another_process(samples.SETTINGS)
+    await desk.settle(policy)
+    assert desk.condition("Resolved", policy) == ("True", "BridgesMatched")
+    assert "no bridge of this shard" in desk.message(policy)
+    assert desk.status(policy)["matchedBridgeCount"] == 1
 
 
 async def test_a_field_that_the_server_does_not_know_is_the_user_s() -> None:

@@ -81,4 +81,4 @@ def test_only_what_is_ours_and_of_this_shard_is_watched() -> None:
 
 def test_service_monitors_are_watched_only_where_they_are_served() -> None:
     assert "ServiceMonitor" not in watched(Capabilities())
-    assert "ServiceMonitor" not in watched(Capabilities(pod_metrics=True))
+    assert "ServiceMonitor" in watched(Capabilities(service_monitors=True))

@@ -1,5 +1,6 @@
 """Who is affected by an event, what belongs to whom, and what hides or holds back."""
 
+import pytest
 from auralink_operator.index import (
     ANNOTATION_POLICIES,
     BRIDGE,
@@ -12,8 +13,10 @@ from auralink_operator.index import (
     Store,
     affected,
     carried_policies,
+    key_of,
     observe,
     observe_policy,
+    selects,
     slim,
 )
 
@@ -197,6 +200,37 @@ def test_a_policy_sees_its_bridges_with_their_own_config_maps() -> None:
     found = observe_policy(held, Key(POLICY, "ns", "p"))
     assert found is not None
     assert carried_policies(found.config_maps["b"]) == {"p": 4}
+
+
+@pytest.mark.parametrize("wanted", [None, {"region": "eu"}, {"region": "us"}])
+def test_in_brief_an_object_answers_as_it_does_in_full(wanted: Obj | None) -> None:
+    policy = samples.policy("p", mode="Auto", selector=wanted)
+    policy["status"] = {"matchedBridges": [{"name": "b", "conflicts": []}]}
+    bridge = samples.bridge(labels={"region": "eu", "more": ""}, suspend=True)
+    bridge["status"] = {"appliedPolicies": [{"name": "p", "priority": 0}]}
+    bridge["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    config = child()
+    config["metadata"]["annotations"] = {ANNOTATION_POLICIES: '{"p":4}'}
+    held = indices(policy, bridge, config)
+    (short_policy,), (short_bridge,) = held.briefs(POLICY, "ns"), held.briefs(BRIDGE, "ns")
+    (short_config,) = held.briefs("ConfigMap", "ns", "b")
+    assert selects(short_policy, short_bridge) == selects(policy, bridge)
+    assert carried_policies(short_config) == carried_policies(config)
+    assert key_of(short_bridge) == key_of(bridge)
+    for short, full in ((short_policy, policy), (short_bridge, bridge), (short_config, config)):
+        assert needed(short) == needed(full)
+
+
+def needed(obj: Obj) -> list[object]:
+    """What `affected` and a policy's reconcile ask of others, apart from what has functions of its own."""
+    meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    return [
+        meta.get("deletionTimestamp"),
+        bool(spec.get("suspend")),
+        [one["name"] for one in status.get("appliedPolicies") or ()],
+        [one["name"] for one in status.get("matchedBridges") or ()],
+        [one["uid"] for one in meta.get("ownerReferences") or ()],
+    ]
 
 
 def test_a_note_that_somebody_broke_carries_nothing() -> None:

@@ -254,6 +254,22 @@ def test_a_process_that_was_frozen_knows_that_it_leads_no_more() -> None:
     assert not election.held(109.1)
 
 
+@pytest.mark.parametrize("now", [100.1, 104.0, 108.9])
+def test_a_write_is_over_before_another_can_lead(now: float) -> None:
+    election, other = Election("a"), Election("b")
+    lease = {"spec": election.claim(WALL)}
+    election.renewed(lease, sent_at=100.0, now=100.1)
+    other.observe(lease, 100.1)
+    assert 0 < election.writing_s(now) < other.vacant_in_s(now)
+
+
+def test_who_does_not_lead_writes_nothing() -> None:
+    election = Election("a")
+    assert election.writing_s(100.0) == 0.0
+    election.renewed({"spec": election.claim(WALL)}, sent_at=100.0, now=100.1)
+    assert election.writing_s(100.0 + RENEW_DEADLINE_S) == 0.0
+
+
 def test_a_renewal_counts_from_when_it_was_sent() -> None:
     election = Election("a")
     election.renewed({"spec": election.claim(WALL)}, sent_at=100.0, now=103.0)

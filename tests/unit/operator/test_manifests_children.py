@@ -16,7 +16,7 @@ from tests.unit.operator import samples
 from tests.unit.operator.test_manifests import one, render
 from tests.unit.operator.test_manifests_template import FULL
 
-SERVED = Capabilities(service_monitors=True, pod_metrics=True)
+SERVED = Capabilities(service_monitors=True)
 
 
 def kinds(children: list[Obj]) -> list[str]:

@@ -70,11 +70,32 @@ def test_an_event_brings_a_later_look_forward() -> None:
     assert queue.pop(100.0) is None
 
 
+def test_looks_that_were_brought_forward_do_not_pile_up() -> None:
+    queue, now = schedule(), 0.0
+    for number in range(10_000):
+        now += 0.1
+        name = key(str(number % 20))
+        queue.add(name, now, after_s=3600.0)
+        queue.add(name, now)
+        while (found := queue.pop(now)) is not None:
+            queue.done(found, now)
+        assert queue.entries() <= 2 * 20 + 65
+    assert queue.depth() == 0
+
+
 @pytest.mark.parametrize(("jitter", "factor"), [(0.0, 0.8), (0.5, 1.0), (1.0, 1.2)])
 def test_failures_back_off_to_five_minutes(jitter: float, factor: float) -> None:
     queue = schedule(jitter)
     waits = [queue.backoff_s(n) for n in (1, 2, 3, 17, 1000)]
     assert waits == pytest.approx([0.005 * factor, 0.01 * factor, 0.02 * factor, 300 * factor, 300 * factor])
+
+
+def test_a_failed_key_does_not_come_back_before_it_may() -> None:
+    queue = schedule()
+    queue.add(A, 0.0)
+    queue.pop(0.0)
+    queue.done(A, 0.0, failed=True, not_before_s=40.0)
+    assert queue.next_at() == 40.0
 
 
 def test_a_success_ends_the_count_of_failures() -> None:
@@ -179,6 +200,7 @@ class QueueModel(RuleBasedStateMachine):
     @invariant()
     def nothing_is_forgotten(self) -> None:
         assert self.queue.depth() == len(self.owed)
+        assert self.queue.entries() <= 3 * len(self.owed) + 70
 
 
 TestQueueModel = QueueModel.TestCase

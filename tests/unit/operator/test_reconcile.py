@@ -151,6 +151,17 @@ async def test_a_status_of_a_bridge_that_is_gone_makes_a_ghost() -> None:
     assert "uid-b" in desk.ghosts
 
 
+async def test_a_policy_that_is_gone_behind_the_watch_s_back_is_taken_out_of_its_bridges() -> None:
+    policy = Key(POLICY, "ns", "p")
+    desk = Desk(samples.bridge(), samples.policy("p", qualityLevel=3))
+    await desk.settle()
+    desk.cluster.lag()
+    del desk.cluster.objects[policy]
+    assert await desk.look(policy) is None
+    assert await asyncio.wait_for(desk.queue.get(), 1) in (KEY, policy)
+    assert await asyncio.wait_for(desk.queue.get(), 1) in (KEY, policy)
+
+
 async def test_a_child_of_an_earlier_bridge_of_the_name_is_waited_for() -> None:
     old = {
         "apiVersion": "v1",

@@ -1,12 +1,15 @@
 """What the comparison with the API server finds: ghosts, dead watches, kinds that came or went."""
 
+from datetime import UTC, datetime
 from typing import cast
 
 import pytest
 from auralink_operator.cluster import ApiError, Cluster
-from auralink_operator.index import BRIDGE, RESOURCES, SERVICE_MONITOR, Ghosts, Indices, Key, Obj
+from auralink_operator.context import Context, Known
+from auralink_operator.index import BRIDGE, POLICY, RESOURCES, SERVICE_MONITOR, Ghosts, Indices, Key, Obj
 from auralink_operator.metrics import Metrics
 from auralink_operator.models.observed import Capabilities
+from auralink_operator.queue import WorkQueue
 from auralink_operator.resync import DeadWatchError, KindsChangedError, Resync, discover
 
 from tests.fakes.kube import FakeCluster, LiveStore
@@ -22,7 +25,7 @@ class Offering(FakeCluster):
         super().__init__(*objects)
         self.served: set[tuple[str, str]] = set()
 
-    async def serves(self, group_version: str, plural: str = "") -> bool:
+    async def serves(self, group_version: str, plural: str) -> bool:
         return (group_version, plural) in self.served
 
 
@@ -34,18 +37,26 @@ class Desk:
         self.now = 1000.0
         self.ghosts = Ghosts()
         self.again: list[Key] = []
-        self.found: list[Capabilities] = []
+        self.context = Context(
+            cluster=cast(Cluster, self.cluster),
+            queue=WorkQueue(lambda: self.now, lambda: 0.5),
+            settings=samples.SETTINGS,
+            indices=Indices(LiveStore(self.cluster), self.ghosts),
+            ghosts=self.ghosts,
+            metrics=Metrics(),
+            clock=lambda: self.now,
+            now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+        )
         self.resync = Resync(
-            cast(Cluster, self.cluster),
-            Indices(LiveStore(self.cluster), self.ghosts),
-            self.ghosts,
-            Metrics(),
+            self.context.cluster,
+            self.context.indices,
+            self.context.metrics,
             samples.SETTINGS,
             Capabilities(),
             lambda: self.now,
             lambda: 0.5,
+            self.context.hide,
             self.again.append,
-            self.found.append,
         )
 
 
@@ -56,6 +67,38 @@ async def test_what_is_indexed_and_not_listed_is_a_ghost() -> None:
     assert await desk.resync.look("Pod")
     assert pod["metadata"]["uid"] in desk.ghosts
     assert desk.resync.indices.get(Key("Pod", "ns", "p1")) is None
+
+
+async def test_the_bridge_of_a_child_that_went_without_an_event_is_looked_at_in_the_same_comparison() -> None:
+    desk = Desk(samples.bridge(), samples.pod("p1"))
+    desk.cluster.lag()
+    del desk.cluster.objects[Key("Pod", "ns", "p1")]
+    await desk.resync.look("Pod")
+    assert desk.again == [KEY]
+
+
+async def test_of_a_bridge_that_went_without_an_event_nothing_is_remembered_and_its_policies_know() -> None:
+    policy = Key(POLICY, "ns", "x")
+    desk = Desk(samples.bridge(), samples.bridge("c"), samples.policy("x"))
+    context = desk.context
+    context.known[KEY] = context.known[policy] = Known()
+    context.metrics.bridges.conditions("ns/b", {"Ready": True})
+    desk.cluster.lag()
+    del desk.cluster.objects[KEY]
+    await desk.resync.look(BRIDGE)
+    assert set(desk.again) == {KEY, policy, Key(BRIDGE, "ns", "c")}
+    assert set(context.known) == {policy}
+    shown = {"bridge": "ns/b", "type": "Ready"}
+    assert context.metrics.registry.get_sample_value("auralink_operator_bridge_condition", shown) is None
+
+
+async def test_the_bridges_of_a_policy_that_went_without_an_event_are_looked_at() -> None:
+    policy = Key(POLICY, "ns", "x")
+    desk = Desk(samples.bridge(), samples.bridge("c", labels={"a": "b"}), samples.policy("x", selector={"a": "b"}))
+    desk.cluster.lag()
+    del desk.cluster.objects[policy]
+    await desk.resync.look(POLICY)
+    assert set(desk.again) == {policy, Key(BRIDGE, "ns", "c")}
 
 
 async def test_every_bridge_is_looked_at_again() -> None:
@@ -122,18 +165,11 @@ async def test_a_kind_that_comes_later_starts_the_process_anew() -> None:
         await desk.resync.look(BRIDGE)
 
 
-async def test_metrics_that_come_later_are_told() -> None:
-    desk = Desk(samples.bridge())
-    desk.cluster.served.add(("custom.metrics.k8s.io/v1beta2", ""))
-    await desk.resync.look(BRIDGE)
-    assert desk.found == [Capabilities(pod_metrics=True)]
-
-
 async def test_discovery_tells_what_is_served() -> None:
     cluster = Offering()
     assert await discover(cast(Cluster, cluster)) == Capabilities()
-    cluster.served |= {RESOURCES[SERVICE_MONITOR], ("custom.metrics.k8s.io/v1beta1", "")}
-    assert await discover(cast(Cluster, cluster)) == Capabilities(service_monitors=True, pod_metrics=True)
+    cluster.served.add(RESOURCES[SERVICE_MONITOR])
+    assert await discover(cast(Cluster, cluster)) == Capabilities(service_monitors=True)
 
 
 async def test_a_failed_list_is_the_caller_s_to_try_again() -> None:

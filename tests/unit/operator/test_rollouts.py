@@ -2,19 +2,22 @@
 
 import pytest
 from auralink_operator.index import BRIDGE, Key, Obj
-from auralink_operator.rollouts import QUICK_REPAIRS, Fights, Rollouts, managers, rolling
-
-IMAGE = "data-plane:2"
+from auralink_operator.rollouts import BY_DEFAULT, QUICK_REPAIRS, Fights, Rollouts, managers, rolling, was_well
 
 
 def key(name: str) -> Key:
     return Key(BRIDGE, "ns", name)
 
 
-def deployment(name: str = "b", replicas: int = 2, image: str = IMAGE, generation: int = 1, **state: object) -> Obj:
+def deployment(
+    name: str = "b", replicas: int = 2, generation: int = 1, by_default: bool = False, **state: object
+) -> Obj:
+    meta: Obj = {"namespace": "ns", "labels": {"auralink.io/bridge": name}, "generation": generation}
+    if by_default:
+        meta["annotations"] = {BY_DEFAULT: "true"}
     return {
-        "metadata": {"namespace": "ns", "labels": {"auralink.io/bridge": name}, "generation": generation},
-        "spec": {"replicas": replicas, "template": {"spec": {"containers": [{"name": "data-plane", "image": image}]}}},
+        "metadata": meta,
+        "spec": {"replicas": replicas},
         "status": {"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas, **state},
     }
 
@@ -31,22 +34,39 @@ GIVEN_UP = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadli
         (deployment(replicas=2, updatedReplicas=0), True),
         (deployment(replicas=0, updatedReplicas=0, generation=2), False),
         (deployment(replicas=5, updatedReplicas=3, readyReplicas=3), True),
-        (deployment(updatedReplicas=1, conditions=GIVEN_UP), True),
-        (deployment(updatedReplicas=1, conditions=GIVEN_UP, image="their-own:1"), False),
+        (deployment(updatedReplicas=1, conditions=GIVEN_UP, by_default=True), True),
+        (deployment(updatedReplicas=1, conditions=GIVEN_UP), False),
+        (deployment(conditions=GIVEN_UP, by_default=True), False),
     ],
 )
 def test_what_counts_as_rolling(found: Obj, is_rolling: bool) -> None:
-    assert rolling(found, IMAGE) is is_rolling
+    assert rolling(found) is is_rolling
+
+
+@pytest.mark.parametrize(
+    ("found", "well"),
+    [
+        (deployment(), True),
+        (deployment(replicas=0), True),
+        (deployment(updatedReplicas=1), False),
+        (deployment(generation=2), False),
+        (deployment(conditions=GIVEN_UP), False),
+        (deployment(conditions=[{"type": "Available", "status": "False"}]), False),
+        (deployment(conditions=[{"type": "Available", "status": "True"}]), True),
+    ],
+)
+def test_what_counts_as_well_before_a_change(found: Obj, well: bool) -> None:
+    assert was_well(found) is well
 
 
 def test_growth_is_no_rollout() -> None:
     growing = deployment(replicas=5)
     growing["status"] |= {"replicas": 3, "updatedReplicas": 3}
-    assert not rolling(growing, IMAGE)
+    assert not rolling(growing)
 
 
 def test_only_so_many_roll_and_the_next_begins_as_one_is_through() -> None:
-    queue = Rollouts(2, IMAGE)
+    queue = Rollouts(2)
     there = [deployment("a", updatedReplicas=1), deployment("b")]
     assert queue.may_begin(key("b"), lambda: there)
     assert not queue.may_begin(key("c"), lambda: there)
@@ -61,7 +81,7 @@ def test_only_so_many_roll_and_the_next_begins_as_one_is_through() -> None:
 
 
 def test_what_a_user_rolls_counts_but_never_waits() -> None:
-    queue = Rollouts(1, IMAGE)
+    queue = Rollouts(1)
     assert queue.saw(key("u"), deployment("u", updatedReplicas=1)) == []
     assert queue.may_begin(key("a"), list)
     queue.saw(key("u"), deployment("u", updatedReplicas=1))
@@ -71,11 +91,21 @@ def test_what_a_user_rolls_counts_but_never_waits() -> None:
 
 
 def test_who_waits_and_goes_is_not_woken() -> None:
-    queue = Rollouts(1, IMAGE)
+    queue = Rollouts(1)
     assert queue.may_begin(key("a"), list)
     assert not queue.may_begin(key("b"), list)
     assert queue.forget(key("b")) == []
     assert queue.saw(key("a"), deployment("a")) == []
+
+
+def test_who_holds_a_turn_for_good_is_known() -> None:
+    queue = Rollouts(3)
+    stuck = deployment("a", updatedReplicas=1, conditions=GIVEN_UP, by_default=True)
+    assert queue.stuck() == []
+    assert queue.may_begin(key("b"), lambda: [stuck, deployment("c", updatedReplicas=1)])
+    assert queue.stuck() == [key("a")]
+    queue.saw(key("a"), deployment("a"))
+    assert queue.stuck() == []
 
 
 CHILD = Key("Service", "ns", "auralink-b")

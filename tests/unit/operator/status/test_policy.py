@@ -8,9 +8,9 @@ from tests.unit.operator import samples
 from tests.unit.operator.status.scenes import NOW, conditions, message
 
 
-def policy_status(*matched: MatchedBridge) -> Status:
+def policy_status(*matched: MatchedBridge, elsewhere: int = 0) -> Status:
     obj = samples.policy("p", mode="Auto")
-    status = derive_policy(parse_policy(obj), matched, NOW)
+    status = derive_policy(parse_policy(obj), matched, NOW, elsewhere)
     assert broken(1, status) == []
     return status
 
@@ -30,6 +30,17 @@ def test_a_policy_for_nobody_is_ready_and_says_so() -> None:
     assert conditions(alone) == {"Ready": ("True", "Succeeded"), "Resolved": ("False", "NoBridgeMatched")}
     assert message(alone, "Ready") == "selects no bridge yet"
     assert "matchLabels" in message(alone, "Resolved")
+
+
+def test_bridges_of_other_shards_are_counted_and_nothing_is_claimed_of_them() -> None:
+    theirs = policy_status(elsewhere=2)
+    assert conditions(theirs) == {"Ready": ("True", "Succeeded"), "Resolved": ("True", "BridgesMatched")}
+    assert theirs["matchedBridgeCount"] == 2
+    assert message(theirs, "Ready").startswith("selects no bridge of this shard; bridges of other shards say")
+    both = policy_status(MatchedBridge("a", 1), elsewhere=1)
+    assert both["matchedBridgeCount"] == 2
+    assert message(both, "Ready").startswith("in the configuration of every bridge that it selects in this shard;")
+    assert message(policy_status(MatchedBridge("a", 1)), "Ready").endswith("every bridge that it selects")
 
 
 def test_a_policy_that_waits_for_a_suspended_bridge_says_so() -> None:
