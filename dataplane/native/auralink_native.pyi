@@ -196,7 +196,7 @@ class Engine:
     def stats(self) -> dict[str, Any]:
         """Counters since start, of what exists now::
 
-        {"drops": {reason: int},  # only reasons that occurred
+        {"drops": {reason: int},  # only reasons that occurred; `resend_limit`: copies that NACKs asked for in vain
          "legs": {id: {"room", "name",
                        "video"|"audio": {"packets", "aic_packets" (with our extension), "stream" (id or None),
                                          "remote" ("ip:port" or None)}}},
