@@ -70,4 +70,5 @@ def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int
 
 
 def _is_number(text: str, low: int, high: int) -> bool:
-    return text.isascii() and text.isdigit() and low <= int(text) <= high
+    # No number here has ten digits; int() itself refuses thousands of them.
+    return text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high

@@ -27,5 +27,10 @@ def test_all_mistakes_are_named_at_once_with_what_is_allowed() -> None:
     ]
 
 
+def test_a_number_longer_than_any_is_a_mistake_like_others() -> None:
+    with pytest.raises(SettingsError, match="AICORE_WORKERS"):
+        from_env({"AICORE_WORKERS": "1" * 5000}, 2)
+
+
 def test_empty_means_unset() -> None:
     assert from_env({"AICORE_WORKERS": "", "AICORE_TLS_DIR": ""}, 2) == from_env({}, 2)
