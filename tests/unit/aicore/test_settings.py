@@ -8,7 +8,7 @@ from auralink_aicore.settings import Settings, SettingsError, from_env
 
 @pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 2), (3, 3), (4, 3), (16, 15), (200, 64)])
 def test_nothing_set_means_a_worker_per_core_and_from_four_cores_up_one_less(cores: int, workers: int) -> None:
-    assert from_env({}, cores) == Settings("0.0.0.0:50051", 9090, workers, None)
+    assert from_env({}, cores) == Settings("[::]:50051", 9090, workers, None)
 
 
 def test_everything_set_is_taken() -> None:
