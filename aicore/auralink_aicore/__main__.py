@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from auralink_aicore.metrics import Metrics
@@ -50,19 +51,38 @@ def usable_cores() -> int:
     return cores
 
 
+def configured(env: Mapping[str, str], cores: int) -> tuple[Settings, TlsFiles | None]:
+    """All that is to be told, files included. Raises SettingsError with every mistake found."""
+    problems: list[str] = []
+    settings, tls = None, None
+    try:
+        settings = from_env(env, cores)
+    except SettingsError as error:
+        problems += error.problems
+    try:
+        if folder := env.get("AICORE_TLS_DIR"):
+            tls = read_tls(Path(folder))
+    except SettingsError as error:
+        problems += error.problems
+    if problems or settings is None:
+        raise SettingsError(problems)
+    return settings, tls
+
+
 def read_tls(folder: Path) -> TlsFiles:
-    """The PEM files of AICORE_TLS_DIR. Raises SettingsError naming every one that is missing."""
+    """The PEM files of AICORE_TLS_DIR. Raises SettingsError naming every one that cannot be read."""
     problems: list[str] = []
     contents: dict[str, bytes] = {}
-    for name in ("tls.crt", "tls.key"):
+    for name in ("tls.crt", "tls.key", "ca.crt"):
         try:
             contents[name] = (folder / name).read_bytes()
         except OSError as error:
-            problems.append(f"AICORE_TLS_DIR: {folder / name}: {error.strerror}")
-    if problems:
+            if name != "ca.crt" or not isinstance(error, FileNotFoundError):
+                problems.append(f"AICORE_TLS_DIR: {folder / name}: {error.strerror}")
+    certificate, key = contents.get("tls.crt"), contents.get("tls.key")
+    if problems or certificate is None or key is None:
         raise SettingsError(problems)
-    ca = folder / "ca.crt"
-    return TlsFiles(contents["tls.crt"], contents["tls.key"], ca.read_bytes() if ca.exists() else None)
+    return TlsFiles(certificate, key, contents.get("ca.crt"))
 
 
 async def run(settings: Settings, tls: TlsFiles | None) -> None:
@@ -91,11 +111,10 @@ def main() -> int:
     handler.setFormatter(_JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
-        settings = from_env(os.environ, usable_cores())
-        tls = read_tls(settings.tls_dir) if settings.tls_dir else None
+        settings, tls = configured(os.environ, usable_cores())
     except SettingsError as error:
         for problem in error.problems:
-            logging.exception("bad setting: %s", problem)
+            logging.error("bad setting: %s", problem)  # noqa: TRY400 - the message says it all
         return EX_CONFIG
     try:
         asyncio.run(run(settings, tls))

@@ -7,6 +7,7 @@ and the connection closed.
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ REQUEST_LIMIT_BYTES = 8192
 REQUEST_TIMEOUT_S = 5.0
 
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+
+ANY_IPV4 = "0.0.0.0"  # noqa: S104 - pods are reached through their addresses
 
 Health = Callable[[], tuple[bool, dict[str, Any]]]
 
@@ -29,8 +32,12 @@ class HttpServer:
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port. Raises OSError when it is taken."""
-        self._server = await asyncio.start_server(self._serve, host, port, limit=REQUEST_LIMIT_BYTES)
+        """Listen; returns the port. Raises OSError when it is taken. On "::" IPv4 is served too, as gRPC does."""
+        if host == "::":
+            listening = _listen_everywhere(port)
+            self._server = await asyncio.start_server(self._serve, sock=listening, limit=REQUEST_LIMIT_BYTES)
+        else:
+            self._server = await asyncio.start_server(self._serve, host, port, limit=REQUEST_LIMIT_BYTES)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
@@ -72,3 +79,10 @@ class HttpServer:
         if path == b"/metrics":
             return 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)
         return 404, "text/plain", b"there are /health and /metrics\n"
+
+
+def _listen_everywhere(port: int) -> socket.socket:
+    """One socket for both families: asyncio would make it IPv6 alone. Where the kernel has no IPv6, IPv4."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server((ANY_IPV4, port))

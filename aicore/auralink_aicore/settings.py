@@ -9,7 +9,7 @@ usage: python -m auralink_aicore
 
 The reference AI Core: recompresses encoded video frames over gRPC. Told by environment variables:
 
-  AICORE_LISTEN      host:port of the gRPC server (0.0.0.0:50051)
+  AICORE_LISTEN      host:port of the gRPC server ([::]:50051, both families)
   AICORE_HTTP_PORT   port of /health and /metrics on the same host (9090)
   AICORE_WORKERS     codec processes, 1 to 64 (one per usable core; from four cores up one less)
   AICORE_TLS_DIR     folder with tls.crt and tls.key; with ca.crt too, clients need a certificate (unset: plaintext)
@@ -41,7 +41,7 @@ class Settings:
 def from_env(env: Mapping[str, str], usable_cores: int) -> Settings:
     """Raises SettingsError with all problems at once."""
     problems: list[str] = []
-    listen = env.get("AICORE_LISTEN") or "0.0.0.0:50051"
+    listen = env.get("AICORE_LISTEN") or "[::]:50051"  # gRPC takes it for IPv4 where there is no IPv6
     host, _, port = listen.rpartition(":")
     if not host or not _is_number(port, 0, 65535):
         problems.append(f"AICORE_LISTEN is {listen!r}, expected host:port with a port from 0 to 65535")
@@ -70,4 +70,5 @@ def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int
 
 
 def _is_number(text: str, low: int, high: int) -> bool:
-    return text.isascii() and text.isdigit() and low <= int(text) <= high
+    # No number here has ten digits; int() itself refuses thousands of them.
+    return text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high

@@ -134,6 +134,7 @@ class Transcoder:
         self._skipped_before = False
         self._failed = ""
         self._failed_by_input = False
+        self._refused = ""  # why the latest key's picture is not served, though its parameter set promised it was
         self._b_frames = False
         self._pictures = 0
         self._output: OutputFormat | None = None  # what the latest picture has to be encoded as
@@ -220,8 +221,10 @@ class Transcoder:
             unit = self._stream.read(frame.payload)
         except BitstreamError as error:
             return self._lost_sync(frame, key=frame.key, reason=str(error))
-        if unit.refused or self._out_of_bounds(*self._stream.size):
-            return self._refuse(frame, unit, unit.refused or "the picture size is not served")
+        if unit.key:
+            self._refused = ""
+        if refused := unit.refused or self._refusal_of_size(*self._stream.size) or self._refused:
+            return self._refuse(frame, unit, refused)
         if frame.key and not unit.key:
             return self._lost_sync(frame, key=True, reason="marked as a key, but not an IDR picture")
         if not self._synced and not unit.key:
@@ -233,6 +236,11 @@ class Transcoder:
         return self._compress(frame, unit, picture)
 
     def _compress(self, frame: Frame, unit: AccessUnit, picture: VideoFrame | None) -> Result:
+        if picture is not None:
+            refused = self._stream.refusal_of(picture) or self._refusal_of_size(picture.width, picture.height)
+            if refused:
+                self._refused = refused
+                return self._refuse(frame, unit, refused)
         if picture is not None and picture.is_corrupt:
             return self._lost_sync(frame, key=unit.key, reason="the picture is damaged")
         if unit.key:
@@ -358,5 +366,7 @@ class Transcoder:
         return Result(frame.frame_id, Disposition.UNCHANGED, key=frame.key, advice=Advice.NATIVE, reason=reason)
 
     @staticmethod
-    def _out_of_bounds(width: int, height: int) -> bool:
-        return bool(width) and (min(width, height) < MIN_SIDE or width * height > MAX_PIXELS)
+    def _refusal_of_size(width: int, height: int) -> str:
+        """Empty when it is served, or not known yet."""
+        served = not width or (min(width, height) >= MIN_SIDE and width * height <= MAX_PIXELS)
+        return "" if served else "the picture size is not served"

@@ -145,6 +145,7 @@ class Engine:
         "extension_id": 1..14, "bind": "0.0.0.0"|"::", "media": {"video"|"audio": {"payloads": [{"type": 0..127 (not
         64..95 with rtcp_mux), "codec": "H264"|"Opus", "clock_rate": Hz, "fmtp": str}], "listen_port": int (0 or
         absent = ephemeral), "remote": "ip:port" | None (None = learn the source)}}}
+        "bind" "::" takes IPv4 too, and is "0.0.0.0" where the kernel knows no IPv6.
         Raises ValueError naming the key at fault, OSError when a port is taken."""
 
     def close_leg(self, leg: int, *, bye: bool = True) -> None:
@@ -196,7 +197,7 @@ class Engine:
     def stats(self) -> dict[str, Any]:
         """Counters since start, of what exists now::
 
-        {"drops": {reason: int},  # only reasons that occurred
+        {"drops": {reason: int},  # only reasons that occurred; `resend_limit`: copies that NACKs asked for in vain
          "legs": {id: {"room", "name",
                        "video"|"audio": {"packets", "aic_packets" (with our extension), "stream" (id or None),
                                          "remote" ("ip:port" or None)}}},

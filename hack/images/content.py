@@ -30,14 +30,15 @@ class Image:
 
 
 _PYTHON = ("pyproject.toml", "constraints.txt")
+_TERMS = ("LICENSE", "NOTICE")
 IMAGES = (
-    Image("operator", "operator/Dockerfile", ("operator", *_PYTHON)),
-    Image("data-plane", "dataplane/Dockerfile", ("dataplane", "protos/auralink_pb", *_PYTHON), wheel=True),
-    Image("ai-core", "aicore/Dockerfile", ("aicore", "protos/auralink_pb", *_PYTHON)),
+    Image("operator", "operator/Dockerfile", ("operator", *_PYTHON, *_TERMS)),
+    Image("data-plane", "dataplane/Dockerfile", ("dataplane", "protos/auralink_pb", *_PYTHON, *_TERMS), wheel=True),
+    Image("ai-core", "aicore/Dockerfile", ("aicore", "protos/auralink_pb", *_PYTHON, *_TERMS)),
     Image(
         "media-tools",
         "hack/media-tools/Dockerfile",
-        ("hack/media-tools", "hack/lab/tap.py", "hack/lab/crowd.py", "constraints.txt"),
+        ("hack/media-tools", "hack/lab/tap.py", "hack/lab/crowd.py", "constraints.txt", *_TERMS),
     ),
 )
 

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -194,6 +195,15 @@ class TestOperating:
         assert status == 200
         assert b"auralink_aicore_workers 2.0" in body
         assert (await http_get(server.http_port, "/else"))[0] == 404
+
+
+async def test_unless_told_otherwise_it_is_reached_over_both_families() -> None:
+    async with aicore(AICORE_LISTEN="[::]:0") as server:
+        port = server.line("serving")["port"]
+        for host in ("127.0.0.1", "[::1]") if socket.has_dualstack_ipv6() else ("127.0.0.1",):
+            async with grpc.aio.insecure_channel(f"{host}:{port}") as channel:
+                assert (await Stream(channel).open()).status == pb.SessionOpened.STATUS_OK
+        assert (await http_get(server.http_port, "/health"))[0] == 200
 
 
 class TestFailing:

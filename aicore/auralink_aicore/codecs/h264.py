@@ -54,6 +54,8 @@ _BASELINE, _MAIN, _HIGH = 2, 3, 4
 _PROFILE_NAMES: Final = {_BASELINE: b"baseline", _MAIN: b"main", _HIGH: b"high"}
 _LEVEL_1B: Final = 9
 _MATRIX_RGB: Final = 0  # sRGB coded as is; 4:2:0 cannot carry it
+_SERVED_PICTURES: Final = ("yuv420p", "yuvj420p")
+_NOT_SERVED: Final = "only 8-bit 4:2:0 video is served"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class AccessUnit:
     key: bool
     bidirectional: bool
     for_decoder: bytes
-    refused: str = ""  # why this stream is not served; stays so until its next parameter set
+    refused: str = ""  # why this stream is not served, by the parameter set that its slices name
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +172,17 @@ class Encoder:
 
 
 class H264:
-    """One H.264 stream's knowledge: what its parameter sets said and what we may send."""
+    """One H.264 stream's knowledge: what its parameter sets said and what we may send.
+
+    A sender may hold 32 sequence parameter sets and 256 picture parameter sets in readiness; the one in force is
+    named by the slices (7.4.1.2.1).
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._sps: syntax.Sps | None = None
+        self._sets: dict[int, syntax.Sps] = {}
+        self._set_of: dict[int, int] = {}  # picture parameter set -> sequence parameter set
+        self._sps: syntax.Sps | None = None  # in force
 
     @staticmethod
     def open_decoder(most_pixels: int) -> av.VideoCodecContext:
@@ -191,33 +199,46 @@ class H264:
             raise syntax.BitstreamError(f"more than {MAX_NAL_UNITS} NAL units in one access unit")
         parts: list[bytes] = []
         done = 0
+        first: tuple[int, syntax.SliceStart] | None = None
         for start, end in syntax.nal_units(payload):
             kind = payload[start] & 0x1F
             if kind == syntax.NAL_SPS:
                 nal = payload[start:end]
-                self._sps = sps = syntax.parse_sps(nal)
-                if self.may_reorder:
+                sps = syntax.parse_sps(nal)
+                self._sets[sps.id] = sps
+                if sps.may_reorder:
                     parts += [payload[done:start], syntax.without_reordering(nal, sps)]
                     done = end
-            elif kind in (syntax.NAL_IDR, syntax.NAL_SLICE):
-                parts.append(payload[done:])
-                return AccessUnit(
-                    key=kind == syntax.NAL_IDR,
-                    bidirectional=kind == syntax.NAL_SLICE and syntax.first_slice_is_b(payload[start:end]),
-                    for_decoder=b"".join(parts) if len(parts) > 1 else payload,
-                    refused=self._refusal(),
-                )
-        raise syntax.BitstreamError("no slice in the access unit")
+            elif kind == syntax.NAL_PPS:
+                pps, named = syntax.parse_pps(payload[start:end])
+                self._set_of[pps] = named
+            elif kind in (syntax.NAL_IDR, syntax.NAL_SLICE) and first is None:
+                first = kind, syntax.parse_slice_start(payload[start:end])
+                self._sps = self._sets.get(self._set_of.get(first[1].pps, -1))
+        if first is None:
+            raise syntax.BitstreamError("no slice in the access unit")
+        parts.append(payload[done:])
+        return AccessUnit(
+            key=first[0] == syntax.NAL_IDR,
+            bidirectional=first[0] == syntax.NAL_SLICE and first[1].bidirectional,
+            for_decoder=b"".join(parts) if len(parts) > 1 else payload,
+            refused=self._refusal(),
+        )
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) by the latest parameter set; (0, 0) before one."""
+        """(width, height) by the parameter set in force; (0, 0) before one."""
         return (self._sps.width, self._sps.height) if self._sps else (0, 0)
 
     @property
     def may_reorder(self) -> bool:
-        """Whether B pictures may come, by the latest parameter set."""
-        return self._sps is not None and self._sps.profile != 66 and self._sps.reorder_frames != 0
+        """Whether B pictures may come, by the parameter set in force."""
+        return self._sps is not None and self._sps.may_reorder
+
+    @staticmethod
+    def refusal_of(picture: VideoFrame) -> str:
+        """Why a decoded picture cannot be encoded, whatever its parameter sets said; empty when it can."""
+        return "" if picture.format.name in _SERVED_PICTURES else _NOT_SERVED
 
     def output_for(self, picture: VideoFrame) -> OutputFormat:
         """What our encoder has to be opened with to send this picture: never more than sender and receivers allow."""
@@ -237,7 +258,7 @@ class H264:
         if not sps.progressive:
             return "interlaced video is not served"
         if sps.chroma_format != 1 or sps.bit_depth != 8:
-            return "only 8-bit 4:2:0 video is served"
+            return _NOT_SERVED
         return ""
 
 

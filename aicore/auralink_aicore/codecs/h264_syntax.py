@@ -1,8 +1,9 @@
 """As much of ITU-T H.264 as decides whether and how a stream is served; used by `codecs.h264`.
 
-Reads the sequence parameter set (7.3.2.1.1, E.1.1) and the first bits of a slice header (7.3.3). Also rewrites one
-thing: a parameter set that does not promise "no reordering" makes a decoder hold pictures back in case B pictures
-come (libavcodec's low_delay flag does not change that), so the decoder is given one that promises it.
+Reads the sequence parameter set (7.3.2.1.1, E.1.1), which of them a picture parameter set names (7.3.2.2), and the
+first bits of a slice header (7.3.3). Also rewrites one thing: a parameter set that does not promise "no reordering"
+makes a decoder hold pictures back in case B pictures come (libavcodec's low_delay flag does not change that), so the
+decoder is given one that promises it.
 """
 
 from collections.abc import Iterator
@@ -11,9 +12,12 @@ from dataclasses import dataclass
 NAL_SLICE = 1
 NAL_IDR = 5
 NAL_SPS = 7
+NAL_PPS = 8
 
 # Profiles whose parameter set carries chroma format and bit depth (7.3.2.1.1).
 _HIGH_PROFILES = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
+_MAX_SPS_ID = 31
+_MAX_PPS_ID = 255
 _EXTENDED_SAR = 255
 _SLICE_B = 1
 
@@ -26,6 +30,7 @@ class BitstreamError(ValueError):
 class Sps:
     """What we need of a sequence parameter set."""
 
+    id: int  # seq_parameter_set_id
     profile: int  # profile_idc
     constraints: int  # constraint_set0_flag is 0x80
     level: int  # level_idc
@@ -43,6 +48,19 @@ class Sps:
     def constrained_baseline(self) -> bool:
         """Baseline without the parts that nobody decodes (A.2.1.1)."""
         return self.profile == 66 and bool(self.constraints & 0x40)
+
+    @property
+    def may_reorder(self) -> bool:
+        """Whether B pictures may come."""
+        return self.profile != 66 and self.reorder_frames != 0
+
+
+@dataclass(frozen=True, slots=True)
+class SliceStart:
+    """What we need of a slice header."""
+
+    bidirectional: bool
+    pps: int  # pic_parameter_set_id
 
 
 class _Bits:
@@ -86,18 +104,25 @@ def nal_units(data: bytes) -> Iterator[tuple[int, int]]:
         start = following
 
 
-def first_slice_is_b(nal: bytes) -> bool:
-    """Whether a slice NAL unit (header byte included) is a B slice; its first 16 bytes are enough."""
+def parse_slice_start(nal: bytes) -> SliceStart:
+    """Of a slice NAL unit, header byte included; its first 16 bytes are enough. Raises BitstreamError."""
     bits = _Bits(_unescape(nal[1:16]))
     bits.ue()  # first_mb_in_slice
-    return bits.ue() % 5 == _SLICE_B
+    kind = bits.ue()
+    return SliceStart(bidirectional=kind % 5 == _SLICE_B, pps=_id(bits, _MAX_PPS_ID))
+
+
+def parse_pps(nal: bytes) -> tuple[int, int]:
+    """(its own id, its sequence parameter set's) of a picture parameter set NAL unit. Raises BitstreamError."""
+    bits = _Bits(_unescape(nal[1:16]))
+    return _id(bits, _MAX_PPS_ID), _id(bits, _MAX_SPS_ID)
 
 
 def parse_sps(nal: bytes) -> Sps:
     """Parse a sequence parameter set NAL unit, header byte included. Raises BitstreamError."""
     bits = _Bits(_unescape(nal[1:]))
     profile, constraints, level = bits.u(8), bits.u(8), bits.u(8)
-    bits.ue()  # seq_parameter_set_id
+    sps_id = _id(bits, _MAX_SPS_ID)
     chroma_format, bit_depth = 1, 8
     if profile in _HIGH_PROFILES:
         chroma_format, bit_depth = _chroma(bits)
@@ -121,6 +146,7 @@ def parse_sps(nal: bytes) -> Sps:
         has_vui = True
         restriction_at, reorder_frames = _vui(bits)
     return Sps(
+        id=sps_id,
         profile=profile,
         constraints=constraints,
         level=level,
@@ -151,6 +177,13 @@ def without_reordering(nal: bytes, sps: Sps) -> bytes:
     text += "1"
     text += "0" * (-len(text) % 8)
     return nal[:1] + _escape(int(text, 2).to_bytes(len(text) // 8))
+
+
+def _id(bits: _Bits, most: int) -> int:
+    value = bits.ue()
+    if value > most:
+        raise BitstreamError(f"a parameter set's id is {value}, above {most}")
+    return value
 
 
 def _chroma(bits: _Bits) -> tuple[int, int]:

@@ -4,19 +4,25 @@
 mod common;
 use auralink_native::core::LegId;
 use auralink_native::core::codec::Media;
-use auralink_native::core::leg_plain::Direction;
+use auralink_native::core::leg_plain::{Direction, LegConfig};
 use auralink_native::core::mode::{Mode, Policy};
 use auralink_native::core::output::Event;
+use auralink_native::core::rtcp::Writer;
+use auralink_native::core::rtp;
+use auralink_native::core::stats::Value;
 use auralink_native::engine::{Binding, Engine, Item, Stopped};
-use common::{Sender, config};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use common::{SSRC, Sender, config};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn open(engine: &Engine, direction: Direction, remote: Option<SocketAddr>) -> LegId {
-    let binding = Binding { ip: LOCAL, ports: vec![0, 0] };
-    engine.open_leg(config(direction, false, remote), binding).unwrap().unwrap()
+    open_at(engine, LOCAL, config(direction, false, remote))
+}
+
+fn open_at(engine: &Engine, ip: IpAddr, config: LegConfig) -> LegId {
+    engine.open_leg(config, Binding { ip, ports: vec![0, 0] }).unwrap().unwrap()
 }
 
 fn video_port(engine: &Engine, leg: LegId) -> u16 {
@@ -28,6 +34,23 @@ fn send(peer: &UdpSocket, packets: &[Vec<u8>]) {
     for packet in packets {
         peer.send(packet).unwrap();
     }
+}
+
+/// Waits for a stream and sends it to `outlet`.
+fn link(engine: &Engine, outlet: LegId, mode: Mode) {
+    let stream = eventually(|| {
+        engine.poll(1).into_iter().find_map(|item| match item {
+            Item::Event(Event::StreamStarted { stream, .. }) => Some(stream),
+            _ => None,
+        })
+    });
+    let policy = Policy { mode, extension: true, degraded: false };
+    engine
+        .call(move |shard, now| {
+            shard.link(stream, outlet, now).unwrap();
+            shard.set_mode(stream, policy, None, now)
+        })
+        .unwrap();
 }
 
 /// Asks until `check` holds; the engine's thread works meanwhile.
@@ -79,19 +102,7 @@ fn what_python_does_not_fetch_is_bounded_and_counted() {
     peer.connect((LOCAL, video_port(&engine, inlet))).unwrap();
     let mut sender = Sender::new(0, 0);
     send(&peer, &sender.key(0, 100));
-    let stream = eventually(|| {
-        engine.poll(1).into_iter().find_map(|item| match item {
-            Item::Event(Event::StreamStarted { stream, .. }) => Some(stream),
-            _ => None,
-        })
-    });
-    let policy = Policy { mode: Mode::Shadow, extension: true, degraded: false };
-    engine
-        .call(move |shard, now| {
-            shard.link(stream, outlet, now).unwrap();
-            shard.set_mode(stream, policy, None, now)
-        })
-        .unwrap();
+    link(&engine, outlet, Mode::Shadow);
     const KEPT: usize = 1024;
     const SENT: i64 = 1500;
     for id in 1..SENT {
@@ -110,4 +121,49 @@ fn what_python_does_not_fetch_is_bounded_and_counted() {
         .filter(|item| matches!(item, Item::Frame(_)))
         .count();
     assert_eq!(frames, KEPT);
+}
+
+/// The next datagram that is no RTCP.
+fn media(sink: &UdpSocket) -> Vec<u8> {
+    let mut buffer = [0; 2048];
+    loop {
+        let size = sink.recv(&mut buffer).expect("media within 5 s");
+        if !(192..224).contains(&buffer[1]) {
+            return buffer[..size].to_vec();
+        }
+    }
+}
+
+#[test]
+fn legs_on_every_address_learn_and_serve_peers_of_either_family() {
+    for local in [LOCAL, Ipv6Addr::LOCALHOST.into()] {
+        let Ok(peer) = UdpSocket::bind((local, 0)) else { continue }; // this machine has no ::1
+        let sink = UdpSocket::bind((local, 0)).unwrap();
+        sink.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let engine = Engine::start().unwrap();
+        let every = Ipv6Addr::UNSPECIFIED.into();
+        let inlet = open_at(&engine, every, config(Direction::Receive, true, None));
+        let outlet = open_at(&engine, every, config(Direction::Send, true, Some(sink.local_addr().unwrap())));
+        let (into, out) = (video_port(&engine, inlet), video_port(&engine, outlet));
+        peer.connect((local, into)).unwrap();
+        let mut sender = Sender::new(0, 0);
+        send(&peer, &sender.key(0, 100));
+        link(&engine, outlet, Mode::Bypass);
+        let first = media(&sink);
+        // RTCP of both peers, from ports of its own: known by the address.
+        let beside = UdpSocket::bind((local, 0)).unwrap();
+        let mut report = Writer::default();
+        report.sender_report(SSRC, 5 << 32, 0, 0, 0, &[]);
+        beside.send_to(&report.finish(), (local, into + 1)).unwrap();
+        let parsed = rtp::parse(&first).unwrap();
+        let mut nack = Writer::default();
+        nack.receiver_report(9, &[]);
+        nack.nack(9, parsed.ssrc, &[parsed.sequence]);
+        beside.send_to(&nack.finish(), (local, out + 1)).unwrap();
+        eventually(|| (media(&sink) == first).then_some(()));
+        let stats = engine.stats().unwrap();
+        assert_eq!(stats.get("drops"), Some(&Value::Map(vec![])));
+        let learned = stats.get("legs").unwrap().row(inlet.0).unwrap().get("video").unwrap().get("remote").unwrap();
+        assert_eq!(*learned, Value::Text(peer.local_addr().unwrap().to_string()));
+    }
 }

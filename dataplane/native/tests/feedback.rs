@@ -5,7 +5,9 @@ use auralink_native::core::mode::{Mode, Policy};
 use auralink_native::core::output::Event;
 use auralink_native::core::reports::Ntp;
 use auralink_native::core::rtcp::{self, Rtcp, Writer};
+use auralink_native::core::{OutId, Time};
 use common::*;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 fn fed_back(write: impl FnOnce(&mut Writer)) -> Vec<u8> {
@@ -28,7 +30,7 @@ fn fir(sender: u32, media: u32, number: u8) -> Vec<u8> {
 fn sent(world: &World, sock: auralink_native::core::SockId) -> Vec<(u64, Rtcp)> {
     let on = world.left.iter().filter(|left| left.sock == sock);
     on.flat_map(|left| {
-        let ms = (left.at - auralink_native::core::Time::from_millis(1000)).as_millis() as u64;
+        let ms = (left.at - Time::from_millis(1000)).as_millis() as u64;
         rtcp::parse(&left.bytes).unwrap().into_iter().map(move |packet| (ms, packet))
     })
     .collect()
@@ -149,6 +151,111 @@ fn a_receivers_nack_is_answered_with_the_same_packet_once_per_round_trip_and_nev
     assert_eq!(again.len(), 1);
     assert_eq!(again[0].bytes, packets[5].bytes, "extension and all");
     assert!(!sent(&world, IN_RTCP).iter().any(|(_, p)| matches!(p, Rtcp::Nack { .. })));
+}
+
+/// A receiver that loses media, and asks again for what it misses each 50 ms.
+#[derive(Default)]
+struct Lossy {
+    highest: Option<u64>,
+    missing: BTreeMap<u64, Time>,
+    received: u64,
+}
+
+impl Lossy {
+    fn take(&mut self, world: &mut World, mut lose: impl FnMut() -> bool) {
+        let now = world.now;
+        for left in std::mem::take(&mut world.left).into_iter().filter(|left| left.sock == OUT_RTP) {
+            if lose() {
+                continue; // it learns so from the next that it gets
+            }
+            let short = left.rtp().sequence;
+            let highest = self.highest.unwrap_or(u64::from(short));
+            let sequence = highest.wrapping_add_signed(i64::from(short.wrapping_sub(highest as u16) as i16));
+            self.missing.extend((highest + 1..sequence).map(|lost| (lost, now)));
+            self.highest = Some(highest.max(sequence));
+            self.missing.remove(&sequence);
+            self.received += 1;
+        }
+    }
+
+    fn ask(&mut self, world: &mut World, ssrc: u32) {
+        let now = world.now;
+        let due = self.missing.iter_mut().filter(|(_, at)| **at <= now);
+        let lost: Vec<u16> = due
+            .map(|(sequence, at)| {
+                *at = now + Duration::from_millis(50);
+                *sequence as u16
+            })
+            .collect();
+        if !lost.is_empty() {
+            from_receiver(world, &fed_back(|w| w.nack(99, ssrc, &lost)));
+        }
+    }
+}
+
+/// 30 frames a second of `bytes` each for `seconds`, taken by `receiver`, whose losses `lose` says by the millisecond.
+fn lossy_call(bytes: usize, seconds: u64, mut lose: impl FnMut(u64) -> bool) -> (World, OutId, Lossy) {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, _, out) = World::started(true, Mode::Bypass, &mut sender);
+    let (ssrc, mut receiver) = (out_ssrc(&world), Lossy::default());
+    for ms in 1..seconds * 1000 {
+        if ms % 33 == 0 {
+            world.receive_all(&sender.delta(ms, bytes));
+        }
+        world.advance_ms(1);
+        receiver.take(&mut world, || lose(ms));
+        receiver.ask(&mut world, ssrc);
+    }
+    for _ in 0..500 {
+        world.advance_ms(1);
+        receiver.take(&mut world, || false);
+        receiver.ask(&mut world, ssrc);
+    }
+    (world, out, receiver)
+}
+
+const FOUR_MEGABITS: usize = 4_000_000 / 8 * 33 / 1000;
+
+#[test]
+fn five_percent_loss_at_four_megabits_is_repaired_in_full() {
+    let mut random = Random(5);
+    let (world, out, receiver) = lossy_call(FOUR_MEGABITS, 10, |_| random.below(100) < 5);
+    assert!(world.out_stat(out, "resent_packets") > 200);
+    assert!(receiver.missing.is_empty(), "{:?}", receiver.missing);
+    assert_eq!(receiver.received as i64, world.out_stat(out, "packets"));
+    assert_eq!(world.drops("resend_limit"), 0);
+}
+
+#[test]
+fn a_gap_of_a_third_of_a_second_is_repaired_in_full() {
+    let (world, _, receiver) = lossy_call(FOUR_MEGABITS, 10, |ms| ms % 5000 > 4600 && ms % 5000 < 4933);
+    assert!(receiver.missing.is_empty(), "{:?}", receiver.missing);
+    assert_eq!(world.drops("resend_limit"), 0);
+}
+
+#[test]
+fn nacks_for_everything_cost_at_most_a_quarter_of_what_was_sent_and_a_fixed_burst() {
+    for bytes in [500, FOUR_MEGABITS] {
+        let mut sender = Sender::new(0, 0);
+        let (mut world, _, _) = World::started(true, Mode::Bypass, &mut sender);
+        let ssrc = out_ssrc(&world);
+        let (mut sent, mut resent, mut newest) = (0, 0, 0);
+        for id in 1..900 {
+            world.receive_all(&sender.delta(id, bytes));
+            world.advance_ms(33);
+            for left in std::mem::take(&mut world.left).iter().filter(|left| left.sock == OUT_RTP) {
+                sent += left.bytes.len();
+                newest = left.rtp().sequence;
+            }
+            let all: Vec<u16> = (0..1024).rev().map(|before| newest.wrapping_sub(before)).collect();
+            from_receiver(&mut world, &fed_back(|w| w.nack(99, ssrc, &all)));
+            let again = std::mem::take(&mut world.left);
+            resent += again.iter().filter(|left| left.sock == OUT_RTP).map(|left| left.bytes.len()).sum::<usize>();
+        }
+        let most = (256 << 10) + sent / 4 + 30 * (12 << 10);
+        assert!(resent <= most, "{resent} of {sent}, at most {most}");
+        assert!(world.drops("resend_limit") > 10_000, "what was refused is counted");
+    }
 }
 
 #[test]

@@ -2,10 +2,13 @@
 
 import pytest
 from auralink_aicore.codecs.h264_syntax import (
+    NAL_IDR,
+    NAL_PPS,
     NAL_SPS,
     BitstreamError,
-    first_slice_is_b,
     nal_units,
+    parse_pps,
+    parse_slice_start,
     parse_sps,
     without_reordering,
 )
@@ -84,14 +87,35 @@ def test_nal_units_are_cut_at_either_start_code() -> None:
 
 def test_b_slices_are_told_from_others() -> None:
     units = clips.h264(frames=12, arguments="-bf 2 -b_strategy 0")
-    seen = [first_slice_is_b(unit[a:b]) for unit in units[1:] for a, b in nal_units(unit) if unit[a] & 0x1F == 1]
+    seen = [
+        parse_slice_start(unit[a:b]).bidirectional
+        for unit in units[1:]
+        for a, b in nal_units(unit)
+        if unit[a] & 0x1F == 1
+    ]
     assert True in seen
     assert False in seen
 
 
+def test_slices_name_a_picture_parameter_set_and_that_names_a_sequence_parameter_set() -> None:
+    units = clips.h264(frames=2, arguments="-x264-params sps-id=5")
+    nals = {units[0][a] & 0x1F: units[0][a:b] for a, b in nal_units(units[0])}
+    assert parse_slice_start(nals[NAL_IDR]).pps == 5
+    assert parse_pps(nals[NAL_PPS]) == (5, 5)
+    assert parse_sps(nals[NAL_SPS]).id == 5
+
+
+@pytest.mark.parametrize("nal", ["68 008080", "67 42001f 0420"])
+def test_ids_beyond_the_standards_bounds_are_refused(nal: str) -> None:
+    """256 for a picture parameter set, 32 for a sequence parameter set."""
+    data = bytes.fromhex(nal) + bytes(12)
+    with pytest.raises(BitstreamError, match="id"):
+        (parse_pps if data[0] == 0x68 else parse_sps)(data)
+
+
 @given(st.binary(max_size=64))
 def test_garbage_is_refused_and_nothing_worse(data: bytes) -> None:
-    for read in (parse_sps, first_slice_is_b):
+    for read in (parse_sps, parse_pps, parse_slice_start):
         try:
             read(b"\x67" + data)
         except BitstreamError:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,8 +15,8 @@ class Probe:
     healthy = True
     port = 0
 
-    async def ask(self, request: bytes) -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+    async def ask(self, request: bytes, host: str = "127.0.0.1") -> bytes:
+        reader, writer = await asyncio.open_connection(host, self.port)
         writer.write(request)
         writer.write_eof()
         answer = await reader.read()
@@ -59,3 +60,11 @@ async def test_half_and_endless_requests_end_the_connection_only(probe: Probe, r
     with contextlib.suppress(ConnectionError):
         assert await probe.ask(request_) == b""
     assert b"200" in await probe.ask(b"GET /health HTTP/1.1\r\n\r\n")
+
+
+async def test_every_address_means_both_families() -> None:
+    probe, server = Probe(), HttpServer(CollectorRegistry(), lambda: (True, {}))
+    probe.port = await server.start("::", 0)
+    for host in ("127.0.0.1", "::1") if socket.has_dualstack_ipv6() else ("127.0.0.1",):
+        assert (await probe.ask(b"GET /health HTTP/1.1\r\n\r\n", host)).startswith(b"HTTP/1.1 200 OK")
+    await server.close()

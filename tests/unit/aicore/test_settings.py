@@ -8,7 +8,7 @@ from auralink_aicore.settings import Settings, SettingsError, from_env
 
 @pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 2), (3, 3), (4, 3), (16, 15), (200, 64)])
 def test_nothing_set_means_a_worker_per_core_and_from_four_cores_up_one_less(cores: int, workers: int) -> None:
-    assert from_env({}, cores) == Settings("0.0.0.0:50051", 9090, workers, None)
+    assert from_env({}, cores) == Settings("[::]:50051", 9090, workers, None)
 
 
 def test_everything_set_is_taken() -> None:
@@ -25,6 +25,11 @@ def test_all_mistakes_are_named_at_once_with_what_is_allowed() -> None:
         "AICORE_HTTP_PORT is 'http', expected a number from 0 to 65535",
         "AICORE_WORKERS is '0', expected a number from 1 to 64",
     ]
+
+
+def test_a_number_longer_than_any_is_a_mistake_like_others() -> None:
+    with pytest.raises(SettingsError, match="AICORE_WORKERS"):
+        from_env({"AICORE_WORKERS": "1" * 5000}, 2)
 
 
 def test_empty_means_unset() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from auralink_aicore.codecs import Codec
 from auralink_aicore.codecs.h264 import MAX_NAL_UNITS, Limits
-from auralink_aicore.codecs.h264_syntax import NAL_SPS, Sps, nal_units, parse_sps
+from auralink_aicore.codecs.h264_syntax import NAL_IDR, NAL_SPS, Sps, nal_units, parse_sps
 from auralink_aicore.controller import Policy
 from auralink_aicore.transcoder import (
     FLAG_DEGRADED,
@@ -69,6 +69,16 @@ def sps_of(unit: bytes) -> Sps:
         if unit[start] & 0x1F == NAL_SPS:
             return parse_sps(unit[start:end])
     raise AssertionError("no parameter set")
+
+
+def sets_of(unit: bytes) -> bytes:
+    """What stands in front of a key's first slice."""
+    return unit[: next(at for at in clips.starts(unit) if unit[at + 3] & 0x1F == NAL_IDR)]
+
+
+def between_sets_and_slices(unit: bytes, what: bytes) -> bytes:
+    sets = sets_of(unit)
+    return sets + what + unit.removeprefix(sets)
 
 
 def saved(units: Sequence[bytes], results: Sequence[Result]) -> float:
@@ -351,6 +361,46 @@ class TestChangesOfFormat:
     def test_unserved_sizes_stay_native(self, size: str) -> None:
         results = Bench().run(clips.h264(size=size, frames=2))
         assert {r.disposition for r in results} == {UNCHANGED}
+
+    @pytest.mark.parametrize(
+        "clip",
+        [
+            pytest.param({"arguments": "-pix_fmt yuv422p10le"}, id="10 bit 4:2:2"),
+            pytest.param({"arguments": "-flags +ilme+ildct -x264-params tff=1"}, id="interlaced"),
+            pytest.param({"size": "2560x1440"}, id="too large"),
+        ],
+    )
+    def test_the_parameter_set_that_the_slices_name_is_judged_and_no_other(self, clip: dict[str, str]) -> None:
+        unserved = clips.h264(frames=3, **clip)
+        spare = sets_of(clips.h264(frames=2, arguments="-x264-params sps-id=5")[0])
+        results = Bench().run((between_sets_and_slices(unserved[0], spare), *unserved[1:]))
+        assert {(r.disposition, r.advice, r.need_key) for r in results} == {(UNCHANGED, Advice.NATIVE, False)}
+
+    def test_an_unserved_parameter_set_that_nothing_uses_does_not_matter(self) -> None:
+        units = clips.h264(frames=3)
+        spare = sets_of(clips.h264(frames=2, arguments="-pix_fmt yuv444p -x264-params sps-id=5")[0])
+        results = Bench().run((between_sets_and_slices(units[0], spare), *units[1:]))
+        assert {r.disposition for r in results} == {COMPRESSED}
+
+    @pytest.mark.parametrize(
+        "clip",
+        [
+            pytest.param({"arguments": "-pix_fmt yuv422p10le -x264-params sps-id=5"}, id="format"),
+            pytest.param({"size": "2560x1440", "arguments": "-x264-params sps-id=5"}, id="size"),
+        ],
+    )
+    def test_a_decoded_picture_is_judged_itself_whatever_its_parameter_set_said(self, clip: dict[str, str]) -> None:
+        """The decoder may know another set by that id than we do: here ours came in a frame that was thrown away."""
+        served, unserved = clips.h264(frames=2), clips.h264(frames=4, **clip)
+        promised = sets_of(clips.h264(frames=2, arguments="-x264-params sps-id=5")[0])
+        key = unserved[0].removeprefix(sets_of(unserved[0]))
+        bench = Bench()
+        before = bench.run((sets_of(unserved[0]) + served[0], served[1], promised + b"\0\0\1\x67"))
+        assert [r.disposition for r in before] == [COMPRESSED, COMPRESSED, SKIPPED]
+        after = bench.run((key, *unserved[1:]))
+        assert {(r.disposition, r.advice, r.need_key) for r in after} == {(UNCHANGED, Advice.NATIVE, False)}
+        assert {r.disposition for r in bench.run(served, Mode.SHADOW)} == {UNCHANGED}
+        assert {r.disposition for r in bench.run(served)} == {COMPRESSED}, "the next key is judged anew"
 
     def test_a_stream_that_becomes_unserved_turns_native_at_its_key(self) -> None:
         units = clips.h264(frames=5) + clips.h264(frames=4, arguments="-pix_fmt yuv444p")

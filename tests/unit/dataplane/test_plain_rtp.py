@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Sequence
 
+import pytest
 from auralink_dataplane.media.legs.plain_rtp import PlainRtpLegs, changes, engine_config, sdp
 from auralink_dataplane.settings import LegSpec, MediumSpec, Payload, RoomSpec, RtpSpec
 
@@ -144,7 +145,7 @@ async def test_close_closes_all() -> None:
 def test_the_packet_core_is_told_everything_about_a_leg() -> None:
     spec = LegSpec("x", RtpSpec(video=MediumSpec(H264, 5000), audio=MediumSpec(OPUS, None, "h:7"), rtcp_mux=True))
     assert engine_config(spec, {"audio": "10.0.0.1:7"}) == {
-        "name": "x", "direction": "Both", "feedback": "None", "rtcp_mux": True, "extension_id": 14, "bind": "0.0.0.0",
+        "name": "x", "direction": "Both", "feedback": "None", "rtcp_mux": True, "extension_id": 14, "bind": "::",
         "media": {
             "video": {
                 "payloads": [
@@ -159,7 +160,12 @@ def test_the_packet_core_is_told_everything_about_a_leg() -> None:
             },
         },
     }  # fmt: skip
-    assert engine_config(spec, {"audio": "[::1]:7"})["bind"] == "::"
+
+
+@pytest.mark.parametrize("remotes", [{}, {"audio": "10.0.0.1:7"}, {"audio": "[::1]:7"}])
+def test_a_leg_can_be_reached_by_peers_of_either_family(remotes: dict[str, str]) -> None:
+    spec = LegSpec("x", RtpSpec(video=MediumSpec(H264, 5000), audio=MediumSpec(OPUS, None, "h:7")))
+    assert engine_config(spec, remotes)["bind"] == "::"
 
 
 def test_the_sdp_of_a_receiving_leg_names_our_port_and_feedback() -> None:

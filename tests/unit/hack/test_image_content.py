@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hack.images import builders
-from hack.images.builders import Buildah, own_authority
+from hack.images.builders import ROOT, Buildah, own_authority
 from hack.images.content import IMAGES, Image, archive_name, digest, listed, of_archives, outdated, superseded, tag
 
 IMAGE = Image("operator", "operator/Dockerfile", ("operator", "constraints.txt"))
@@ -122,3 +122,13 @@ def test_hosts_own_certificates_are_used_only_where_they_exist(tmp_path: Path) -
     assert own_authority({}) is None
     assert own_authority({"PIP_CERT": str(tmp_path / "absent")}) is None
     assert own_authority({"PIP_CERT": str(tmp_path / "absent"), "SSL_CERT_FILE": str(bundle)}) == str(bundle)
+
+
+@pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.name)
+def test_an_image_says_its_licence_and_one_with_x264_in_it_says_gpl(image: Image) -> None:
+    dockerfile = (ROOT / image.dockerfile).read_text()
+    licence = "GPL-3.0-or-later" if "x264" in dockerfile or "ffmpeg" in dockerfile else "Apache-2.0"
+    last_stage = dockerfile.rpartition("\nFROM ")[2]
+    assert f'LABEL org.opencontainers.image.licenses="{licence}"' in last_stage
+    assert "COPY LICENSE NOTICE " in last_stage
+    assert {"LICENSE", "NOTICE"} <= set(image.inputs)

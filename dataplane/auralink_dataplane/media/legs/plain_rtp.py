@@ -232,7 +232,7 @@ def engine_config(spec: LegSpec, remotes: Mapping[str, str]) -> dict[str, Any]:
         "feedback": rtp.feedback,
         "rtcp_mux": rtp.rtcp_mux,
         "extension_id": rtp.extension_id,
-        "bind": "::" if any(address.startswith("[") for address in remotes.values()) else "0.0.0.0",  # noqa: S104
+        "bind": "::",  # a learned peer may be of either family, and a name may move to the other
         "media": {name: _medium_config(medium, remotes.get(name)) for name, medium in rtp.media.items()},
     }
 

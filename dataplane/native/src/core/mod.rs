@@ -121,6 +121,7 @@ drops! {
     NoRemote = "no_remote": "frames to a leg whose address is not known yet",
     OutNeedsKey = "out_needs_key": "frames before the key an out starts at",
     UnexpectedFeedback = "unexpected_feedback": "NACK, PLI or FIR on a leg without AVPF",
+    ResendLimit = "resend_limit": "packets that a receiver asked for again, beyond the budget for it or too often",
     KeyRequestUnsupported = "key_request_unsupported": "a key was wanted of a source that takes no PLI",
     SendFailed = "send_failed": "the kernel took a packet not: no route, or its buffer is full",
     EventOverflow = "event_overflow": "events that Python did not fetch in time",

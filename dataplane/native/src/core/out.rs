@@ -6,7 +6,7 @@ use super::mode::Kind;
 use super::output::{AudioPacket, FrameTag, Transmit, Wire};
 use super::pace::Pacer;
 use super::reports::{Echo, SourceClock};
-use super::rtx::SentPackets;
+use super::rtx::{Resend, SentPackets};
 use super::{LegId, OutId, SockId, StreamId, Time};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -183,7 +183,9 @@ impl Out {
     /// Another SSRC and numbering: ours collided with one of the peer's (RFC 3550 8.2).
     pub fn rename(&mut self, ssrc: u32, random: u64) {
         self.generator.rename(ssrc, random);
-        self.cache = self.cache.take().map(|_| SentPackets::default());
+        if let Some(cache) = &mut self.cache {
+            cache.forget();
+        }
         self.audio = None;
     }
 
@@ -212,16 +214,22 @@ impl Out {
         self.pacer.clear().filter_map(|packet| packet.last_of).collect()
     }
 
-    /// Answers a NACK from the copies.
-    pub fn again(&mut self, lost: &[u16], route: Route, now: Time, send: &mut VecDeque<Transmit>) {
+    /// Answers a NACK from the copies; returns how many of them it refused to send again.
+    pub fn again(&mut self, lost: &[u16], route: Route, now: Time, send: &mut VecDeque<Transmit>) -> u64 {
         let round_trip = self.round_trip.unwrap_or(LEAST_ROUND_TRIP).max(LEAST_ROUND_TRIP);
-        let Some(cache) = &mut self.cache else { return };
+        let Some(cache) = &mut self.cache else { return 0 };
+        let mut refused = 0;
         for sequence in lost {
-            if let Some(bytes) = cache.again(*sequence, now, round_trip) {
-                self.counts.resent_packets += 1;
-                send.push_back(Transmit { sock: route.0, dst: route.1, bytes, last_of: None });
+            match cache.again(*sequence, now, round_trip) {
+                Resend::Packet(bytes) => {
+                    self.counts.resent_packets += 1;
+                    send.push_back(Transmit { sock: route.0, dst: route.1, bytes, last_of: None });
+                }
+                Resend::Nothing => {}
+                Resend::Refused => refused += 1,
             }
         }
+        refused
     }
 
     /// A receiver wants a key; `fir` is the FIR's sender and number, for one FIR may come many times (RFC 5104 4.3.1).

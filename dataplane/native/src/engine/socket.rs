@@ -7,7 +7,7 @@ use nix::sys::socket::{
     SockaddrStorage, bind, getsockname, recvmmsg, sendmmsg, sendmsg, setsockopt, socket, sockopt,
 };
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Datagrams per system call; 64 are enough to hide its cost.
@@ -31,7 +31,17 @@ pub struct Socket {
 }
 
 impl Socket {
+    /// "::" takes both families, and is "0.0.0.0" where the kernel knows no IPv6.
     pub fn bind(ip: IpAddr, port: u16) -> io::Result<Socket> {
+        match Socket::bind_one(ip, port) {
+            Err(error) if only_ipv4(&error) && ip == Ipv6Addr::UNSPECIFIED => {
+                Socket::bind_one(Ipv4Addr::UNSPECIFIED.into(), port)
+            }
+            other => other,
+        }
+    }
+
+    fn bind_one(ip: IpAddr, port: u16) -> io::Result<Socket> {
         let family = if ip.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
         let fd = socket(family, SockType::Datagram, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
         if ip.is_ipv6() {
@@ -238,6 +248,11 @@ impl Family for SockaddrIn6 {
     }
 }
 
+/// No such family (`ipv6.disable=1`); with the addresses alone switched off "::" can be bound and serves IPv4.
+fn only_ipv4(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32)
+}
+
 /// IPv4 destinations of an IPv6 socket are written as mapped addresses.
 fn address(socket: &Socket, to: SocketAddr) -> SockaddrStorage {
     match (socket.local, to) {
@@ -258,7 +273,6 @@ fn to_std(address: &SockaddrStorage) -> Option<SocketAddr> {
 mod tests {
     use super::*;
     use crate::core::SockId;
-    use std::net::Ipv4Addr;
 
     const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -303,6 +317,24 @@ mod tests {
         let mut two = packets(1, &[100, 100, 100]);
         two[2].dst.set_port(2);
         assert_eq!(run_length(&two), 2);
+    }
+
+    #[test]
+    fn a_socket_for_every_address_serves_both_families_and_calls_an_address_by_its_own_name() {
+        let every = Socket::bind(Ipv6Addr::UNSPECIFIED.into(), 0).unwrap();
+        let mut batches = Batches::default();
+        for local in [LOCAL, Ipv6Addr::LOCALHOST.into()] {
+            let Ok(peer) = Socket::bind(local, 0) else { continue }; // this machine has no ::1
+            let mut sent = packets(every.port(), &[10; 6]);
+            sent.iter_mut().for_each(|packet| packet.dst = SocketAddr::new(local, every.port()));
+            assert_eq!(batches.send(&peer, &sent), 0);
+            let mut sources = Vec::new();
+            batches.receive(&every, |(from, _)| sources.push(from)).unwrap();
+            assert_eq!(sources, [peer.local; 6]);
+            sent.iter_mut().for_each(|packet| packet.dst = sources[0]);
+            assert_eq!(batches.send(&every, &sent), 0);
+            assert_eq!(received(&mut batches, &peer).len(), 6);
+        }
     }
 
     #[test]

@@ -59,7 +59,8 @@ impl Shard {
                 let Some(out) = self.feedback_target(leg, ssrc) else { return };
                 let route = self.legs.get(&leg).and_then(|leg| leg.medium(media)).and_then(|m| m.rtp_route());
                 if let (Some(out), Some(route)) = (self.outs.get_mut(&out), route) {
-                    out.again(&lost, route, self.now.mono, &mut self.send);
+                    let refused = out.again(&lost, route, self.now.mono, &mut self.send);
+                    self.fx.drops.add(Drop::ResendLimit, refused);
                 }
             }
             Rtcp::Pli { media: ssrc, .. } => self.key_wanted(leg, ssrc, None),
