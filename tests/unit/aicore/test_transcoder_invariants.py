@@ -31,7 +31,7 @@ class Event(Enum):
 EVENTS = st.lists(st.sampled_from([Event.NOTHING] * 8 + list(Event)), min_size=30, max_size=70)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(EVENTS, st.booleans(), st.sampled_from(["-profile:v baseline", "-profile:v high"]))
 def test_what_receivers_get_always_decodes(events: list[Event], always: bool, arguments: str) -> None:
     streams = [clips.h264(size=size, frames=70, arguments=f"{arguments} -g 10") for size in ("160x128", "128x160")]

@@ -79,7 +79,7 @@ AGREED = {
 }
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(history=histories(), newer=st.integers(0, 1))
 def test_argo_cd_and_kstatus_agree_on_every_bridge(
     scripts: dict[str, Script], history: list[tuple[int, Status]], newer: int
@@ -95,7 +95,6 @@ def test_argo_cd_and_kstatus_agree_on_every_bridge(
             assert said == message(status, "Degraded")
 
 
-@settings(deadline=None)
 @given(
     matched=st.lists(
         st.builds(MatchedBridge, st.sampled_from("abc"), st.none() | st.integers(1, 2), dropped=st.booleans())

@@ -18,7 +18,6 @@ from auralink_operator.models import Compiled, CompiledPolicy, Scene, parse_brid
 from auralink_operator.scaling import owners
 from auralink_operator.settings import Settings
 from hypothesis import given
-from hypothesis import settings as runs
 from hypothesis import strategies as st
 
 from tests.unit.operator import samples
@@ -149,7 +148,6 @@ def test_a_configuration_that_does_not_fit_is_refused() -> None:
 # --- generations -------------------------------------------------------------------------------------------------
 
 
-@runs(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["both", "map", "status", "none"])), max_size=30))
 def test_a_generation_never_falls_and_never_names_two_configurations(steps: list[tuple[str, str]]) -> None:
     """Whatever of ConfigMap and status a crash or a deletion leaves, as long as one of them is there."""

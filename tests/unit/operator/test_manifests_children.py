@@ -53,7 +53,7 @@ def rendered(draw: st.DrawFn) -> tuple[Obj, dict[str, Any]]:
     return bridge, scene
 
 
-@runs(deadline=None, max_examples=40)
+@runs(max_examples=40)
 @given(rendered())
 def test_the_same_bridge_renders_to_the_same_bytes(given_: tuple[Obj, dict[str, Any]]) -> None:
     bridge, scene = given_
@@ -78,7 +78,7 @@ def as_served(value: Any, name: str = "", inside: str = "") -> Any:
     return value
 
 
-@runs(deadline=None, max_examples=40)
+@runs(max_examples=40)
 @given(rendered())
 def test_what_was_applied_does_not_differ_however_the_server_shows_it(given_: tuple[Obj, dict[str, Any]]) -> None:
     bridge, scene = given_

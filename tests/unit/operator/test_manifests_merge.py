@@ -7,7 +7,7 @@ import pytest
 from auralink_operator.index import Obj
 from auralink_operator.manifests import TemplateError, merge_template
 from auralink_operator.manifests.merge import MERGE_KEYS
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 BASE: Obj = {
@@ -76,7 +76,6 @@ NAMES = st.sampled_from(["a", "b", "c", "d", "e"])
 ITEMS = st.lists(NAMES, unique=True, max_size=5)
 
 
-@settings(deadline=None)
 @given(base=ITEMS, patch=ITEMS)
 def test_items_keep_their_order_on_both_sides_where_the_sides_agree(base: list[str], patch: list[str]) -> None:
     """What the patch names stands in the order of the patch, and what only the base has in the order of the base."""
@@ -96,7 +95,6 @@ VALUES = st.recursive(
 MAPS = st.dictionaries(st.sampled_from(["p", "q", "spec"]), VALUES, max_size=3)
 
 
-@settings(deadline=None)
 @given(base=MAPS, patch=MAPS)
 def test_merging_twice_is_merging_once(base: Obj, patch: Obj) -> None:
     once = merge_template(base, patch)

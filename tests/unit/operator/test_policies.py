@@ -241,7 +241,6 @@ some_policies = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(some_policies, st.randoms(use_true_random=False), st.text("ab", min_size=1, max_size=3))
 def test_the_order_of_the_list_does_not_matter(drawn: list[Any], random: Random, room: str) -> None:
     """Neither to the order, nor to conflicts, nor to what any room comes to."""
@@ -260,7 +259,6 @@ def test_the_order_of_the_list_does_not_matter(drawn: list[Any], random: Random,
     assert merge(own, have.policies, room, {"tier": "gold"}) == merge(own, want.policies, room, {"tier": "gold"})
 
 
-@settings(deadline=None)
 @given(some_policies, st.text("ab", min_size=1, max_size=3))
 def test_whoever_loses_a_room_by_chance_is_told(drawn: list[Any], room: str) -> None:
     """In any room at all: where equals disagree on a field that none stronger settles, a conflict names it."""
@@ -284,7 +282,7 @@ short = st.text("ab-]![*?", min_size=1, max_size=5)
 NAMES = ["".join(name) for length in range(1, 5) for name in itertools.product("ab-]", repeat=length)]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(short, min_size=2, max_size=3))
 def test_globs_overlap_exactly_where_a_name_fits_all_of_them(globs: list[str]) -> None:
     name = example(globs, Effort(100_000))

@@ -204,7 +204,7 @@ class QueueModel(RuleBasedStateMachine):
 
 
 TestQueueModel = QueueModel.TestCase
-TestQueueModel.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestQueueModel.settings = settings(max_examples=100, stateful_step_count=40)
 
 
 async def test_a_worker_gets_what_is_added_while_it_waits() -> None:

@@ -79,7 +79,7 @@ def act_on(rig: Rig, action: str) -> None:  # noqa: C901 - a table
                 rig.frame()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(ACTIONS, max_size=120))
 def test_no_receiver_ever_gets_a_frame_on_foreign_references(actions: list[str]) -> None:
     """And the packet core never has to refuse one, and nothing is stuck once the AI Core behaves."""

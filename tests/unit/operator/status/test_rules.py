@@ -15,7 +15,7 @@ from tests.unit.operator.status.scenes import NOW, conditions, seen, status_of
 from tests.unit.operator.status.strategies import histories, specs, worlds
 
 # How long an example takes says how busy the machine is.
-whatever = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+whatever = settings(suppress_health_check=[HealthCheck.too_slow])
 ALWAYS = {"Ready", "Available", "ConfigAcked", "ExposureReady"}
 TRUE_OR_ABSENT = {"Reconciling", "Stalled", "Draining", "Suspended", "Degraded", "PolicyConflict"}
 REASONS = {
