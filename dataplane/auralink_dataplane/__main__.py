@@ -80,7 +80,7 @@ def load(path: Path) -> Settings:
     if os.environ.get("CONFIG_MAP"):
         return from_cluster(os.environ)
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read ({error}); name the file with --config"]) from error
     return from_file(text, os.environ)

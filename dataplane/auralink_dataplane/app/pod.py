@@ -101,7 +101,7 @@ class App:
     # --- life -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until it has drained. Raises OSError when a port is taken, TaskDiedError when there was no pod left to drain."""
+        """Until it has drained. Raises OSError when a port is taken, TaskDiedError when nothing was left to drain."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.request_stop)

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from auralink_dataplane.__main__ import EX_BUG, EX_CONFIG, EX_UNAVAILABLE, JsonLines, main
+from auralink_dataplane.__main__ import EX_BUG, EX_CONFIG, EX_UNAVAILABLE, JsonLines, load, main
 from auralink_dataplane.app import App
 
 
@@ -22,6 +22,23 @@ def test_a_broken_file_is_told_line_by_line_and_exits_78(tmp_path: Path, capsys:
     assert main(["--config", str(path)]) == EX_CONFIG == 78
     errors = capsys.readouterr().err.splitlines()
     assert [error.split(":")[0] for error in errors] == ["line 1", "auralink.redis.host", "auralink.redis.port"]
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "auralink { features = 3 }"])
+def test_a_file_of_the_wrong_shape_exits_78_whatever_the_environment(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENABLE_AIC", "true")
+    path = tmp_path / "auralink.conf"
+    path.write_text(text)
+    assert main(["--config", str(path)]) == EX_CONFIG
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "auralink.conf"
+    path.write_text("auralink { service { bridge_id = brücke } }", encoding="utf-8-sig")
+    assert load(path).pod.bridge_id == "brücke"
 
 
 def test_a_missing_file_exits_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
