@@ -73,6 +73,7 @@ class App:
         self._died: TaskDiedError | None = None
         self._looked_at = host.clock()
         self._stats: Mapping[str, Any] = {}
+        self._told: set[str] = set()  # problems that the log knows of
         self._tasks: list[asyncio.Task[None]] = []
         self.metrics = Metrics()
         self.metrics.observe_packets(lambda: packet_counters(self._stats))
@@ -261,7 +262,17 @@ class App:
                 self._want_legs()
             if self._abandoned:
                 self._asked.set()
+            self._log_problems()
             await asyncio.sleep(LOOK_S)
+
+    def _log_problems(self) -> None:
+        """Once when one comes, once when it goes."""
+        found = self.problems()
+        for name in sorted(found.keys() - self._told):
+            log.warning("problem", extra={"problem": name, "said": found[name]})
+        for name in sorted(self._told - found.keys()):
+            log.info("problem is over", extra={"problem": name})
+        self._told = set(found)
 
     def _packets_by_room(self) -> Mapping[str, int]:
         counters = self._stats.get("streams", {})
