@@ -117,7 +117,7 @@ class Views:
         return {
             "frames_processed": processed,
             "frames_compressed": compressed,
-            "compression_rate_percent": _percent(compressed, processed),
+            "compression_rate_percent": _percent(compressed, processed) or 0.0,  # always a number
             "fallback_rate_percent": _percent(streams.fallback_frames, processed),
             "total_bandwidth_saved_mb": f"{saved / 1e6:.2f}",
             "bytes_in": streams.savings.bytes_in,
