@@ -1,5 +1,6 @@
 """Starts a pod: `python -m auralink_dataplane [--config auralink.conf]`. The only place that reads the environment,
 files and the wall clock. CONFIG_MAP set means Kubernetes. Exit 78: the configuration is unusable; every reason is told.
+Exit 69: a port is taken. Exit 1: a bug; the log has it.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from typing import Final
 import uvloop
 
 from auralink_dataplane.adapters.kubernetes_api import KubernetesApi
-from auralink_dataplane.app import App, Host
+from auralink_dataplane.app import App, Host, TaskDiedError
 from auralink_dataplane.media.packets import NativePackets
 from auralink_dataplane.settings import ConfigError, Settings, from_cluster, from_file
 
@@ -24,6 +25,7 @@ log = logging.getLogger("auralink_dataplane")
 
 EX_CONFIG: Final = 78
 EX_UNAVAILABLE: Final = 69
+EX_BUG: Final = 1
 _PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -68,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         log.critical("cannot start", extra={"error": str(error)})
         return EX_UNAVAILABLE
+    except TaskDiedError:  # told where it happened
+        return EX_BUG
     return 0
 
 
@@ -76,7 +80,7 @@ def load(path: Path) -> Settings:
     if os.environ.get("CONFIG_MAP"):
         return from_cluster(os.environ)
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read ({error}); name the file with --config"]) from error
     return from_file(text, os.environ)

@@ -69,7 +69,7 @@ class Metrics:
         self._drain_stage.labels(stage).set(1)
 
     def observe_packets(self, counters: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
-        """`counters`: the packet core's, read at each scrape: {"drops": {reason: n}, "sent": {...}}."""
+        """`counters`: the packet core's, read at each scrape: {"drops": {reason: n}, "packets": {direction: n}}."""
         self.registry.register(_PacketCounters(counters))
 
     def text(self) -> bytes:

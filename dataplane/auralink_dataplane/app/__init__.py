@@ -2,6 +2,6 @@
 not, `views` is what it tells of itself. `__main__` runs it.
 """
 
-from auralink_dataplane.app.pod import App, Cluster, Host
+from auralink_dataplane.app.pod import App, Cluster, Host, TaskDiedError
 
-__all__ = ["App", "Cluster", "Host"]
+__all__ = ["App", "Cluster", "Host", "TaskDiedError"]

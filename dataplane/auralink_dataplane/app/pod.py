@@ -36,6 +36,10 @@ STALLED_S: Final = 30.0
 """A loop that has not looked for so long is stuck, and liveness says so."""
 
 
+class TaskDiedError(Exception):
+    """A task of the pod ended, which none of them does by itself: a bug, whose cause is this error's."""
+
+
 class Cluster(Protocol):
     """What the Kubernetes adapter does for a pod."""
 
@@ -66,8 +70,10 @@ class App:
         self._gone_since: float | None = None
         self._asked = asyncio.Event()
         self._forced = asyncio.Event()
+        self._died: TaskDiedError | None = None
         self._looked_at = host.clock()
         self._stats: Mapping[str, Any] = {}
+        self._told: set[str] = set()  # problems that the log knows of
         self._tasks: list[asyncio.Task[None]] = []
         self.metrics = Metrics()
         self.metrics.observe_packets(lambda: packet_counters(self._stats))
@@ -96,7 +102,7 @@ class App:
     # --- life -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until it has drained. Raises OSError when a port is taken."""
+        """Until it has drained. Raises OSError when a port is taken, TaskDiedError when nothing was left to drain."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.request_stop)
@@ -106,6 +112,8 @@ class App:
             await self._leave()
         finally:
             await self.close()
+        if self._died:
+            raise self._died
 
     async def start(self) -> None:
         await self.servers.start(self.settings.http_port, self.settings.metrics_port)
@@ -128,10 +136,13 @@ class App:
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         """None of them ends by itself: without one the pod is no use, and a restart is better than half a pod."""
-        if not task.cancelled() and (error := task.exception()):
-            log.critical("task died", extra={"task": task.get_name()}, exc_info=error)
-            self._forced.set()
-            self._asked.set()
+        if task.cancelled() or self._died:
+            return
+        self._died = TaskDiedError(task.get_name())
+        self._died.__cause__ = task.exception()
+        log.critical("task died", extra={"task": task.get_name()}, exc_info=self._died)
+        self._forced.set()
+        self._asked.set()
 
     async def _leave(self) -> None:
         while True:
@@ -251,7 +262,17 @@ class App:
                 self._want_legs()
             if self._abandoned:
                 self._asked.set()
+            self._log_problems()
             await asyncio.sleep(LOOK_S)
+
+    def _log_problems(self) -> None:
+        """Once when one comes, once when it goes."""
+        found = self.problems()
+        for name in sorted(found.keys() - self._told):
+            log.warning("problem", extra={"problem": name, "said": found[name]})
+        for name in sorted(self._told - found.keys()):
+            log.info("problem is over", extra={"problem": name})
+        self._told = set(found)
 
     def _packets_by_room(self) -> Mapping[str, int]:
         counters = self._stats.get("streams", {})

@@ -1,6 +1,10 @@
-"""What a pod tells of itself: the documents behind `/status`, `/rooms` and the SDP of a leg. Only reads."""
+"""What a pod tells of itself: the documents behind `/status`, `/rooms` and the SDP of a leg. Only reads.
 
-from collections.abc import Mapping
+`/status` is open, so it counts and names no room, leg or peer: legs are numbers in it. What the numbers stand for,
+and everything else of rooms, is for those with the token.
+"""
+
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from auralink_dataplane import __version__
@@ -50,6 +54,7 @@ class Views:
     def _leg(self, room: str, spec: LegSpec) -> dict[str, Any]:
         leg = self._legs.open.get((room, spec.name))
         return {
+            "id": leg.id if leg else None,
             "name": spec.name,
             "direction": spec.direction,
             "open": leg is not None,
@@ -82,7 +87,7 @@ class Views:
     # --- all of it --------------------------------------------------------------------------------------------
 
     def status(
-        self, *, phase: str, stage: str, sessions: int, problems: Mapping[str, str], stats: Stats, now: float
+        self, *, phase: str, stage: str, sessions: int, problems: Iterable[str], stats: Stats, now: float
     ) -> dict[str, Any]:
         bridge = self._duty.bridge
         return {
@@ -97,10 +102,9 @@ class Views:
                 "stage": stage,
             },
             "config_generation": self._duty.generation,
-            "problems": dict(problems),
+            "problems": sorted(problems),
             "aic_compression": self._compression(stats, now),
             "room_sync": {"active_rooms": len(self._duty.rooms), "total_participants": sessions},
-            "rooms": self.rooms(),
             "packets": packet_counters(stats),
         }
 
@@ -113,7 +117,7 @@ class Views:
         return {
             "frames_processed": processed,
             "frames_compressed": compressed,
-            "compression_rate_percent": _percent(compressed, processed),
+            "compression_rate_percent": _percent(compressed, processed) or 0.0,  # always a number
             "fallback_rate_percent": _percent(books.fallback_frames, processed),
             "total_bandwidth_saved_mb": f"{saved / 1e6:.2f}",
             "bytes_in": books.savings.bytes_in,
@@ -135,10 +139,10 @@ class Views:
 
     def _stream(self, stream: Stream, stats: Stats) -> dict[str, Any]:
         outs = {leg: dict(stats.get("outs", {}).get(out, {})) for leg, out in stream.outs.items()}
-        names = {leg.id: leg.spec.name for leg in self._legs.open.values()}
         share = stream.savings.share()
         return {
-            **stream.names(),
+            "stream": stream.id,
+            "leg": stream.leg.id,
             "media": stream.media,
             "codec": stream.codec,
             "ssrc": stream.ssrc,
@@ -150,7 +154,7 @@ class Views:
             "bytes_out": stream.savings.bytes_out,
             "saved_percent": None if share is None else round(share * 100, 1),
             "source": dict(stats.get("streams", {}).get(stream.id, {})),
-            "outs": [{**out, "leg": names.get(leg)} for leg, out in outs.items()],
+            "outs": [{**out, "leg": leg} for leg, out in outs.items()],
         }
 
 

@@ -1,31 +1,30 @@
 """`auralink.conf`: HOCON with variables, for a pod outside Kubernetes."""
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass as plain_dataclass
 from typing import Annotated, Any, Final, cast
 
 from pydantic import AfterValidator, Field, SecretStr, TypeAdapter
 from pydantic.dataclasses import dataclass
-from pyhocon import ConfigFactory
+from pyhocon import ConfigFactory, ConfigParser, ConfigTree
 from pyhocon.exceptions import ConfigException
 from pyparsing import ParseBaseException
 
 from auralink_dataplane.settings.addresses import Address, HttpUrl
-from auralink_dataplane.settings.bridge import BridgeSpec
+from auralink_dataplane.settings.bridge import BridgeSpec, RoomSpec, ShortText
 from auralink_dataplane.settings.documents import BridgeConfig
 from auralink_dataplane.settings.pod import (
-    NOT_BUILT,
     STRICT,
     Features,
     Pod,
     Settings,
+    flags_of,
     refused_features,
     settings_of,
     shared_environment,
 )
-from auralink_dataplane.settings.validation import ConfigError, validated
+from auralink_dataplane.settings.validation import ConfigError, understood, validated
 
 
 @plain_dataclass(frozen=True, slots=True)
@@ -37,7 +36,10 @@ class ApiKey:
 
     @classmethod
     def parse(cls, text: str) -> "ApiKey":
+        """Raises ValueError."""
         key, colon, secret = text.partition(":")
+        if not key or (colon and not secret):
+            raise ValueError('write it as "key" or "key:secret", neither of them empty')
         return cls(key, SecretStr(secret) if colon else None)
 
 
@@ -45,8 +47,8 @@ class ApiKey:
 class _Service:
     bridge_id: Annotated[str, Field(min_length=1, max_length=253)]
     name: str = "ingress-egress"
-    region: str = ""
-    environment: str = ""
+    region: ShortText = ""
+    environment: ShortText = ""
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -74,7 +76,7 @@ class _Dashboard:
 @dataclass(frozen=True, slots=True, config=STRICT)
 class _WebrtcServer:
     url: HttpUrl
-    api_key: Annotated[str, Field(min_length=1), AfterValidator(ApiKey.parse)]
+    api_key: Annotated[str, AfterValidator(ApiKey.parse)]
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -102,6 +104,7 @@ class _File:
     bridge: BridgeSpec = Field(default_factory=BridgeSpec)
 
 
+_ROOT: Final = "auralink"
 _NO_USER_YET: Final = ("dashboard", "webrtc_server", "database", "redis")
 
 
@@ -110,28 +113,44 @@ def from_file(text: str, env: Mapping[str, str]) -> Settings:
     errors: list[str] = []
     shared = shared_environment(env, errors)
     tree = _read_hocon(text, env, errors)
-    unknown = sorted(set(tree) - {"auralink"})
-    errors += [f"{key}: is not a section: everything stands inside auralink {{ }}" for key in unknown]
-    section = tree.get("auralink", {}) if isinstance(tree, dict) else {}
-    overrides = {
-        name: env[name.upper()] for name in ("enable_aic", *NOT_BUILT) if env.get(name.upper()) not in (None, "")
-    }
-    if overrides and isinstance(section, dict):
-        section = {**section, "features": {**(section.get("features") or {}), **overrides}}
-    parsed = validated(_File, section, "auralink", errors) if tree or not errors else None
-    if parsed:
-        errors += refused_features(parsed.features)
-        errors += [
-            f"auralink.bridge.rooms: room {room.name}, {why}"
-            for room in parsed.bridge.rooms
-            if (why := room.unserved())
-        ]
+    errors += [
+        f"{key}: is not a section: everything stands inside {_ROOT} {{ }}" for key in sorted({*(tree or ())} - {_ROOT})
+    ]
+    section: Any = None if tree is None else _with_flags(tree.get(_ROOT), env)
+    parsed = validated(_File, section, _ROOT, errors)
+    errors += _not_served(section, env)
     if errors or parsed is None or shared is None:
         raise ConfigError(errors)
     pod = Pod(bridge_id=parsed.service.bridge_id, name=env.get("POD_NAME") or parsed.service.bridge_id)
     config = BridgeConfig(version=1, generation=1, bridge=_standalone_bridge(parsed, section))
     unused = tuple(name for name in _NO_USER_YET if getattr(parsed, name) is not None)
     return settings_of(pod, parsed.service.name, shared, config=config, unused=unused)
+
+
+def _with_flags(section: Any, env: Mapping[str, str]) -> Any:
+    """ENABLE_* of the environment wins over the section `features`. What is no section is left to be complained of."""
+    if section is None:
+        return {}
+    features = section.get("features") if isinstance(section, dict) else ()
+    if not isinstance(features, dict | None):
+        return section
+    return {**section, "features": {**(features or {}), **flags_of(env)}}
+
+
+def _not_served(section: Any, env: Mapping[str, str]) -> Iterator[str]:
+    """What this version does not have, of every flag and room that is well-formed, however the rest looks."""
+    written = {name: understood(bool, value) for name, value in _section(section, "features").items()}
+    yield from refused_features({**written, **flags_of(env)})
+    rooms = _section(section, "bridge").get("rooms")
+    for room in (understood(RoomSpec, one) for one in rooms) if isinstance(rooms, list) else ():
+        if room and (why := room.unserved()):
+            yield f"{_ROOT}.bridge.rooms: room {room.name}, {why}"
+
+
+def _section(tree: Any, name: str) -> dict[str, Any]:
+    """Empty where there is none."""
+    found = tree.get(name) if isinstance(tree, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _standalone_bridge(parsed: _File, section: Mapping[str, Any]) -> BridgeSpec:
@@ -159,8 +178,8 @@ _HOCON_TOKEN: Final = re.compile(
 """Strings and comments are matched too, so that a ${NAME} inside them is none."""
 
 
-def _read_hocon(text: str, env: Mapping[str, str], errors: list[str]) -> dict[str, Any]:
-    """Variables come from `env`: they are written in front of the file, where HOCON finds them first."""
+def _read_hocon(text: str, env: Mapping[str, str], errors: list[str]) -> dict[str, Any] | None:
+    """Without the variables, which come from `env` and no parser ever sees. None where the text cannot be read."""
     given: dict[str, str] = {}
     for match in _HOCON_TOKEN.finditer(text):
         name = match["name"]
@@ -172,14 +191,20 @@ def _read_hocon(text: str, env: Mapping[str, str], errors: list[str]) -> dict[st
                 f"line {line}: ${{{name}}} is not set: export {name}, or write ${{?{name}}} if it may be absent"
             )
             given[name] = "unset"
-    head = "".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items())
     try:
-        tree = ConfigFactory.parse_string(head + text).as_plain_ordered_dict()
-    except (OSError, UnicodeDecodeError) as error:  # of a file that it includes
+        tree = ConfigFactory.parse_string(text, resolve=False)
+        if not isinstance(tree, ConfigTree):
+            errors.append(f"auralink.conf: is a list: everything stands inside {_ROOT} {{ }}")
+            return None
+        for name in given.keys() - tree.keys():
+            tree.put(name, given[name])
+        ConfigParser.resolve_substitutions(tree)
+    except (OSError, UnicodeDecodeError, ImportError) as error:  # of a file that it includes
         errors.append(f"auralink.conf: includes what cannot be read: {error}")
-        return {}
-    except (ConfigException, ParseBaseException, RecursionError) as error:
+        return None
+    except (ConfigException, ParseBaseException, RecursionError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         errors.append(f"auralink.conf: is not HOCON: {first_line}")
-        return {}
-    return {key: value for key, value in cast(dict[str, Any], tree).items() if key not in given}
+        return None
+    plain = cast(dict[str, Any], tree.as_plain_ordered_dict())
+    return {key: value for key, value in plain.items() if key not in given}

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from auralink_dataplane.settings.documents import BridgeConfig
-from auralink_dataplane.settings.validation import ConfigError, validated
+from auralink_dataplane.settings.validation import ConfigError, understood, validated
 
 STRICT: Final = ConfigDict(extra="forbid")
 
@@ -77,6 +77,7 @@ def from_cluster(env: Mapping[str, str]) -> Settings:
     """The pod as the operator renders it. Raises ConfigError."""
     errors: list[str] = []
     shared = shared_environment(env, errors)
+    errors += refused_features(flags_of(env))
     errors += [f"{name}: is not set; the operator's Deployment sets it" for name in _IN_CLUSTER if not env.get(name)]
     if env.get("BRIDGE_ID") and env["BRIDGE_ID"].count("/") != 1:
         errors.append(f'BRIDGE_ID: must be "<namespace>/<bridge>" in Kubernetes, not "{env["BRIDGE_ID"]}"')
@@ -119,16 +120,18 @@ def settings_of(
 def shared_environment(env: Mapping[str, str], errors: list[str]) -> Environment | None:
     names = Environment.__dataclass_fields__
     given = {name: env[name.upper()] for name in names if env.get(name.upper()) not in (None, "")}
-    shared = validated(Environment, given, "", errors, upper=True)
-    if shared and "CONFIG_MAP" in env:
-        flags = {name: getattr(shared, name) or False for name in NOT_BUILT}
-        errors += refused_features(Features(**flags))
-    return shared
+    return validated(Environment, given, "", errors, upper=True)
 
 
-def refused_features(features: Features) -> list[str]:
+def flags_of(env: Mapping[str, str]) -> dict[str, bool]:
+    """The ENABLE_* that are set and understood; what is wrong with the others `shared_environment` says."""
+    said = {name: understood(bool, env.get(name.upper())) for name in Features.__dataclass_fields__}
+    return {name: flag for name, flag in said.items() if flag is not None}
+
+
+def refused_features(flags: Mapping[str, bool | None]) -> list[str]:
     return [
         f"auralink.features.{name} ({name.upper()}): this version does not have the feature; set it to false"
         for name in NOT_BUILT
-        if getattr(features, name)
+        if flags.get(name)
     ]

@@ -37,6 +37,11 @@ def validated(
         return None
 
 
+def understood(kind: type[T], value: Any) -> T | None:
+    """The value, for those who ask something else of it; what is wrong with it `validated` says."""
+    return validated(kind, value, "", [])
+
+
 _SECRETS: Final = ("api_key", "password")
 
 

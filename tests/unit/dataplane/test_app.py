@@ -1,153 +1,18 @@
-"""A whole pod on the twins: configuration in, frames through, status and HTTP out, drain."""
+"""A whole pod: configuration in, frames through, status and HTTP out, drain."""
 
 import asyncio
 import json
+import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession
-from auralink_dataplane.app import App, Host
-from auralink_dataplane.media.aic import resolve_all
-from auralink_dataplane.settings import BridgeConfig, Pod, Settings, parse_documents
+from auralink_dataplane.settings import parse_documents
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
 
 from tests.fakes.aicore import FakeAiCore
-from tests.fakes.packets import FakePackets
-
-TOKEN = "open sesame"  # noqa: S105 - of this test
-
-
-def bridge(address: str | None = None, **compression: Any) -> dict[str, Any]:
-    def leg(name: str, direction: str, port: int, **medium: Any) -> dict[str, Any]:
-        video = {"payloads": [{"type": 96, "codec": "H264", "fmtp": "packetization-mode=1"}], "listenPort": port}
-        audio = {"payloads": [{"type": 97, "codec": "Opus"}], "listenPort": port + 2}
-        return {"name": name, "direction": direction, "rtp": {"video": video | medium, "audio": audio}}
-
-    return {
-        "region": "eu",
-        "environment": "test",
-        "rooms": [
-            {
-                "name": "demo",
-                "legs": [leg("in", "Receive", 5000), leg("out", "Send", 5100, remote="127.0.0.1:6000")],
-            }
-        ],
-        "aiCore": {"addresses": [address] if address else [], "timeoutMs": 1000},
-        "compression": compression,
-        "api": {"tokenRef": {"name": "api", "key": "token"}},
-    }
-
-
-def documents(spec: Mapping[str, Any], *, generation: int = 1, owner: str = "pod-1", **more: Any) -> dict[str, str]:
-    config = {"version": 1, "generation": generation, "bridge": spec, "policies": [], **more}
-    return {"config.json": json.dumps(config), "owners.json": json.dumps({"demo": owner})}
-
-
-class FakeCluster:
-    """The Kubernetes adapter's twin: the test is the API server."""
-
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[dict[str, str] | None] = asyncio.Queue()
-        self.entries: list[Mapping[str, Any] | None] = []
-        self.down = False
-
-    async def config_maps(self) -> AsyncIterator[dict[str, str] | None]:
-        while True:
-            yield await self.queue.get()
-
-    async def apply_pod_entry(self, entry: Mapping[str, Any] | None) -> None:
-        if self.down:
-            raise OSError("no route to host")
-        self.entries.append(entry)
-
-    async def close(self) -> None:
-        return
-
-
-class PodUnderTest:
-    def __init__(self, core: FakeAiCore, *, config: BridgeConfig | None = None, propagation_s: int = 0) -> None:
-        self.core = core
-        self.skew_s = 0.0
-        self.packets = FakePackets()
-        self.cluster = None if config else FakeCluster()
-        self.secrets = {("api", "token"): f"{TOKEN}\n".encode()}
-        settings = Settings(
-            pod=Pod("ns/b", "pod-1", "ns", "uid-1", "node-1", "127.0.0.1"),
-            service_name="ingress-egress",
-            config_map=None if config else "auralink-b-config",
-            config=config,
-            http_port=0,
-            metrics_port=0,
-            drain_propagation_s=propagation_s,
-            drain_timeout_s=60,
-            secrets_dir="/nowhere",
-        )
-        loop = asyncio.get_running_loop()
-        host = Host(
-            clock=lambda: loop.time() + self.skew_s,
-            wall_ms=lambda: 1700000000000,
-            started_at="2026-01-01T00:00:00Z",
-            read_secret=lambda name, key: self.secrets.get((name, key)),
-            resolve=resolve_all,
-        )
-        self.app = App(settings, host, self.packets, self.cluster)
-        self.task = asyncio.create_task(self.app.run())
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(8):
-            while not condition():
-                if self.task.done():
-                    self.task.result()
-                await asyncio.sleep(0.01)
-
-    async def get(self, path: str, *, port: int = 0, token: str | None = None, post: bool = False) -> tuple[int, str]:
-        await self.until(lambda: len(self.app.servers.ports) == 2)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        url = f"http://127.0.0.1:{self.app.servers.ports[port]}{path}"
-        async with ClientSession() as http, http.request("POST" if post else "GET", url, headers=headers) as answer:
-            return answer.status, await answer.text()
-
-    async def configure(self, **more: Any) -> None:
-        assert self.cluster
-        spec = more.pop("spec", None) or bridge(self.core.address, mode="Always")
-        generation = self.app.snapshot().generation
-        self.cluster.queue.put_nowait(documents(spec, generation=generation + 1, **more))
-        await self.until(lambda: self.app.snapshot().generation == generation + 1)
-
-    async def legs_open(self, count: int = 2) -> dict[str, int]:
-        await self.until(lambda: len(self.app.legs.open) == count)
-        return {leg.spec.name: leg.id for leg in self.app.legs.open.values()}
-
-    async def stream(self) -> int:
-        legs = await self.legs_open()
-        await self.until(lambda: self.app.aic.endpoints())
-        stream = self.packets.start_stream(legs["in"])
-        await self.until(lambda: list(self.app.streams))
-        return stream
-
-    async def play(self, stream: int, count: int) -> None:
-        for number in range(count):
-            key = number % 30 == 0
-            self.packets.feed(stream, key=key, size=1000, now=asyncio.get_running_loop().time())
-            await asyncio.sleep(0.005)
-
-
-@pytest.fixture
-async def core() -> AsyncIterator[FakeAiCore]:
-    async with FakeAiCore() as one:
-        yield one
-
-
-@pytest.fixture
-async def pod(core: FakeAiCore) -> AsyncIterator[PodUnderTest]:
-    one = PodUnderTest(core)
-    yield one
-    one.app.request_stop()
-    one.app.request_stop()
-    await asyncio.gather(one.task, return_exceptions=True)
+from tests.unit.dataplane.whole import TOKEN, PodUnderTest, bridge, documents
 
 
 async def test_it_is_alive_but_not_ready_before_its_first_configuration(pod: PodUnderTest) -> None:
@@ -177,7 +42,7 @@ async def test_frames_go_up_to_the_core_and_out_again_smaller(pod: PodUnderTest)
     assert compression["latency_ms"]["ai_core"]["count"] == 60
     assert compression["latency_ms"]["pod"]["p95"] is not None
     [entry] = compression["streams"]
-    assert (entry["mode"], entry["leg"], entry["frames_in"]) == ("compress", "in", 60)
+    assert (entry["mode"], entry["frames_in"]) == ("compress", 60)
     code, metrics = await pod.get("/metrics", port=1)
     assert code == 200
     assert "auralink_aic_frames_compressed_total 60.0" in metrics
@@ -305,33 +170,6 @@ async def test_a_room_that_is_removed_says_goodbye(pod: PodUnderTest) -> None:
     assert set(pod.packets.byes) == set(legs.values())
 
 
-async def test_rooms_move_also_while_the_configuration_is_bad(pod: PodUnderTest) -> None:
-    await pod.configure(owner="pod-2")
-    assert pod.cluster
-    bad = documents({"logLevel": "Loud"}, generation=2)
-    pod.cluster.queue.put_nowait(bad)
-    await pod.legs_open()
-    assert pod.app.snapshot().generation == 1
-    assert "logLevel" in pod.app.problems()["ConfigInvalid"]
-
-
-async def test_rooms_that_this_version_cannot_serve_are_told_and_disturb_no_other(pod: PodUnderTest) -> None:
-    spec = bridge(pod.core.address)
-    spec["endpoints"] = [{"name": "meet", "type": "Jitsi", "jitsi": {"xmppUrl": "wss://meet/x", "domain": "meet"}}]
-    legs = [{"name": name, "endpoint": "meet"} for name in ("a", "b")]
-    vp8 = json.loads(json.dumps(spec["rooms"][0]).replace("H264", "VP8").replace("50", "52").replace("51", "53"))
-    spec["rooms"] += [{"name": "call", "legs": legs}, {**vp8, "name": "old"}]
-    config = documents(spec)
-    config["owners.json"] = json.dumps({"demo": "pod-1", "old": "pod-1"})
-    assert pod.cluster
-    pod.cluster.queue.put_nowait(config)
-    await pod.legs_open()
-    problems = pod.app.problems()
-    assert problems["JitsiUnavailable"].startswith("room call, leg a: this version does not bridge rooms of endpoints")
-    assert problems["LegNotOpen"].startswith("room old, leg in: this version does not carry VP8")
-    assert pod.app.snapshot().generation == 1
-
-
 @pytest.mark.parametrize(
     ("effect", "goes"),
     [
@@ -388,6 +226,24 @@ async def test_a_leg_that_does_not_open_is_a_problem_that_says_which(pod: PodUnd
     assert pod.app.problems()["LegNotOpen"].startswith("room demo, leg out: video.remote no..name:6000 does not")
     await pod.configure()
     await pod.until(lambda: not pod.app.problems())
+
+
+async def test_a_problem_is_logged_once_when_it_comes_and_once_when_it_goes(
+    pod: PodUnderTest, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "auralink_dataplane")
+
+    def lines() -> list[tuple[str, object]]:
+        return [(one.message, vars(one).get("said")) for one in caplog.records if vars(one).get("problem")]
+
+    token = pod.secrets.pop(("api", "token"))
+    await pod.configure()
+    await pod.until(lines)
+    pod.secrets["api", "token"] = token
+    await pod.until(lambda: len(lines()) > 1)
+    [(came, said), gone] = lines()
+    assert (came, gone) == ("problem", ("problem is over", None))
+    assert "api/token" in str(said)
 
 
 async def test_a_stream_that_the_core_does_not_serve_goes_on_and_is_told(pod: PodUnderTest) -> None:
@@ -507,50 +363,6 @@ async def test_an_api_server_that_is_away_stops_nothing(pod: PodUnderTest) -> No
     await pod.configure()
     await pod.stream()
     assert (await pod.get("/ready"))[0] == 200
-
-
-async def test_a_leg_without_its_port_says_so_and_the_others_serve(pod: PodUnderTest) -> None:
-    pod.packets.refuse_port = 5100
-    await pod.configure()
-    await pod.legs_open(1)
-    [room] = json.loads((await pod.get("/rooms", token=TOKEN))[1])["rooms"]
-    assert "port 5100 is taken" in room["legs"][1]["problem"]
-
-
-async def test_the_protected_api_needs_the_token_and_is_off_without_one(pod: PodUnderTest) -> None:
-    await pod.configure()
-    await pod.legs_open()
-    path = "/rooms/demo/legs/out.sdp"
-    assert (await pod.get(path))[0] == 401
-    for wrong in ("wrong", "f\xfcr alle", "\udcff"):  # the last is no UTF-8 on the wire
-        assert (await pod.get(path, token=wrong))[0] == 401
-    code, text = await pod.get(path, token=TOKEN)
-    assert code == 200
-    assert "m=video 6000 RTP/AVP 96\r\nc=IN IP4 127.0.0.1\r\na=rtpmap:96 H264/90000" in text
-    assert "a=extmap:14 urn:auralink:rtp-hdrext:aic:1" in text
-    assert (await pod.get("/rooms/nope", token=TOKEN))[0] == 404
-    pod.secrets.clear()
-    code, text = await pod.get(path, token=TOKEN)
-    assert code == 404
-    assert "api.tokenRef" in text
-
-
-async def test_the_sdp_names_the_public_address_on_whichever_pod_it_is_asked(pod: PodUnderTest) -> None:
-    assert pod.cluster
-    config = documents(bridge(pod.core.address), owner="pod-2")
-    pod.cluster.queue.put_nowait(config)
-    await pod.until(lambda: pod.app.snapshot().generation == 1)
-    path = "/rooms/demo/legs/in.sdp"
-    assert (await pod.get(path, token=TOKEN))[0] == 404, "not here, and no public address is known"
-    addresses = {"demo/in/video": {"ip": "203.0.113.9", "port": 30004}, "demo/in/audio": {"hostname": "a.b", "port": 7}}
-    addresses["demo/out/audio"] = {"ip": "203.0.113.9", "port": 30008}
-    pod.cluster.queue.put_nowait(config | {"addresses.json": json.dumps(addresses)})
-    await pod.until(lambda: pod.app.duty.addresses)
-    text = (await pod.get(path, token=TOKEN))[1]
-    assert "m=video 30004 RTP/AVP 96\r\nc=IN IP4 203.0.113.9\r\n" in text
-    assert "m=audio 7 RTP/AVP 97\r\nc=IN IP4 a.b\r\n" in text
-    assert "m=video 6000" in (await pod.get("/rooms/demo/legs/out.sdp", token=TOKEN))[1]
-    assert (await pod.get("/rooms/demo/legs/none.sdp", token=TOKEN))[0] == 404
 
 
 async def test_drain_over_http(pod: PodUnderTest) -> None:

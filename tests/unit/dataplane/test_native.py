@@ -11,68 +11,9 @@ from typing import Any, TypeVar
 import auralink_native as native
 import pytest
 
-_SPS = bytes.fromhex("6764001facd9405005bb0110000003001000000303c0f183")
-_PPS = bytes.fromhex("68ce3c80")
-_IDR = bytes([0x65, 0x88, 0x84]) + bytes([0x55]) * 500
-_DELTA = bytes([0x41, 0x9A, 0x84]) + bytes([0x66]) * 500
-_START = b"\0\0\0\1"
-_WAIT_S = 5.0
+from tests.unit.dataplane.loopback import DELTA, IDR, PPS, SPS, START, WAIT_S, Peer, leg
 
 _T = TypeVar("_T")
-
-
-class Peer:
-    """A sender and a receiver of H.264 on 127.0.0.1."""
-
-    def __init__(self) -> None:
-        self.outlet = socket.socket(type=socket.SOCK_DGRAM)
-        self.outlet.bind(("127.0.0.1", 0))
-        self.sink = socket.socket(type=socket.SOCK_DGRAM)
-        self.sink.bind(("127.0.0.1", 0))
-        self.sink.settimeout(_WAIT_S)
-        self.sequence = 65534
-        self.timestamp = 0xFFFFFF00
-
-    def send(self, port: int, *payloads: bytes) -> int:
-        """One frame; returns its timestamp."""
-        timestamp = self.timestamp
-        for index, payload in enumerate(payloads):
-            marker = 0x80 if index == len(payloads) - 1 else 0
-            header = struct.pack("!BBHII", 0x80, marker | 96, self.sequence, timestamp, 0x11223344)
-            self.outlet.sendto(header + payload, ("127.0.0.1", port))
-            self.sequence = (self.sequence + 1) & 0xFFFF
-        self.timestamp = (timestamp + 3000) & 0xFFFFFFFF
-        return timestamp
-
-    def packet(self) -> tuple[int, int, bytes | None, bytes]:
-        """Timestamp, marker, the 16 bytes, payload of the next RTP packet."""
-        data = self.sink.recv(2048)
-        first, second, _, timestamp, _ = struct.unpack_from("!BBHII", data)
-        if not first & 0x10:
-            return timestamp, second >> 7, None, data[12:]
-        assert data[12:17] == bytes.fromhex("bede0005ef")
-        return timestamp, second >> 7, data[17:33], data[36:]
-
-    def frame(self) -> tuple[int, bytes | None, list[bytes]]:
-        """Timestamp, the 16 bytes and payloads up to the marker."""
-        timestamp, marker, extension, payload = self.packet()
-        payloads = [payload]
-        while not marker:
-            _, marker, later, payload = self.packet()
-            assert later is None
-            payloads.append(payload)
-        return timestamp, extension, payloads
-
-    def close(self) -> None:
-        self.outlet.close()
-        self.sink.close()
-
-
-def leg(direction: str, *, remote: str | None = None, **more: Any) -> dict[str, Any]:
-    payloads = [{"type": 96, "codec": "H264", "clock_rate": 90000, "fmtp": "packetization-mode=1"}]
-    medium = {"payloads": payloads, "listen_port": 0, "remote": remote}
-    base = {"name": direction, "direction": direction, "feedback": "None", "rtcp_mux": False, "extension_id": 14}
-    return {**base, "bind": "127.0.0.1", "media": {"video": medium}, **more}
 
 
 @pytest.fixture
@@ -91,13 +32,13 @@ def peer() -> Iterator[Peer]:
 
 def wait_for(engine: native.Engine, kind: type[_T]) -> _T:
     """The next thing of a type; others are left aside."""
-    deadline = time.monotonic() + _WAIT_S
+    deadline = time.monotonic() + WAIT_S
     while (left := deadline - time.monotonic()) > 0:
         select.select([engine.fileno()], [], [], left)
         for item in engine.poll():
             if isinstance(item, kind):
                 return item
-    raise AssertionError(f"no {kind} within {_WAIT_S} s")
+    raise AssertionError(f"no {kind} within {WAIT_S} s")
 
 
 def bridge(engine: native.Engine, peer: Peer, mode: int) -> tuple[int, int]:
@@ -105,7 +46,7 @@ def bridge(engine: native.Engine, peer: Peer, mode: int) -> tuple[int, int]:
     inlet = engine.open_leg("room", leg("Receive"))
     outlet = engine.open_leg("room", leg("Send", remote=f"127.0.0.1:{peer.sink.getsockname()[1]}"))
     port = engine.local_ports(inlet)["video"]
-    peer.send(port, _SPS, _PPS, _IDR)
+    peer.send(port, SPS, PPS, IDR)
     started = wait_for(engine, native.StreamStarted)
     assert (started.leg, started.ssrc, started.payload_type) == (inlet, 0x11223344, 96)
     assert (started.codec, started.media) == ("H264", "video")
@@ -116,9 +57,9 @@ def bridge(engine: native.Engine, peer: Peer, mode: int) -> tuple[int, int]:
 
 def test_bypassed_frames_cross_without_python_seeing_them(engine: native.Engine, peer: Peer) -> None:
     stream, port = bridge(engine, peer, native.BYPASS)
-    assert peer.frame()[2] == [_SPS, _PPS, _IDR]
-    timestamp = peer.send(port, _DELTA)
-    assert peer.frame() == (timestamp, bytes.fromhex("01000003e800000000" + "01" + "00" * 6), [_DELTA])
+    assert peer.frame()[2] == [SPS, PPS, IDR]
+    timestamp = peer.send(port, DELTA)
+    assert peer.frame() == (timestamp, bytes.fromhex("01000003e800000000" + "01" + "00" * 6), [DELTA])
     assert not any(isinstance(item, native.Frame) for item in engine.poll())
     row = engine.stats()["streams"][stream]
     assert (row["frames"], row["keys"], row["mode"]) == (2, 1, native.BYPASS)
@@ -128,13 +69,13 @@ def test_a_frame_goes_up_whole_and_its_answer_leaves(engine: native.Engine, peer
     before = time.monotonic()
     stream, _ = bridge(engine, peer, native.COMPRESS)
     frame = wait_for(engine, native.Frame)
-    assert frame.data == _START + _SPS + _START + _PPS + _START + _IDR
+    assert frame.data == START + SPS + START + PPS + START + IDR
     assert (frame.stream, frame.frame_id, frame.mode, frame.codec) == (stream, 0, native.COMPRESS, "H264")
     assert (frame.key, frame.discardable, frame.width, frame.height) == (True, False, 1280, 720)
     assert frame.rtp_ts & 0xFFFFFFFF == 0xFFFFFF00
     assert before <= frame.t_first <= frame.t_last <= frame.t_complete <= time.monotonic()
-    smaller = _IDR[:50]
-    assert engine.submit(stream, 0, _START + _SPS + _START + _PPS + _START + smaller, bytes([1]) + bytes(15), True)
+    smaller = IDR[:50]
+    assert engine.submit(stream, 0, START + SPS + START + PPS + START + smaller, bytes([1]) + bytes(15), True)
     timestamp, extension, payloads = peer.frame()
     assert (timestamp, payloads[-1]) == (0xFFFFFF00, smaller)
     assert extension is not None
@@ -148,8 +89,8 @@ def test_frame_sent_rides_along_with_the_next_poll(engine: native.Engine, peer: 
     before = time.monotonic()
     engine.submit(stream, 0, None, None, True)
     peer.frame()
-    peer.send(port, _DELTA)
-    select.select([engine.fileno()], [], [], _WAIT_S)
+    peer.send(port, DELTA)
+    select.select([engine.fileno()], [], [], WAIT_S)
     items = engine.poll()
     sent = next(item for item in items if isinstance(item, native.FrameSent))
     assert (sent.stream, sent.frame_id, sent.packets) == (stream, 0, 3)
@@ -162,8 +103,8 @@ def test_the_descriptor_is_readable_while_poll_has_something(engine: native.Engi
 
     assert not readable()
     inlet = engine.open_leg("room", leg("Receive"))
-    peer.send(engine.local_ports(inlet)["video"], _SPS, _PPS, _IDR)
-    assert select.select([engine.fileno()], [], [], _WAIT_S)[0]
+    peer.send(engine.local_ports(inlet)["video"], SPS, PPS, IDR)
+    assert select.select([engine.fileno()], [], [], WAIT_S)[0]
     assert isinstance(engine.poll(1)[0], native.StreamStarted)
     assert not readable()
     assert engine.poll() == []
@@ -171,7 +112,7 @@ def test_the_descriptor_is_readable_while_poll_has_something(engine: native.Engi
 
 def test_an_ipv6_leg_takes_ipv4_senders(engine: native.Engine, peer: Peer) -> None:
     inlet = engine.open_leg("room", leg("Receive", bind="::"))
-    peer.send(engine.local_ports(inlet)["video"], _SPS, _PPS, _IDR)
+    peer.send(engine.local_ports(inlet)["video"], SPS, PPS, IDR)
     wait_for(engine, native.StreamStarted)
     remote = engine.stats()["legs"][inlet]["video"]["remote"]
     assert remote == f"127.0.0.1:{peer.outlet.getsockname()[1]}"
@@ -182,7 +123,7 @@ def test_garbage_is_counted_and_nothing_else(engine: native.Engine, peer: Peer) 
     port = engine.local_ports(inlet)["video"]
     for garbage in (b"", b"x", b"\x80", bytes(3000), bytes([0x80, 200]) * 700):
         peer.outlet.sendto(garbage, ("127.0.0.1", port))
-    peer.send(port, _SPS, _PPS, _IDR)
+    peer.send(port, SPS, PPS, IDR)
     wait_for(engine, native.StreamStarted)
     assert engine.stats()["drops"] == {"malformed": 3, "truncated": 1, "unknown_payload_type": 1}
 
@@ -236,7 +177,7 @@ def test_payload_types_that_look_like_rtcp_are_refused_on_one_port_only(engine: 
     port = engine.local_ports(engine.open_leg("room", config))["video"]
     for sequence in range(3):
         header = struct.pack("!BBHII", 0x80, 0x80 | 72, sequence, 0, 7)
-        peer.outlet.sendto(header + _IDR, ("127.0.0.1", port))
+        peer.outlet.sendto(header + IDR, ("127.0.0.1", port))
     assert wait_for(engine, native.StreamStarted).payload_type == 72
 
 
