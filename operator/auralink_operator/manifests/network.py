@@ -123,4 +123,6 @@ def service_monitor(bridge: Bridge, scene: Scene, settings: Settings) -> list[Ob
         "selector": {"matchLabels": selector(bridge.meta.name)},
         "endpoints": [{"port": "metrics", "path": "/metrics"}],
     }
-    return [new_child(bridge, settings, "ServiceMonitor", child_name(bridge.meta.name), spec=spec)]
+    found = new_child(bridge, settings, "ServiceMonitor", child_name(bridge.meta.name), spec=spec)
+    found["metadata"]["labels"] = {**dict(settings.monitor_labels), **found["metadata"]["labels"]}
+    return [found]

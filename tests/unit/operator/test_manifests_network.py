@@ -1,9 +1,11 @@
-"""Who may send media, where the packets come by way of others."""
+"""Who may send media, where the packets come by way of others; and how Prometheus finds the pods."""
 
 from typing import Any
 
 import pytest
 from auralink_operator.index import Obj
+from auralink_operator.models import Capabilities
+from auralink_operator.settings import Settings
 
 from tests.unit.operator import samples
 from tests.unit.operator.test_manifests import one, render
@@ -67,3 +69,15 @@ def test_a_service_that_cannot_filter_leaves_it_to_the_policy(mode: str) -> None
 
 def test_without_a_policy_a_load_balancer_filters_nothing_either() -> None:
     assert ranges(children("LoadBalancer", enabled=False, mediaFrom=PEERS)) is None
+
+
+def test_prometheus_finds_bridges_by_the_labels_that_it_selects() -> None:
+    """And none of them can hide the labels by which the operator finds its own."""
+    chosen = (("app.kubernetes.io/managed-by", "somebody"), ("release", "prometheus"))
+    settings = Settings(data_plane_image="i", ai_core_address="a:1", monitor_labels=chosen)
+    found = render(settings=settings, capabilities=Capabilities(service_monitors=True))
+    labels = one(found, "ServiceMonitor")["metadata"]["labels"]
+    assert labels["release"] == "prometheus"
+    assert labels["app.kubernetes.io/managed-by"] == "auralink-operator"
+    assert all("release" not in child["metadata"]["labels"] for child in found if child["kind"] != "ServiceMonitor")
+    assert "release" not in one(found, "ServiceMonitor")["spec"]["selector"]["matchLabels"]
