@@ -50,6 +50,7 @@ log = logging.getLogger("auralink_operator")
 RECONCILE_LIMIT_S = 100.0  # below what liveness allows: a hung call is given up before the process is
 _FINISH_S = 1.0  # for what is at work when the process ends; the next leader is to work within 2 s
 _FAILURES_TO_TELL = 5
+_A_WATCH = "watcher for "  # as kopf names their tasks
 
 _PLAIN = set(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime", "taskName"}
 
@@ -240,7 +241,11 @@ class Operator:
         )
         # In place of kopf's own handler, which ends the watches first while our work goes on without them for seconds.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        await kopf.run_tasks(tasks, ignored=_Everything())
+        try:
+            await kopf.run_tasks(tasks, ignored=_Everything())
+        finally:
+            # Where one watch fails kopf forgets the others, and they outlive a cancellation of all tasks at once.
+            await _cancelled([task for task in asyncio.all_tasks() if task.get_name().startswith(_A_WATCH)])
 
     # --- what the watches tell ---
 

@@ -9,6 +9,7 @@ _ADDRESS = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0
 _NAMESPACE = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 _SHARD = re.compile(r"^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$")
 _LABEL_NAME = re.compile(r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
+_LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
 _OWN_LABELS = ("auralink.io/", "app.kubernetes.io/")
 _LEASE_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 _LEVELS = ("Debug", "Info", "Warning", "Error")
@@ -25,6 +26,7 @@ class Settings:
     namespaces: tuple[str, ...] = ()
     shard: str = ""
     inherit_labels: tuple[str, ...] = ()
+    monitor_labels: tuple[tuple[str, str], ...] = ()
     max_rollouts: int = 10
     nodes: bool = True
     paused: bool = False
@@ -98,6 +100,22 @@ def _label_names(value: str) -> tuple[str, ...]:
     return names
 
 
+def _labels(value: str) -> tuple[tuple[str, str], ...]:
+    """Labels as name=value; all that is wrong with them is said at once."""
+    pairs = [part.strip().partition("=") for part in value.split(",") if part.strip()]
+    wrong = [f"{''.join(pair)!r} is no label as name=value" for pair in pairs if not _is_label(*pair)]
+    names = [name for name, _, _ in pairs]
+    wrong += [f"{name!r} is one that the operator sets itself" for name in names if name.startswith(_OWN_LABELS)]
+    wrong += [f"{name!r} stands there twice" for name in sorted(set(names)) if names.count(name) > 1]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return tuple(sorted((name, text) for name, _, text in pairs))
+
+
+def _is_label(name: str, equals: str, value: str) -> bool:
+    return bool(equals and _LABEL_NAME.match(name) and _LABEL_VALUE.match(value))
+
+
 def _optional(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
         if value and not pattern.match(value):
@@ -143,6 +161,13 @@ OPTIONS = (
         "",
     ),
     Option("inherit_labels", "label that children copy from their bridge (repeatable)", _label_names, "", many=True),
+    Option(
+        "monitor_labels",
+        "label name=value of bridges' ServiceMonitors, by which Prometheus finds them (repeatable)",
+        _labels,
+        "",
+        many=True,
+    ),
     Option(
         "max_rollouts",
         "bridges that roll at the same time after a change of the operator's own defaults",

@@ -68,6 +68,7 @@ class ApiServer:
     port: int
     audit_log: Path
     has_crds: bool = False
+    etcd: str = ""  # its address
 
     @property
     def kubeconfig(self) -> Path:
@@ -165,7 +166,7 @@ def start(folder: Path, flags: Sequence[str] = ()) -> tuple[ApiServer, list[subp
                 env={**os.environ, "ETCD_UNSUPPORTED_ARCH": ""},
             )
         )
-    server = ApiServer(folder, port, folder / "audit.log")
+    server = ApiServer(folder, port, folder / "audit.log", etcd=url)
     with server_log.open("wb") as log:
         processes.append(
             subprocess.Popen(

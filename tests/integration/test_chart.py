@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from auralink_operator.__main__ import parse
 
 from tests.integration.chart_bench import (
     CHART,
@@ -169,6 +170,15 @@ def test_alerts_of_a_release_watch_that_release() -> None:
     assert [group["name"] for group in rules["spec"]["groups"]][1:] == [g["name"] for g in plain["groups"]][1:]
 
 
+def test_monitors_of_bridges_get_the_labels_that_the_chart_s_own_get() -> None:
+    labels = {"release": "prometheus", "example.com/team": "media"}
+    (operator,) = (
+        o for o in of_kind(render({"monitoring": {"labels": labels}}), "Deployment") if o["metadata"]["name"] == PODS[0]
+    )
+    arguments = operator["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert dict(parse(arguments, {}).monitor_labels) == labels
+
+
 REFUSED: dict[str, tuple[Obj, str]] = {
     "a misspelt value": ({"operator": {"replica": 2}}, "replica"),
     "a misspelt value far down": ({"operator": {"networkPolicy": {"enable": True}}}, "enable"),
@@ -181,6 +191,11 @@ REFUSED: dict[str, tuple[Obj, str]] = {
     "a quantity that is none": ({"operator": {"resources": {"limits": {"memory": "300 MB"}}}}, "memory"),
     "an AI Core without an address": ({"aiCore": {"enabled": False}}, "aiCore.address"),
     "an address without a port": ({"aiCore": {"address": "ai-core"}}, "address"),
+    "a label of a monitor that the operator sets": (
+        {"monitoring": {"labels": {"auralink.io/bridge": "b"}}},
+        "auralink.io/bridge",
+    ),
+    "a label that is none": ({"monitoring": {"labels": {"release": "a b"}}}, "release"),
     "a switch that is none": ({"monitoring": {"alerts": True}}, "alerts"),
 }
 

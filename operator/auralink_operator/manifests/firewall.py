@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from auralink_operator.index import Obj
 from auralink_operator.manifests.labels import HTTP_PORT, METRICS_PORT, child_name, new_child, selector
-from auralink_operator.manifests.network import listen_ports
+from auralink_operator.manifests.network import EVERYBODY, filtered_by_service, listen_ports
 from auralink_operator.models import Bridge, ExposureMode
 from auralink_operator.settings import Settings
 
@@ -29,11 +29,18 @@ def network_policy(bridge: Bridge, settings: Settings) -> list[Obj]:
         "egress": [{"ports": [{"protocol": "UDP"}, *_tcp(sorted(_egress_ports(bridge, settings)))]}],
     }
     found = new_child(bridge, settings, "NetworkPolicy", child_name(bridge.meta.name), spec=spec)
-    if bridge.spec.exposure.mode is ExposureMode.HOST_NETWORK:
-        found["metadata"]["annotations"][_NOTE] = (
-            "these pods are on the network of their Node, where most network plugins do not enforce a NetworkPolicy"
-        )
+    if note := _note(bridge):
+        found["metadata"]["annotations"][_NOTE] = note
     return [found]
+
+
+def _note(bridge: Bridge) -> str:
+    """What a reader of the policy would not expect."""
+    if bridge.spec.exposure.mode is ExposureMode.HOST_NETWORK:
+        return "these pods are on the network of their Node, where most network plugins do not enforce a NetworkPolicy"
+    if filtered_by_service(bridge):
+        return "media comes by way of Nodes, whose addresses are seen here: the load balancer looks who sends"
+    return ""
 
 
 def _ingress(bridge: Bridge) -> list[Obj]:
@@ -45,7 +52,8 @@ def _ingress(bridge: Bridge) -> list[Obj]:
     rules: list[Obj] = []
     # A rule without ports would open all of them, and one without sources would let everybody in.
     if media and policy.media_from:
-        rules.append({"from": _blocks(policy.media_from), "ports": media})
+        sources = EVERYBODY if filtered_by_service(bridge) else policy.media_from
+        rules.append({"from": _blocks(sources), "ports": media})
     if webhooks:
         rules.append({"from": _blocks(webhooks), "ports": _tcp([HTTP_PORT])})
     rules.append({"from": [{"namespaceSelector": named}], "ports": _tcp([HTTP_PORT, METRICS_PORT])})

@@ -13,6 +13,7 @@ from auralink_operator.models import Bridge, ExposureMode, PodView, Room, Scene,
 from auralink_operator.settings import Settings
 
 HOST_MODES = (ExposureMode.HOST_PORT, ExposureMode.HOST_NETWORK)
+EVERYBODY = ("0.0.0.0/0", "::/0")
 
 
 def service(bridge: Bridge, settings: Settings) -> Obj:
@@ -52,9 +53,21 @@ def rtp_service(bridge: Bridge, settings: Settings) -> list[Obj]:
         spec["externalTrafficPolicy"] = "Cluster"
     if exposure.mode is ExposureMode.LOAD_BALANCER and exposure.load_balancer_class:
         spec["loadBalancerClass"] = exposure.load_balancer_class
+    if filtered_by_service(bridge):
+        spec["loadBalancerSourceRanges"] = list(bridge.spec.network_policy.media_from)
     found = new_child(bridge, settings, "Service", f"{child_name(bridge.meta.name)}-rtp", spec=spec)
     found["metadata"]["annotations"] = {**exposure.service_annotations, **found["metadata"]["annotations"]}
     return [found]
+
+
+def filtered_by_service(bridge: Bridge) -> bool:
+    """Whether the load balancer is to look who sends: a NetworkPolicy behind it sees the Node that passed a packet on.
+
+    An empty list would mean everybody to it, and means nobody to a bridge: that is the policy's to say.
+    """
+    policy = bridge.spec.network_policy
+    restricted = bool(policy.media_from) and not set(EVERYBODY) <= set(policy.media_from)
+    return policy.enabled and restricted and bridge.spec.exposure.mode is ExposureMode.LOAD_BALANCER
 
 
 def endpoint_slices(bridge: Bridge, observed: Observed, scene: Scene, settings: Settings) -> list[Obj]:
@@ -110,4 +123,6 @@ def service_monitor(bridge: Bridge, scene: Scene, settings: Settings) -> list[Ob
         "selector": {"matchLabels": selector(bridge.meta.name)},
         "endpoints": [{"port": "metrics", "path": "/metrics"}],
     }
-    return [new_child(bridge, settings, "ServiceMonitor", child_name(bridge.meta.name), spec=spec)]
+    found = new_child(bridge, settings, "ServiceMonitor", child_name(bridge.meta.name), spec=spec)
+    found["metadata"]["labels"] = {**dict(settings.monitor_labels), **found["metadata"]["labels"]}
+    return [found]

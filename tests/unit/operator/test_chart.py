@@ -153,6 +153,22 @@ def test_an_operator_that_the_settings_refuse_cannot_be_installed() -> None:
                 parsers[flag](str(bad))
 
 
+@pytest.mark.parametrize("name", ["release", "example.com/team", "auralink.io/bridge", "a b", "app.kubernetes.io/name"])
+@pytest.mark.parametrize("value", ["prometheus", "", "a b", "-", "x" * 63, "x" * 64])
+def test_labels_of_monitors_are_spelt_in_the_schema_as_in_the_settings(name: str, value: str) -> None:
+    described = schema()["properties"]["monitoring"]["properties"]["labels"]
+    names, values = described["propertyNames"], described["additionalProperties"]
+    fits = bool(re.search(names["pattern"], name) and re.search(values["pattern"], value))
+    fits = fits and not re.search(names["not"]["pattern"], name)
+    (parse,) = (option.parse for option in OPTIONS if option.flag == "--monitor-label")
+    try:
+        parse(f"{name}={value}")
+    except ValueError:
+        assert not fits
+    else:
+        assert fits
+
+
 @pytest.mark.parametrize("shard", ["a", "eu-1", "x" * 32])
 @pytest.mark.parametrize("spoilt", ["", "-", "A", "."])
 def test_a_shard_is_spelt_in_the_schema_as_in_the_settings(shard: str, spoilt: str) -> None:

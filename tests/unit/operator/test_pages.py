@@ -1,6 +1,7 @@
-"""That the pages in `docs/kinds` know every word that a status can say."""
+"""That the pages in `docs/kinds` and the manual know every word that a status can say."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from auralink_operator.status import DEGRADING
 
 SOURCE = Path(auralink_operator.__file__).parent
 PAGES = SOURCE.parents[1] / "docs/kinds"
+MANUAL = SOURCE.parents[1] / "docs/running.md"
 # Where a reason stands in a call: Condition(type, status, reason, ..), Problem(reason, ..), ..
 PLACE = {"Condition": 2, "Problem": 0, "Verdict": 1, "Stalled": 0, "Waiting": 0, "_reconciling": 0, "_not_ready": 1}
 OF_POLICY = {"policy.py"}
@@ -59,3 +61,55 @@ def test_every_problem_of_a_pod_is_explained() -> None:
 def test_every_problem_that_the_schema_takes_has_its_remedy() -> None:
     """CredentialsMissing keeps a bridge from Ready instead of degrading it."""
     assert {*DEGRADING, "CredentialsMissing"} == set(PROBLEMS)
+
+
+# --- what to do about an alert -------------------------------------------------------------------------------------
+
+
+def chapter(alert: str) -> str:
+    """What the manual says to an alert."""
+    found = re.search(rf"^### {alert}$(.*?)(?=^##|\Z)", MANUAL.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert found
+    return found.group(1)
+
+
+def named_in(text: str) -> set[str]:
+    """Words that look like reasons."""
+    return set(re.findall(r"`([A-Z][A-Za-z]+)`", text))
+
+
+def reasons_of(*files: str) -> set[str]:
+    return set().union(*(reasons(SOURCE / "status" / file) for file in files))
+
+
+def test_the_manual_says_what_to_do_for_each_way_to_be_degraded_and_for_no_other() -> None:
+    """CredentialsMissing is none: it keeps a bridge from Ready."""
+    assert named_in(chapter("AuraLinkBridgeDegraded")) - {"DependencyNotReady"} == {
+        *DEGRADING,
+        *reasons_of("degraded.py", "pods.py"),
+    }
+
+
+def test_the_manual_says_what_to_do_for_each_way_to_be_stalled_and_not_to_be_ready() -> None:
+    """What stalls is raised by the writing of children or read from the Deployment; the rest comes by itself."""
+    stalled = {
+        *reasons_of("deployment.py", "invalid.py"),
+        *(reasons(SOURCE / "converge.py") | reasons(SOURCE / "context.py")) - {"Progressing"},
+        "ProgressDeadlineExceeded",
+    }
+    assert named_in(chapter("AuraLinkBridgeStalled")) == stalled
+    waiting = reasons_of("readiness.py") - stalled - {"Succeeded"}
+    assert waiting - named_in(chapter("AuraLinkBridgeNotReady")) == set()
+
+
+def test_the_manual_knows_both_ways_of_policies_to_conflict() -> None:
+    said = chapter("AuraLinkPolicyConflict")
+    assert "TooManyPolicies" in named_in(said)
+    assert re.search(r"the first by\s+name", said)  # of two of the same second
+
+
+def test_the_manual_quotes_the_log_as_it_is() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
+    quoted = set(re.findall(r"`([a-z]+(?: [a-z]+){3,})`", MANUAL.read_text(encoding="utf-8")))
+    assert {"repairing a child that somebody changed", "reconcile fails again and again"} <= quoted
+    assert {text for text in quoted if f'"{text}"' not in source} == set()

@@ -22,13 +22,19 @@ def test_every_wrong_setting_is_named_at_once() -> None:
         "AURALINK_SHARD": "Not A Label",
         "AURALINK_INHERIT_LABELS": "team,auralink.io/bridge",
         "AURALINK_LEADER_ELECT": "yes",
+        "AURALINK_MONITOR_LABELS": "release",
     }
     with pytest.raises(SettingsError) as error:
         from_env(wrong)
     lines = str(error.value).splitlines()
     flags = {"--data-plane-image", "--ai-core-address", "--namespace", "--health-port", "--log-level", "--workers"}
-    assert {line.split()[0] for line in lines} == flags | {"--shard", "--inherit-label", "--leader-elect"}
-    assert len(lines) == 9
+    assert {line.split()[0] for line in lines} == flags | {
+        "--shard",
+        "--inherit-label",
+        "--leader-elect",
+        "--monitor-label",
+    }
+    assert len(lines) == 10
 
 
 def test_flags_win_over_variables_and_namespaces_repeat() -> None:
@@ -76,3 +82,16 @@ def test_an_election_needs_the_namespace_of_its_lease() -> None:
 
 def test_labels_to_inherit_repeat_and_are_sorted() -> None:
     assert parse(["run", "--inherit-label=team", "--inherit-label", "a.b/c"], GOOD).inherit_labels == ("a.b/c", "team")
+
+
+def test_labels_of_monitors_are_pairs_and_sorted() -> None:
+    given = ["run", "--monitor-label=release=prometheus", "--monitor-label", "a.b/c="]
+    assert parse(given, GOOD).monitor_labels == (("a.b/c", ""), ("release", "prometheus"))
+
+
+def test_all_that_is_wrong_with_labels_of_monitors_is_said_at_once() -> None:
+    wrong = "release,a b=c,d=e f,auralink.io/bridge=b,twice=1,twice=2"
+    with pytest.raises(SettingsError) as error:
+        from_env({**GOOD, "AURALINK_MONITOR_LABELS": wrong})
+    for word in ("'release'", "'a b=c'", "'d=e f'", "'auralink.io/bridge'", "'twice' stands there twice"):
+        assert word in str(error.value)

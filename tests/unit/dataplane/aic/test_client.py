@@ -4,6 +4,7 @@ import socket
 
 import pytest
 from auralink_dataplane.media.aic.client import MAX_ENDPOINTS
+from auralink_dataplane.media.aic.wire import Credentials
 from auralink_dataplane.settings import AiCoreSpec
 
 from tests.unit.dataplane.aic.bench import Bench
@@ -76,6 +77,26 @@ async def test_a_missing_certificate_is_named_and_nothing_goes_out_unencrypted(b
     assert bench.client.missing_secret == "core-tls/ca.crt"  # noqa: S105 - a name
     assert bench.open() is None
     assert not bench.client.usable
+
+
+async def test_certificates_that_rotate_are_taken_without_a_restart(bench: Bench) -> None:
+    """The next look finds them; sessions that live go on over what they were opened with."""
+    names = ("ca.crt", "tls.crt", "tls.key")
+    bench.secrets = {("core-tls", name): b"old" for name in names}
+    bench.client.configure(AiCoreSpec(addresses=("core:1",), tls_secret_name="core-tls"))  # noqa: S106 - a name
+    await bench.client.resolve_once()
+    (old,) = bench.client._endpoints.values()
+    session = bench.open()
+    assert session
+    bench.secrets = {("core-tls", name): b"new" for name in names}
+    await bench.client.resolve_once()
+    (new,) = bench.client._endpoints.values()
+    assert old.credentials == Credentials(b"old", b"old", b"old")
+    assert new.credentials == Credentials(b"new", b"new", b"new")
+    assert old.gone
+    assert old.sessions == 1
+    assert bench.client.missing_secret is None
+    session.close(None)
 
 
 async def test_of_too_many_addresses_each_pod_takes_its_own(bench: Bench) -> None:
