@@ -28,6 +28,7 @@ async def fleet(*names: str) -> tuple[Desk, list[Key]]:
     desk = Desk(*(samples.bridge(name) for name in names), *(samples.pod(f"p-{name}", of=name) for name in names))
     keys = [Key(BRIDGE, "ns", name) for name in names]
     for key in keys:
+        await desk.look(key)
         desk.cluster.report(key, samples.entry(f"p-{key.name}", 1))
         await desk.settle(key)
         assert desk.ready(key) == ("True", "Succeeded")

@@ -111,6 +111,21 @@ async def test_owners_that_somebody_has_spoilt_are_repaired(text: str) -> None:
     assert owners(desk) == before
 
 
+async def test_no_generation_is_given_twice_though_status_and_configuration_are_lost() -> None:
+    """A pod has applied one that the operator died before telling of, and the ConfigMap is deleted."""
+    desk = await serving()
+    desk.edit(compression={"qualityLevel": 2})
+    await desk.look()
+    desk.report("p1", 2)
+    desk.cluster.delete_now(CONFIG)
+    desk.edit(compression={"qualityLevel": 3})
+    desk.another_process(samples.SETTINGS)
+    await desk.look()
+    assert loads(desk.cluster.objects[CONFIG]["data"]["config.json"])["generation"] == 3
+    await desk.look()
+    assert desk.condition("ConfigAcked") == ("False", "PodsBehind")
+
+
 # --- costs and fixed replicas --------------------------------------------------------------------------------------
 
 
@@ -310,6 +325,7 @@ async def test_a_rich_steady_bridge_costs_no_call() -> None:
         samples.policy("saving", qualityLevel=3),
         samples.pod("stranger", of=""),
     )
+    await desk.look()
     desk.cluster.objects[KEY]["status"]["pods"] = [samples.entry("stranger"), samples.entry("nobody")]
     for name in ("p1", "p2"):
         desk.acknowledge(name, 1)
