@@ -216,6 +216,16 @@ async def test_replicas_belong_to_the_hpa_once_it_has_written_them() -> None:
     assert ("apply", "Deployment") not in desk.since(count)
 
 
+async def test_what_was_scaled_to_nothing_by_hand_under_an_hpa_comes_back() -> None:
+    desk = Desk(samples.bridge(autoscaling=AUTO), samples.pod("p1"), samples.pod("p2"))
+    await desk.settle()
+    desk.cluster.scale(DEPLOYMENT, 3)
+    await desk.settle()
+    desk.cluster.scale(DEPLOYMENT, 0, "kubectl")
+    await desk.settle()
+    assert desk.replicas() == 2
+
+
 async def test_what_stood_there_before_the_hpa_stays_until_it_acts() -> None:
     desk = await serving("p1", "p2", "p3")
     desk.edit(replicas=None, autoscaling=AUTO)
