@@ -53,7 +53,8 @@ async def look(bridge: Bridge, observed: Observed, known: Known, ctx: Context) -
     serving = owners(rooms, pods, current_owners(observed), target)
     live = child_of(observed, "Deployment")
     costs = deletion_costs(pods, _most(bridge, live))
-    missing = unmarked(costs, observed.pods)
+    # While nothing is written no mark can be waited for: what would be done is only told.
+    missing = [] if is_still(bridge, ctx) and not draining else unmarked(costs, observed.pods)
     due, later_s = to_mark(missing, known.scaling, ctx.clock())
     found = Replicas(0, 0) if draining else _replicas(bridge, pods, live, bool(missing), known, ctx)
     nodes = await _nodes(nodes_needed(bridge, serving), ctx)

@@ -178,6 +178,20 @@ async def test_replicas_are_lowered_only_after_the_index_shows_fresh_costs() -> 
     assert desk.replicas() == 2
 
 
+async def test_a_suspended_bridge_does_not_claim_to_mark_its_pods() -> None:
+    desk = await serving("p1", "p2", "p3")
+    desk.edit(suspend=True)
+    await desk.look()
+    desk.report("p1", rooms=5, sessions=5)
+    desk.edit(replicas=2)
+    for _ in range(2):
+        assert await desk.look() is None
+        desk.time += 20.0
+    assert desk.ready() == ("False", "Suspended")
+    assert "Deployment auralink-b" in desk.message()
+    assert desk.condition("Reconciling") == ("", "")
+
+
 async def test_replicas_are_raised_at_once() -> None:
     desk = await serving("p1", "p2")
     desk.report("p1", sessions=20)
