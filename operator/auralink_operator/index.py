@@ -236,7 +236,7 @@ class ObservedPolicy:
     config_maps: Mapping[str, Obj]  # by bridge
 
 
-def _owned_by(obj: Obj, uid: str) -> bool:
+def is_owned_by(obj: Obj, uid: str) -> bool:
     return any(owner.get("uid") == uid for owner in obj["metadata"].get("ownerReferences") or ())
 
 
@@ -252,7 +252,7 @@ def observe(indices: Indices, key: Key) -> Observed | None:
         if obj["kind"] == POD:
             if (obj["metadata"].get("annotations") or {}).get(ANNOTATION_BRIDGE_UID) == uid:
                 pods.append(obj)
-        elif _owned_by(obj, uid):
+        elif is_owned_by(obj, uid):
             children[key_of(obj)] = obj
     pods.sort(key=lambda pod: str(pod["metadata"]["name"]))
     return Observed(bridge, children, tuple(pods), tuple(indices.of_namespace(POLICY, key.namespace)))
@@ -269,7 +269,7 @@ def observe_policy(indices: Indices, key: Key) -> ObservedPolicy | None:
     for bridge in bridges:
         name, uid = bridge["metadata"]["name"], bridge["metadata"]["uid"]
         for obj in indices.of_bridge(key.namespace, name, "ConfigMap"):
-            if _owned_by(obj, uid):
+            if is_owned_by(obj, uid):
                 config_maps[name] = obj
     return ObservedPolicy(policy, tuple(bridges), config_maps)
 

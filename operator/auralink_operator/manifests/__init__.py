@@ -76,14 +76,14 @@ __all__ = [
 ]
 
 # In the order of writing: what a pod needs is there before the pod, and a room's new owner has its configuration
-# before packets are sent to it.
+# before packets are sent to it. These two come first and together: rooms that must move wait for nothing else.
 CHILDREN = (
+    "ConfigMap",
+    "EndpointSlice",
     "ServiceAccount",
     "Role",
     "RoleBinding",
-    "ConfigMap",
     "Service",
-    "EndpointSlice",
     "NetworkPolicy",
     "PodDisruptionBudget",
     "Deployment",
@@ -97,13 +97,13 @@ def desired(
 ) -> tuple[Obj, ...]:
     """Every child, in the order of writing, each with the hash of itself in an annotation. Raises UnrenderableError."""
     children = [
+        config_map(bridge, compiled, observed, scene, settings),
+        *endpoint_slices(bridge, observed, scene, settings),
         service_account(bridge, settings),
         role(bridge, settings),
         role_binding(bridge, settings),
-        config_map(bridge, compiled, observed, scene, settings),
         service(bridge, settings),
         *rtp_service(bridge, settings),
-        *endpoint_slices(bridge, observed, scene, settings),
         *network_policy(bridge, settings),
         *disruption_budget(bridge, settings),
         deployment(bridge, observed, scene, settings),
