@@ -48,22 +48,27 @@ from auralink_operator.manifests import (
     UnrenderableError,
     config_of,
     desired,
+    moved,
     selector_text,
 )
 from auralink_operator.models import (
     Bridge,
     Compiled,
     InvalidSpecError,
+    Meta,
     PodView,
+    PublicAddress,
     RoomPolicy,
     check,
     meta_of,
     parse_bridge,
     parse_policy,
+    pod_views,
 )
 from auralink_operator.policies import compile_policies
 from auralink_operator.report import can_wait, forget_dead_pods, write_policy_status, write_status
-from auralink_operator.scene import View, child_of, is_still, look
+from auralink_operator.scaling import owners
+from auralink_operator.scene import View, child_of, current_owners, is_still, look
 from auralink_operator.sight import ask, with_children, with_deployment, with_hidden_pods
 from auralink_operator.status import (
     FAILURES_TO_REPORT,
@@ -129,7 +134,7 @@ async def _reconcile_bridge(key: Key, ctx: Context) -> float | None:
     try:
         bridge = parse_bridge(observed.bridge)
     except InvalidSpecError as error:
-        await _unreadable(observed.bridge, str(error), ctx)
+        await _unreadable(key, observed, str(error), known, ctx)
         return None
     pods, troubles = await with_hidden_pods(key, observed, is_still(bridge, ctx), known, ctx)
     observed = pods.observed
@@ -148,12 +153,18 @@ async def _reconcile_bridge(key: Key, ctx: Context) -> float | None:
     return await _report(key, bridge, compiled, result, known, ctx)
 
 
-async def _unreadable(obj: Obj, why: str, ctx: Context) -> None:
+async def _unreadable(key: Key, observed: Observed, why: str, known: Known, ctx: Context) -> None:
     """Its children stay as they are. One that is being deleted cannot be drained without being understood."""
+    obj, meta = observed.bridge, meta_of(observed.bridge)
     if _leaving(obj):
         await release(obj, ctx)
-    else:
-        await write_status(obj, derive_invalid(meta_of(obj), why, ctx.now()), ctx)
+        return
+    troubles = Troubles()
+    if not ctx.settings.paused and not (obj.get("spec") or {}).get("suspend"):
+        await converge(key, meta, _moved_rooms(meta, observed, None, {}), {}, troubles, known, ctx)
+    await write_status(obj, derive_invalid(meta, why, ctx.now()), ctx)
+    if troubles.error is not None:
+        raise troubles.error
 
 
 def _leaving(obj: Obj) -> bool:
@@ -213,7 +224,7 @@ async def _carry_out(
     leaving = _leaving(observed.bridge)
     if not leaving and (problems := check(bridge)):
         outcome = replace(outcome, stalled=Problem("InvalidSpec", "; ".join(problems[:5])))
-        return _result(key, bridge, view, observed, outcome, troubles, ctx)
+        return await _invalid(key, bridge, observed, view, outcome, troubles, known, ctx)
     try:
         plan = await _plan(key, bridge, observed, compiled, view, known, ctx)
         generation, wanted_hash = config_of(plan.children)
@@ -230,7 +241,7 @@ async def _carry_out(
             outcome = replace(outcome, handled=known.handled)
     except UnrenderableError as error:
         outcome = replace(outcome, stalled=Problem("InvalidSpec", str(error)))
-        return _result(key, bridge, view, observed, outcome, troubles, ctx)
+        return await _invalid(key, bridge, observed, view, outcome, troubles, known, ctx)
     except Gone:
         if not leaving:
             raise
@@ -256,6 +267,32 @@ def _result(
         said = f"the API server refuses or does not answer: {error.message}"
         outcome = replace(outcome, failing=said)
     return Result(view, observed, outcome, again_s, error)
+
+
+async def _invalid(
+    key: Key,
+    bridge: Bridge,
+    observed: Observed,
+    view: View,
+    outcome: Outcome,
+    troubles: Troubles,
+    known: Known,
+    ctx: Context,
+) -> Result:
+    if not is_still(bridge, ctx):
+        target = bridge.spec.autoscaling.target_sessions_per_pod if bridge.spec.autoscaling else None
+        children = _moved_rooms(bridge.meta, observed, target, view.scene.addresses)
+        await converge(key, bridge.meta, children, {}, troubles, known, ctx)
+    return _result(key, bridge, view, observed, outcome, troubles, ctx)
+
+
+def _moved_rooms(
+    meta: Meta, observed: Observed, target: int | None, addresses: Mapping[str, PublicAddress]
+) -> Differences:
+    """What is done for a spec that nothing can be made of: rooms move with their pods, and nothing else happens."""
+    current = current_owners(observed)
+    found = owners(current, pod_views(observed.pods, meta.status), current, target)
+    return replace(differences(moved(observed, found, addresses), observed), unwanted=())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What is refused, and what goes on all the same: rooms move with their pods whatever else fails."""
+"""What is refused, and what goes on all the same: rooms move with their pods whatever else fails or is invalid."""
 
 from collections.abc import Callable
 from json import loads
@@ -116,3 +116,56 @@ async def test_what_must_be_mended_is_told_and_what_may_pass_is_retried() -> Non
     desk.cluster.before_apply = refused
     assert await look(desk) is WEBHOOK
     assert desk.ready() == ("False", "AccessDenied")
+
+
+# --- an invalid spec -----------------------------------------------------------------------------------------------
+
+CLASH = {"rooms": [samples.room(), samples.room("other", 5004)]}
+UNREADABLE = {"compression": {"qualityLevel": 99}}
+UNRENDERABLE = {"pod": {"template": {"spec": {"containers": [{"image": "without-a-name"}]}}}}
+
+
+@pytest.mark.parametrize("spec", [CLASH, UNREADABLE, UNRENDERABLE])
+async def test_rooms_move_with_their_pods_while_the_spec_is_invalid(spec: Obj) -> None:
+    desk, before = await draining()
+    config = desk.cluster.objects[CONFIG]["data"]["config.json"]
+    desk.edit(**spec)
+    await desk.look()
+    assert desk.ready() == ("False", "InvalidSpec")
+    assert owner(desk) == led_to(desk) != before
+    assert desk.cluster.objects[CONFIG]["data"]["config.json"] == config
+    count = len(desk.cluster.calls)
+    await desk.look()
+    assert desk.since(count) == []
+
+
+@pytest.mark.parametrize("spec", [CLASH, UNREADABLE, UNRENDERABLE])
+async def test_an_invalid_spec_alone_writes_no_child(spec: Obj) -> None:
+    desk = await serving("p1", "p2")
+    desk.edit(**spec)
+    count = len(desk.cluster.calls)
+    await desk.look()
+    await desk.look()
+    assert {verb for verb, _ in desk.since(count)} <= {"status", "create"}
+
+
+async def test_what_moved_meanwhile_is_no_drift_when_the_spec_is_valid_again() -> None:
+    desk, before = await draining()
+    desk.edit(**CLASH)
+    await desk.look()
+    moved_to = owner(desk)
+    desk.edit(rooms=[samples.room()])
+    await desk.settle()
+    assert owner(desk) == led_to(desk) == moved_to != before
+    assert desk.context.metrics.drift_repaired.labels("ConfigMap")._value.get() == 0
+    count = len(desk.cluster.calls)
+    await desk.look()
+    assert desk.since(count) == []
+
+
+@pytest.mark.parametrize("spec", [CLASH, UNREADABLE])
+async def test_a_suspended_bridge_with_an_invalid_spec_is_left_alone(spec: Obj) -> None:
+    desk, before = await draining()
+    desk.edit(suspend=True, **spec)
+    await desk.look()
+    assert owner(desk) == led_to(desk) == before
