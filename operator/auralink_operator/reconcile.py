@@ -79,6 +79,7 @@ from auralink_operator.status import (
     derive_invalid,
     derive_policy,
     next_look_s,
+    settled,
 )
 
 CONFIRM_S = 5.0
@@ -265,7 +266,7 @@ def _result(
         again_s = _soonest(again_s, waiting.after_s)
     if (error := troubles.error) and ctx.queue.failures(key) + 1 >= FAILURES_TO_REPORT:
         said = f"the API server refuses or does not answer: {error.message}"
-        outcome = replace(outcome, failing=said)
+        outcome = replace(outcome, failing=settled(said, bridge.meta.status))
     return Result(view, observed, outcome, again_s, error)
 
 

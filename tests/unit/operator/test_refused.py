@@ -1,5 +1,6 @@
 """What is refused, and what goes on all the same: rooms move with their pods whatever else fails or is invalid."""
 
+import asyncio
 from collections.abc import Callable
 from json import loads
 from typing import Any
@@ -10,8 +11,9 @@ from auralink_operator.index import Key, Obj
 from auralink_operator.scaling import DELETION_COST
 
 from tests.unit.operator import samples
-from tests.unit.operator.desk import CONFIG, Desk, serving
+from tests.unit.operator.desk import CONFIG, KEY, Desk, serving
 
+SERVICE = Key("Service", "ns", "auralink-b")
 QUOTA = ApiError(403, "Forbidden", "exceeded quota: q, requested: services.loadbalancers=1")
 DENIED = ApiError(403, "Forbidden", "denied by policy")
 WEBHOOK = ApiError(500, "InternalError", "failed calling webhook svc.example")
@@ -116,6 +118,30 @@ async def test_what_must_be_mended_is_told_and_what_may_pass_is_retried() -> Non
     desk.cluster.before_apply = refused
     assert await look(desk) is WEBHOOK
     assert desk.ready() == ("False", "AccessDenied")
+
+
+async def test_an_error_that_names_another_port_each_time_is_told_once() -> None:
+    desk = await serving()
+    desk.cluster.delete_now(SERVICE)
+    attempts = 0
+
+    def unanswered(obj: Obj) -> None:
+        nonlocal attempts
+        if obj["kind"] == "Service":
+            attempts += 1
+            raise ApiError(0, "NoAnswer", f"read tcp 10.0.0.1:{40000 + attempts}->10.96.0.1:443: i/o timeout")
+
+    desk.cluster.before_apply = unanswered
+    statuses = desk.cluster.calls.count(("status", KEY))
+    for _ in range(20):
+        desk.queue.add(KEY)
+        desk.time += 4.0
+        await asyncio.wait_for(desk.queue.get(), 1)
+        await look(desk)
+        desk.queue.done(KEY, failed=True)
+    assert attempts == 20
+    assert "i/o timeout" in desk.message()
+    assert desk.cluster.calls.count(("status", KEY)) - statuses <= 2
 
 
 # --- an invalid spec -----------------------------------------------------------------------------------------------
