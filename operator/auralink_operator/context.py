@@ -105,6 +105,7 @@ class Known:
     passes: int = 0  # looks in a row that wrote children and no status
     scaling: Memory = field(default_factory=Memory)
     fights: Fights = field(default_factory=Fights)
+    applied: dict[Key, str] = field(default_factory=dict)  # by child: the hash of what we wrote last
     handled: str = ""  # the request of a forced reconcile that has been carried out
     strangers: dict[tuple[str, str], float] = field(default_factory=dict)  # entries of live pods that are not ours
     losses: Losses = Losses()

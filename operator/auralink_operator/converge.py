@@ -25,7 +25,7 @@ from auralink_operator.context import (
     names_of,
 )
 from auralink_operator.index import BRIDGE, POD, Key, Obj, Observed, key_of
-from auralink_operator.manifests import is_drift, needs_write, prunable
+from auralink_operator.manifests import APPLIED_HASH, is_drift, needs_write, prunable
 from auralink_operator.models import API_VERSION, Meta, PodView
 from auralink_operator.rollouts import managers
 from auralink_operator.scaling import DELETION_COST, marked
@@ -46,10 +46,9 @@ class Difference:
     live: Obj | None
     why: str
 
-    @property
-    def ours(self) -> bool:
+    def ours(self, known: Known) -> bool:
         """Whether it is we who want something else than before; else somebody has changed or deleted the child."""
-        return self.live is not None and not is_drift(self.child, self.live)
+        return self.live is not None and not is_drift(self.child, self.live, known.applied.get(key_of(self.child), ""))
 
     def __str__(self) -> str:
         return f"{self.child['kind']} {self.child['metadata']['name']} ({self.why})"
@@ -93,7 +92,7 @@ async def converge(
         name = key_of(one.child)
         if one.live is not None and "deletionTimestamp" in one.live["metadata"]:
             continue  # comes back as missing, once it is gone
-        if not one.ours and known.fights.pause_s(name, ctx.clock()) > 0:
+        if not one.ours(known) and known.fights.pause_s(name, ctx.clock()) > 0:
             left.append(one)
             continue
         if name.kind == COMES_AND_GOES and unsaid:
@@ -114,7 +113,7 @@ async def converge(
 
 async def _write(key: Key, meta: Meta, one: Difference, known: Known, ctx: Context) -> None:
     child, name = one.child, key_of(one.child)
-    repair = not one.ours and one.why != ASKED_FOR
+    repair = not one.ours(known) and one.why != ASKED_FOR
     if repair and one.live is not None:
         ctx.metrics.drift_repaired.labels(child["kind"]).inc()
         log.info("repairing a child that somebody changed", extra=fields(key, child=names_of(child), at=one.why))
@@ -125,6 +124,7 @@ async def _write(key: Key, meta: Meta, one: Difference, known: Known, ctx: Conte
             await own(child, meta.uid, ctx)  # if it is another's by now, then that is why
         raise
     ctx.expectations.wrote(key, written, ctx.clock())
+    known.applied[name] = child["metadata"]["annotations"][APPLIED_HASH]
     if repair and meta.status.get("conditions"):
         known.fights.repaired(name, ctx.clock())
     if child["kind"] == "ConfigMap" and one.live is not None and not user_changed(meta) and known.grace_until is None:
@@ -135,6 +135,7 @@ async def _delete(key: Key, child: Obj, known: Known, ctx: Context) -> None:
     meta = child["metadata"]
     await calling(ctx.cluster.delete(key_of(child), uid=meta["uid"], resource_version=meta["resourceVersion"]))
     ctx.expectations.deleted(key, key_of(child), meta["uid"], ctx.clock())
+    known.applied.pop(key_of(child), None)
 
 
 async def _apply(child: Obj, live: Obj | None, ctx: Context) -> Obj:
