@@ -51,6 +51,39 @@ class Gone(Exception):  # noqa: N818
     """The object or its namespace is on its way out: nothing of it must be written any more."""
 
 
+@dataclass(slots=True)
+class Troubles:
+    """What went wrong with single objects, the first of each sort: the others are written all the same."""
+
+    stalled: Stalled | None = None
+    waiting: Waiting | None = None
+    error: ApiError | None = None
+
+    def __bool__(self) -> bool:
+        return any((self.stalled, self.waiting, self.error))
+
+    def add(self, trouble: Exception) -> None:
+        """Raises what is none of the three."""
+        match trouble:
+            case Stalled():
+                self.stalled = self.stalled or trouble
+            case Waiting():
+                self.waiting = self.waiting or trouble
+            case ApiError():
+                self.error = self.error or trouble
+            case _:
+                raise trouble
+
+    async def bear(self, call: Awaitable[object]) -> bool:
+        """Whether the call came to a good end."""
+        try:
+            await call
+        except (Stalled, Waiting, ApiError) as trouble:
+            self.add(trouble)
+            return False
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class Losses:
     """What a policy's status says of a bridge, and only the bridge's reconcile finds out."""
@@ -72,6 +105,7 @@ class Known:
     passes: int = 0  # looks in a row that wrote children and no status
     scaling: Memory = field(default_factory=Memory)
     fights: Fights = field(default_factory=Fights)
+    applied: dict[Key, str] = field(default_factory=dict)  # by child: the hash of what we wrote last
     handled: str = ""  # the request of a forced reconcile that has been carried out
     strangers: dict[tuple[str, str], float] = field(default_factory=dict)  # entries of live pods that are not ours
     losses: Losses = Losses()

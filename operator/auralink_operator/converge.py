@@ -1,7 +1,8 @@
 """Makes the children what they should be: writes what differs, deletes what is not wanted, with a limit to quarrels.
 
 Called by `reconcile` with what `manifests` rendered. It calls the API only for a difference, so that a steady key costs
-no request; what goes wrong comes out as `Stalled`, `Waiting`, `Gone` or `ApiError`.
+no request. One object that is refused keeps no other from being written: what goes wrong is gathered in `Troubles`, and
+only `Gone` ends it all.
 """
 
 import logging
@@ -17,24 +18,23 @@ from auralink_operator.context import (
     Gone,
     Known,
     Stalled,
-    Waiting,
+    Troubles,
     calling,
     fields,
     named,
     names_of,
 )
 from auralink_operator.index import BRIDGE, POD, Key, Obj, Observed, key_of
-from auralink_operator.manifests import is_drift, needs_write, prunable
-from auralink_operator.models import API_VERSION, Bridge, PodView
+from auralink_operator.manifests import APPLIED_HASH, is_drift, needs_write, prunable
+from auralink_operator.models import API_VERSION, Meta, PodView
 from auralink_operator.rollouts import managers
 from auralink_operator.scaling import DELETION_COST, marked
+from auralink_operator.sight import COMES_AND_GOES, own
 
 log = logging.getLogger("auralink_operator.reconcile")
 
 _REPAIRER = "auralink-operator-repair"
 ASKED_FOR = "asked for"
-# A room has an EndpointSlice once it has an owner: that it is missing says nothing, and its name is nobody else's.
-_COMES_AND_GOES = "EndpointSlice"
 ACK_GRACE_S = 1.0
 
 
@@ -46,10 +46,9 @@ class Difference:
     live: Obj | None
     why: str
 
-    @property
-    def ours(self) -> bool:
+    def ours(self, known: Known) -> bool:
         """Whether it is we who want something else than before; else somebody has changed or deleted the child."""
-        return self.live is not None and not is_drift(self.child, self.live)
+        return self.live is not None and not is_drift(self.child, self.live, known.applied.get(key_of(self.child), ""))
 
     def __str__(self) -> str:
         return f"{self.child['kind']} {self.child['metadata']['name']} ({self.why})"
@@ -76,59 +75,67 @@ def differences(children: Sequence[Obj], observed: Observed, *, all_of_them: boo
     return Differences(tuple(found), tuple(prunable(children, observed)))
 
 
-async def converge(key: Key, bridge: Bridge, observed: Observed, found: Differences, ctx: Context) -> None:
-    """Writes and deletes. One child that is refused does not keep the others from being made."""
-    if not found.written and not found.unwanted:
-        return
-    draining = "deletionTimestamp" in observed.bridge["metadata"]
-    missing = {one.child["kind"] for one in found.written if one.live is None}
-    if bridge.meta.status.get("conditions") and missing - {_COMES_AND_GOES}:
-        await _still_there(observed.bridge, draining, ctx)
-    known, stuck = ctx.of(key), None
+async def converge(
+    key: Key,
+    meta: Meta,
+    found: Differences,
+    refused: Mapping[Key, Exception],
+    troubles: Troubles,
+    known: Known,
+    ctx: Context,
+) -> None:
+    """Writes and deletes. `refused`: children that must not be written, as `sight.ask` found."""
     written: list[str] = []
     left: list[Difference] = []
+    unsaid = False  # whether the ConfigMap does not say what it should
     for one in found.written:
+        name = key_of(one.child)
         if one.live is not None and "deletionTimestamp" in one.live["metadata"]:
             continue  # comes back as missing, once it is gone
-        if not one.ours and known.fights.pause_s(key_of(one.child), ctx.clock()) > 0:
+        if not one.ours(known) and known.fights.pause_s(name, ctx.clock()) > 0:
             left.append(one)
             continue
-        try:
-            await _write(key, bridge, one, known, ctx)
+        if name.kind == COMES_AND_GOES and unsaid:
+            continue  # a pod that has not been told of its room would let the packets drop
+        if (why := refused.get(name)) is not None:
+            troubles.add(why)
+        elif await troubles.bear(_write(key, meta, one, known, ctx)):
             written.append(str(one))
-        except Stalled as error:
-            stuck = stuck or error
+            continue
+        unsaid = unsaid or name.kind == "ConfigMap"
     for child in found.unwanted:
-        meta = child["metadata"]
-        await calling(ctx.cluster.delete(key_of(child), uid=meta["uid"], resource_version=meta["resourceVersion"]))
-        ctx.expectations.deleted(key, key_of(child), meta["uid"], ctx.clock())
-        written.append(f"{child['kind']} {meta['name']} (deleted)")
+        gone = await troubles.bear(_delete(key, child, known, ctx))
+        written += [f"{child['kind']} {child['metadata']['name']} (deleted)"] if gone else []
     if written:
         log.info("children written", extra=fields(key, children=written))
-    if stuck is not None:
-        raise stuck
-    await _tell_of_fights(left, known, ctx)
+    await troubles.bear(_tell_of_fights(left, known, ctx))
 
 
-async def _write(key: Key, bridge: Bridge, one: Difference, known: Known, ctx: Context) -> None:
-    child = one.child
-    if one.live is None:
-        if child["kind"] != _COMES_AND_GOES:
-            await _not_foreign(child, bridge.meta.uid, ctx)
-    elif not one.ours and one.why != ASKED_FOR:
+async def _write(key: Key, meta: Meta, one: Difference, known: Known, ctx: Context) -> None:
+    child, name = one.child, key_of(one.child)
+    repair = not one.ours(known) and one.why != ASKED_FOR
+    if repair and one.live is not None:
         ctx.metrics.drift_repaired.labels(child["kind"]).inc()
         log.info("repairing a child that somebody changed", extra=fields(key, child=names_of(child), at=one.why))
     try:
         written = await calling(_apply(child, one.live, ctx))
     except Stalled:
         if one.live is None:
-            await _not_foreign(child, bridge.meta.uid, ctx)  # then that is why
+            await own(child, meta.uid, ctx)  # if it is another's by now, then that is why
         raise
     ctx.expectations.wrote(key, written, ctx.clock())
-    if not one.ours and one.why != ASKED_FOR and bridge.meta.status.get("conditions"):
-        known.fights.repaired(key_of(child), ctx.clock())
-    if child["kind"] == "ConfigMap" and one.live is not None and not user_changed(bridge) and known.grace_until is None:
+    known.applied[name] = child["metadata"]["annotations"][APPLIED_HASH]
+    if repair and meta.status.get("conditions"):
+        known.fights.repaired(name, ctx.clock())
+    if child["kind"] == "ConfigMap" and one.live is not None and not user_changed(meta) and known.grace_until is None:
         known.grace_until = ctx.clock() + ACK_GRACE_S
+
+
+async def _delete(key: Key, child: Obj, known: Known, ctx: Context) -> None:
+    meta = child["metadata"]
+    await calling(ctx.cluster.delete(key_of(child), uid=meta["uid"], resource_version=meta["resourceVersion"]))
+    ctx.expectations.deleted(key, key_of(child), meta["uid"], ctx.clock())
+    known.applied.pop(key_of(child), None)
 
 
 async def _apply(child: Obj, live: Obj | None, ctx: Context) -> Obj:
@@ -175,46 +182,19 @@ def quarrels(known: Known, ctx: Context) -> str:
     return "; ".join(said[:3]) + ": let only one of them own it" if said else ""
 
 
-def user_changed(bridge: Bridge) -> bool:
-    return bool(bridge.meta.status.get("observedGeneration") != bridge.meta.generation)
+def user_changed(meta: Meta) -> bool:
+    return bool(meta.status.get("observedGeneration") != meta.generation)
 
 
-async def mark(costs: Mapping[str, int], key: Key, pods: Sequence[PodView], known: Known, ctx: Context) -> None:
-    """Tells Kubernetes what the deletion of each pod would cost."""
+async def mark(
+    costs: Mapping[str, int], key: Key, pods: Sequence[PodView], troubles: Troubles, known: Known, ctx: Context
+) -> None:
+    """Tells Kubernetes what the deletion of each pod would cost; only the lowering of `replicas` waits for it."""
     for name, cost in costs.items():
         body = {"metadata": {"annotations": {DELETION_COST: str(cost)}}}
-        await calling(ctx.cluster.merge(Key(POD, key.namespace, name), body, manager=MANAGER))
-        marked(name, pods, known.scaling, ctx.clock())
-
-
-# --- before a child is made ----------------------------------------------------------------------------------------
-
-
-async def _still_there(bridge: Obj, draining: bool, ctx: Context) -> None:
-    """A missing child may mean that the bridge is gone and the watch does not know: asked before children come back."""
-    live = await calling(ctx.cluster.get(key_of(bridge)))
-    if live is None or live["metadata"]["uid"] != bridge["metadata"]["uid"]:
-        ctx.ghost(bridge)
-        raise Gone
-    if "deletionTimestamp" in live["metadata"] and not draining:
-        raise Gone
-
-
-async def _not_foreign(child: Obj, uid: str, ctx: Context) -> None:
-    """A child that the watch does not show may be somebody else's: never taken over."""
-    live = await calling(ctx.cluster.get(key_of(child)))
-    if live is None:
-        return
-    owners = live["metadata"].get("ownerReferences") or ()
-    if any(owner.get("uid") == uid for owner in owners):
-        return
-    name = child["metadata"]["ownerReferences"][0]["name"]
-    if any(owner.get("kind") == BRIDGE and owner.get("name") == name for owner in owners):
-        raise Waiting("Progressing", f"{names_of(child)} of an earlier bridge of this name is being deleted", 2.0)
-    raise Stalled(
-        "NameConflict",
-        f"{names_of(child)} exists and is not this bridge's: delete or rename it, or rename the bridge",
-    )
+        pod = Key(POD, key.namespace, name)
+        if await troubles.bear(calling(ctx.cluster.merge(pod, body, manager=MANAGER))):
+            marked(name, pods, known.scaling, ctx.clock())
 
 
 # --- the finalizer of drain.onDelete -------------------------------------------------------------------------------

@@ -274,7 +274,7 @@ class ObservedPolicy:
     config_maps: Mapping[str, Obj]
 
 
-def _owned_by(obj: Obj, uid: str) -> bool:
+def is_owned_by(obj: Obj, uid: str) -> bool:
     return any(owner.get("uid") == uid for owner in obj["metadata"].get("ownerReferences") or ())
 
 
@@ -290,7 +290,7 @@ def observe(indices: Indices, key: Key) -> Observed | None:
         if obj["kind"] == POD:
             if (obj["metadata"].get("annotations") or {}).get(ANNOTATION_BRIDGE_UID) == uid:
                 pods.append(obj)
-        elif _owned_by(obj, uid):
+        elif is_owned_by(obj, uid):
             children[key_of(obj)] = obj
     pods.sort(key=lambda pod: str(pod["metadata"]["name"]))
     return Observed(bridge, children, tuple(pods), tuple(indices.of_namespace(POLICY, key.namespace)))
@@ -306,7 +306,7 @@ def observe_policy(indices: Indices, key: Key) -> ObservedPolicy | None:
     for bridge in bridges:
         name, uid = bridge["metadata"]["name"], bridge["metadata"]["uid"]
         for obj in indices.briefs("ConfigMap", key.namespace, name):
-            if _owned_by(obj, uid):
+            if is_owned_by(obj, uid):
                 config_maps[name] = obj
     return ObservedPolicy(policy, tuple(bridges), config_maps)
 

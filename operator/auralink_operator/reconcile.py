@@ -5,7 +5,7 @@
 Who is to act on an error is in its type: `Stalled` the user, `Waiting` nobody yet, any other us (the queue retries).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -16,8 +16,7 @@ from auralink_operator.context import (
     Gone,
     Known,
     Losses,
-    Stalled,
-    Waiting,
+    Troubles,
     bridge_id,
 )
 from auralink_operator.converge import (
@@ -49,22 +48,28 @@ from auralink_operator.manifests import (
     UnrenderableError,
     config_of,
     desired,
+    moved,
     selector_text,
 )
 from auralink_operator.models import (
     Bridge,
     Compiled,
     InvalidSpecError,
+    Meta,
     PodView,
+    PublicAddress,
     RoomPolicy,
     check,
     meta_of,
     parse_bridge,
     parse_policy,
+    pod_views,
 )
 from auralink_operator.policies import compile_policies
 from auralink_operator.report import can_wait, forget_dead_pods, matched_elsewhere, write_policy_status, write_status
-from auralink_operator.scene import View, child_of, is_still, look
+from auralink_operator.scaling import owners
+from auralink_operator.scene import View, child_of, current_owners, is_still, look
+from auralink_operator.sight import ask, with_children, with_deployment, with_hidden_pods
 from auralink_operator.status import (
     FAILURES_TO_REPORT,
     MatchedBridge,
@@ -75,6 +80,7 @@ from auralink_operator.status import (
     derive_policy,
     named,
     next_look_s,
+    settled,
 )
 
 CONFIRM_S = 5.0
@@ -115,6 +121,7 @@ class Result:
     """What converging came to; an `error` is the queue's to retry, once the status has been written."""
 
     view: View
+    observed: Observed
     outcome: Outcome
     again_s: float | None = None
     error: ApiError | None = None
@@ -124,12 +131,16 @@ async def _reconcile_bridge(key: Key, ctx: Context) -> float | None:
     observed = observe(ctx.indices, key)
     if observed is None or (_leaving(observed.bridge) and not has_finalizer(observed.bridge)):
         raise Gone
+    known = ctx.of(key)
     try:
         bridge = parse_bridge(observed.bridge)
     except InvalidSpecError as error:
-        await _unreadable(observed.bridge, str(error), ctx)
+        await _unreadable(key, observed, str(error), known, ctx)
         return None
-    known = ctx.of(key)
+    pods, troubles = await with_hidden_pods(key, observed, is_still(bridge, ctx), known, ctx)
+    observed = pods.observed
+    if _leaving(observed.bridge):
+        observed = await with_deployment(observed, ctx)
     compiled = compile_policies(bridge, [p for obj in observed.policies if (p := _readable(obj)) is not None])
     _tell_policies(key, compiled, known, ctx)
     _wake(ctx.rollouts.saw(key, child_of(observed, "Deployment")), ctx)
@@ -137,18 +148,24 @@ async def _reconcile_bridge(key: Key, ctx: Context) -> float | None:
     if _leaving(observed.bridge) and _drained(bridge, observed, view.scene.pods, ctx.now()):
         await release(observed.bridge, ctx)
         return None
-    result = await _carry_out(key, bridge, observed, compiled, view, known, ctx)
+    result = await _carry_out(key, bridge, observed, compiled, view, troubles, known, ctx)
     if result.outcome.stalled is None:
-        await forget_dead_pods(bridge, view.scene.pods, known, ctx)
-    return await _report(key, bridge, observed, compiled, result, known, ctx)
+        await forget_dead_pods(key, pods.dead, known, ctx)
+    return await _report(key, bridge, compiled, result, known, ctx)
 
 
-async def _unreadable(obj: Obj, why: str, ctx: Context) -> None:
+async def _unreadable(key: Key, observed: Observed, why: str, known: Known, ctx: Context) -> None:
     """Its children stay as they are. One that is being deleted cannot be drained without being understood."""
+    obj, meta = observed.bridge, meta_of(observed.bridge)
     if _leaving(obj):
         await release(obj, ctx)
-    else:
-        await write_status(obj, derive_invalid(meta_of(obj), why, ctx.now()), ctx)
+        return
+    troubles = Troubles()
+    if not ctx.settings.paused and not (obj.get("spec") or {}).get("suspend"):
+        await converge(key, meta, _moved_rooms(meta, observed, None, {}), {}, troubles, known, ctx)
+    await write_status(obj, derive_invalid(meta, why, ctx.now()), ctx)
+    if troubles.error is not None:
+        raise troubles.error
 
 
 def _leaving(obj: Obj) -> bool:
@@ -189,7 +206,14 @@ def _drained(bridge: Bridge, observed: Observed, pods: Sequence[PodView], now: d
 
 
 async def _carry_out(
-    key: Key, bridge: Bridge, observed: Observed, compiled: Compiled, view: View, known: Known, ctx: Context
+    key: Key,
+    bridge: Bridge,
+    observed: Observed,
+    compiled: Compiled,
+    view: View,
+    troubles: Troubles,
+    known: Known,
+    ctx: Context,
 ) -> Result:
     """Renders and converges, and turns what goes wrong into an outcome: the status is written in any case."""
     outcome = Outcome(
@@ -200,38 +224,107 @@ async def _carry_out(
     )
     leaving = _leaving(observed.bridge)
     if not leaving and (problems := check(bridge)):
-        return Result(view, replace(outcome, stalled=Problem("InvalidSpec", "; ".join(problems[:5]))))
+        outcome = replace(outcome, stalled=Problem("InvalidSpec", "; ".join(problems[:5])))
+        return await _invalid(key, bridge, observed, view, outcome, troubles, known, ctx)
     try:
-        view, children = _render(key, bridge, observed, compiled, view, ctx)
-        generation, wanted_hash = config_of(children)
-        found = differences(children, observed)
+        plan = await _plan(key, bridge, observed, compiled, view, known, ctx)
+        generation, wanted_hash = config_of(plan.children)
         outcome = replace(
             outcome,
             config_generation=generation,
             config_hash=wanted_hash,
-            unapplied=found.names(),
-            waiting=view.waiting,
+            unapplied=plan.found.names(),
+            waiting=plan.view.waiting,
+            exposure=plan.view.exposure,
         )
         if leaving or not is_still(bridge, ctx):
-            await _write(key, bridge, observed, children, found, view, known, ctx)
+            await _write(key, bridge, plan, troubles, known, ctx)
             outcome = replace(outcome, handled=known.handled)
-        if said := quarrels(known, ctx):
-            outcome = replace(outcome, waiting=Problem("ProgressingWithRetry", said))
-        return Result(view, outcome, _soonest(view.again_s, known.fights.next_s(ctx.clock())))
     except UnrenderableError as error:
-        return Result(view, replace(outcome, stalled=Problem("InvalidSpec", str(error))))
-    except Stalled as error:
-        return Result(view, replace(outcome, stalled=Problem(error.reason, error.message)))
-    except Waiting as error:
-        return Result(view, replace(outcome, waiting=Problem(error.reason, error.message)), error.after_s)
+        outcome = replace(outcome, stalled=Problem("InvalidSpec", str(error)))
+        return await _invalid(key, bridge, observed, view, outcome, troubles, known, ctx)
     except Gone:
         if not leaving:
             raise
-        return Result(view, outcome, CONFIRM_S)  # its namespace goes too: no child comes back, but its pods may drain
-    except ApiError as error:
-        if ctx.queue.failures(key) + 1 >= FAILURES_TO_REPORT:
-            outcome = replace(outcome, failing=f"the API server refuses or does not answer: {error.message}")
-        return Result(view, outcome, error=error)
+        # Its namespace goes too: no child comes back, but its pods may drain.
+        return Result(view, observed, outcome, CONFIRM_S)
+    result = _result(key, bridge, plan.view, plan.observed, outcome, troubles, ctx)
+    if said := quarrels(known, ctx):
+        result = replace(result, outcome=replace(result.outcome, waiting=Problem("ProgressingWithRetry", said)))
+    return replace(result, again_s=_soonest(result.again_s, known.fights.next_s(ctx.clock())))
+
+
+def _result(
+    key: Key, bridge: Bridge, view: View, observed: Observed, outcome: Outcome, troubles: Troubles, ctx: Context
+) -> Result:
+    """The outcome with all that went wrong: what the user must mend, what is waited for, and what the queue retries."""
+    again_s = view.again_s
+    if (stalled := troubles.stalled) and outcome.stalled is None:
+        outcome = replace(outcome, stalled=Problem(stalled.reason, stalled.message))
+    if waiting := troubles.waiting:
+        outcome = replace(outcome, waiting=Problem(waiting.reason, waiting.message))
+        again_s = _soonest(again_s, waiting.after_s)
+    if (error := troubles.error) and ctx.queue.failures(key) + 1 >= FAILURES_TO_REPORT:
+        said = f"the API server refuses or does not answer: {error.message}"
+        outcome = replace(outcome, failing=settled(said, bridge.meta.status))
+    return Result(view, observed, outcome, again_s, error)
+
+
+async def _invalid(
+    key: Key,
+    bridge: Bridge,
+    observed: Observed,
+    view: View,
+    outcome: Outcome,
+    troubles: Troubles,
+    known: Known,
+    ctx: Context,
+) -> Result:
+    if not is_still(bridge, ctx):
+        target = bridge.spec.autoscaling.target_sessions_per_pod if bridge.spec.autoscaling else None
+        children = _moved_rooms(bridge.meta, observed, target, view.scene.addresses)
+        await converge(key, bridge.meta, children, {}, troubles, known, ctx)
+    return _result(key, bridge, view, observed, outcome, troubles, ctx)
+
+
+def _moved_rooms(
+    meta: Meta, observed: Observed, target: int | None, addresses: Mapping[str, PublicAddress]
+) -> Differences:
+    """What is done for a spec that nothing can be made of: rooms move with their pods, and nothing else happens."""
+    current = current_owners(observed)
+    found = owners(current, pod_views(observed.pods, meta.status), current, target)
+    return replace(differences(moved(observed, found, addresses), observed), unwanted=())
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is wanted and what is there; `refused` are children that must not be written, and why."""
+
+    observed: Observed
+    view: View
+    children: tuple[Obj, ...]
+    found: Differences
+    refused: Mapping[Key, Exception]
+
+
+async def _plan(
+    key: Key, bridge: Bridge, observed: Observed, compiled: Compiled, view: View, known: Known, ctx: Context
+) -> Plan:
+    """Renders, asks for what is missing, and renders anew if some of it is there after all: what is wanted depends on
+    what there is."""
+    view, children = _render(key, bridge, observed, compiled, view, ctx)
+    found = differences(children, observed)
+    if is_still(bridge, ctx) and not _leaving(observed.bridge):
+        return Plan(observed, view, children, found, {})
+    missing = [one.child for one in found.written if one.live is None]
+    asked = await ask(
+        [child for child in missing if not known.fights.pause_s(key_of(child), ctx.clock())], observed, ctx
+    )
+    if asked.ours:
+        observed = with_children(observed, asked.ours)
+        view, children = _render(key, bridge, observed, compiled, await look(bridge, observed, known, ctx), ctx)
+        found = differences(children, observed)
+    return Plan(observed, view, children, found, asked.refused)
 
 
 def _render(
@@ -271,37 +364,32 @@ def _rolls_by_default(wanted: Obj, live: Obj) -> bool:
     return new[TEMPLATE_HASH] != old.get(TEMPLATE_HASH) and old.get(TEMPLATE_INPUTS) in (None, new[TEMPLATE_INPUTS])
 
 
-async def _write(
-    key: Key,
-    bridge: Bridge,
-    observed: Observed,
-    children: Sequence[Obj],
-    found: Differences,
-    view: View,
-    known: Known,
-    ctx: Context,
-) -> None:
+async def _write(key: Key, bridge: Bridge, plan: Plan, troubles: Troubles, known: Known, ctx: Context) -> None:
     """Everything that is to be written of a bridge but its status. A forced reconcile trusts no comparison, once."""
-    if not view.scene.draining and bridge.spec.drain.on_delete != has_finalizer(observed.bridge):
-        await (hold if bridge.spec.drain.on_delete else release)(observed.bridge, ctx)
-    await mark(view.marks, key, view.scene.pods, known, ctx)
+    draining, found = plan.view.scene.draining, plan.found
+    if not draining and bridge.spec.drain.on_delete != has_finalizer(plan.observed.bridge):
+        await troubles.bear((hold if bridge.spec.drain.on_delete else release)(plan.observed.bridge, ctx))
     request = bridge.meta.annotations.get(REQUESTED_AT, "")[:253]
     if request and request not in (bridge.meta.status.get("lastHandledReconcileAt"), known.handled):
-        found = differences(children, observed, all_of_them=True)
-    await converge(key, bridge, observed, found, ctx)
-    known.handled = request
+        found = differences(plan.children, plan.observed, all_of_them=True)
+    await converge(key, bridge.meta, found, plan.refused, troubles, known, ctx)
+    await mark(plan.view.marks, key, plan.view.scene.pods, troubles, known, ctx)
+    if not troubles:
+        known.handled = request
 
 
 async def _report(
-    key: Key, bridge: Bridge, observed: Observed, compiled: Compiled, result: Result, known: Known, ctx: Context
+    key: Key, bridge: Bridge, compiled: Compiled, result: Result, known: Known, ctx: Context
 ) -> float | None:
     """Writes the status, unless it would only say that what has just been written is on its way."""
-    pods, outcome = result.view.scene.pods, result.outcome
+    pods, outcome, observed = result.view.scene.pods, result.outcome, result.observed
     status = derive(bridge, observed, result.view.scene, compiled, outcome, ctx.now())
     _measure(key, pods, outcome, ctx)
     if result.error is None and _to_be_confirmed(bridge, outcome, known, ctx):
         return CONFIRM_S
     if (grace_s := _grace_s(bridge, pods, outcome, known, ctx)) > 0:
+        if result.error is not None:
+            raise result.error
         return _soonest(grace_s, result.again_s)
     if (left_s := known.written_at + STATUS_EVERY_S - ctx.clock()) > 0 and can_wait(bridge.meta.status, status):
         later_s: float | None = left_s
@@ -355,7 +443,7 @@ def _grace_s(bridge: Bridge, pods: Sequence[PodView], outcome: Outcome, known: K
         return 0.0
     behind = any(pod.acked < outcome.config_generation for pod in pods if pod.serving)
     left_s = known.grace_until - ctx.clock()
-    if left_s > 0 and outcome.stalled is None and not user_changed(bridge) and (behind or outcome.unapplied):
+    if left_s > 0 and outcome.stalled is None and not user_changed(bridge.meta) and (behind or outcome.unapplied):
         return left_s
     known.grace_until = None
     return 0.0

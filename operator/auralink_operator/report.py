@@ -1,19 +1,19 @@
 """What a reconcile came to, told: the status where it says something new, an event per flip. Called by `reconcile`."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from auralink_operator.cluster import ApiError
 from auralink_operator.context import STATUS_MANAGER, Context, Gone, Known, fields, named
-from auralink_operator.index import BRIDGE, POD, Key, Obj, key_of
-from auralink_operator.models import API_VERSION, Bridge, PodView
+from auralink_operator.index import Key, Obj, key_of
+from auralink_operator.models import API_VERSION
+from auralink_operator.sight import forgotten
 from auralink_operator.status import Condition, Status, flips, same, warns
 
 log = logging.getLogger("auralink_operator.reconcile")
 
 POD_MANAGER = "auralink-pod."
-_STRANGER_S = 600.0
 
 
 async def write_status(obj: Obj, status: Status, ctx: Context) -> bool:
@@ -112,30 +112,13 @@ async def _post_event(obj: Obj, flip: Condition, ctx: Context) -> None:
         log.warning("event refused", extra=fields(key, error=str(error)))
 
 
-async def forget_dead_pods(bridge: Bridge, pods: tuple[PodView, ...], known: Known, ctx: Context) -> None:
-    """Removes what dead pods have left in `status.pods`: an apply without a status in the name of the pod's manager.
-
-    The index may only lag, so the pod is asked for first; and an entry may be none of ours, by a live pod or by a
-    manager that we do not know: such a one is left alone, and not asked for again soon.
-    """
-    alive = {pod.name for pod in pods}
-    left = [(str(e.get("name")), str(e.get("uid"))) for e in bridge.meta.status.get("pods") or ()]
-    left = [(name, uid) for name, uid in left if name not in alive]
-    known.strangers = {entry: at for entry, at in known.strangers.items() if entry in left}
-    key, now = Key(BRIDGE, bridge.meta.namespace, bridge.meta.name), ctx.clock()
-    for name, uid in left:
-        if now < known.strangers.get((name, uid), now):
-            continue
-        if not await _lives(Key(POD, key.namespace, name), ctx):
-            written = await _remove_entry(key, name, ctx)
-            ctx.metrics.dead_pods.inc()
-            ctx.expectations.wrote(key, written, ctx.clock())
-        known.strangers[name, uid] = now + _STRANGER_S
-
-
-async def _lives(pod: Key, ctx: Context) -> bool:
-    live = await ctx.cluster.get(pod)
-    return live is not None and (live.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+async def forget_dead_pods(key: Key, dead: Iterable[tuple[str, str]], known: Known, ctx: Context) -> None:
+    """Removes what dead pods have left in `status.pods`: an apply without a status in the name of the pod's manager."""
+    for name, uid in dead:
+        written = await _remove_entry(key, name, ctx)
+        ctx.metrics.dead_pods.inc()
+        ctx.expectations.wrote(key, written, ctx.clock())
+        forgotten((name, uid), known, ctx)
 
 
 async def _remove_entry(key: Key, pod: str, ctx: Context) -> Any:

@@ -144,8 +144,8 @@ def gated(wanted: int, live: int | None, marks_missing: bool, again_s: float | N
 def under_hpa(minimum: int, live: int | None, others_own_it: bool) -> Replicas:
     """A field that we alone own would fall to 1 if we left it out: it is said until the HPA has taken it over.
 
-    At 0 replicas an HPA stays switched off, so what was scaled to nothing by us starts from the minimum."""
-    if live is not None and others_own_it:
+    At 0 replicas an HPA stays switched off, whoever has scaled to nothing: it starts from the minimum again."""
+    if live and others_own_it:
         return Replicas(None, None)
     return Replicas(live or minimum, live or minimum)
 

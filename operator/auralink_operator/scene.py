@@ -14,6 +14,7 @@ from auralink_operator.cluster import ApiError
 from auralink_operator.context import Context, Known
 from auralink_operator.exposure import addresses, nodes_needed, pending
 from auralink_operator.index import NODE, Key, Obj, Observed
+from auralink_operator.manifests import ROOM
 from auralink_operator.models import Bridge, Driver, PodView, Scene, pod_views
 from auralink_operator.scaling import (
     Replicas,
@@ -53,7 +54,8 @@ async def look(bridge: Bridge, observed: Observed, known: Known, ctx: Context) -
     serving = owners(rooms, pods, current_owners(observed), target)
     live = child_of(observed, "Deployment")
     costs = deletion_costs(pods, _most(bridge, live))
-    missing = unmarked(costs, observed.pods)
+    # While nothing is written no mark can be waited for: what would be done is only told.
+    missing = [] if is_still(bridge, ctx) and not draining else unmarked(costs, observed.pods)
     due, later_s = to_mark(missing, known.scaling, ctx.clock())
     found = Replicas(0, 0) if draining else _replicas(bridge, pods, live, bool(missing), known, ctx)
     nodes = await _nodes(nodes_needed(bridge, serving), ctx)
@@ -94,7 +96,7 @@ def current_owners(observed: Observed) -> dict[str, str]:
     found: dict[str, str] = {}
     for key, obj in observed.children.items():
         if key.kind == "EndpointSlice":
-            room = (obj["metadata"].get("annotations") or {}).get("auralink.io/room")
+            room = (obj["metadata"].get("annotations") or {}).get(ROOM)
             endpoint: Mapping[str, Any] = next(iter(obj.get("endpoints") or ()), {})
             if room and (pod := (endpoint.get("targetRef") or {}).get("name")):
                 found.setdefault(str(room), str(pod))

@@ -34,6 +34,7 @@ class FakeCluster:
         self.failures: dict[str, list[ApiError]] = {}
         self.version = 100
         self.frozen: dict[Key, Obj] | None = None
+        self.shows: Callable[[Obj], bool] = lambda _: True  # what the watches select
         self.before_apply: Callable[[Obj], None] = lambda _: None
         self.after_apply: Callable[[Obj], None] = lambda _: None
 
@@ -41,7 +42,8 @@ class FakeCluster:
 
     @property
     def seen(self) -> dict[Key, Obj]:
-        return self.objects if self.frozen is None else self.frozen
+        there = self.objects if self.frozen is None else self.frozen
+        return {key: obj for key, obj in there.items() if self.shows(obj)}
 
     def lag(self) -> None:
         self.frozen = copy.deepcopy(self.objects)

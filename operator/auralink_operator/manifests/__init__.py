@@ -1,7 +1,8 @@
 """What a bridge's children should be, and where a child differs from that. Pure; called by `reconcile`.
 
 A file per concern: `labels` what every child has, `access`, `config`, `network`, `firewall`, `scale`, `workload` the
-children, `template` and `merge` what pods are like, `diff` when a child must be written.
+children, `template` and `merge` what pods are like, `diff` when a child must be written, `moved` what is
+done for rooms while a spec is invalid.
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,8 @@ from auralink_operator.manifests.labels import (
     short_hash,
 )
 from auralink_operator.manifests.merge import TemplateError, merge_template
-from auralink_operator.manifests.network import endpoint_slices, rtp_service, service, service_monitor
+from auralink_operator.manifests.moved import moved
+from auralink_operator.manifests.network import ROOM, endpoint_slices, rtp_service, service, service_monitor
 from auralink_operator.manifests.scale import SESSIONS_METRIC, disruption_budget, pod_autoscaler
 from auralink_operator.manifests.template import CONTAINER, pod_template
 from auralink_operator.manifests.workload import TEMPLATE_HASH, TEMPLATE_INPUTS, deployment
@@ -52,6 +54,7 @@ __all__ = [
     "LABEL_SHARD",
     "MANAGED_BY",
     "METRICS_PORT",
+    "ROOM",
     "SESSIONS_METRIC",
     "TEMPLATE_HASH",
     "TEMPLATE_INPUTS",
@@ -66,6 +69,7 @@ __all__ = [
     "is_drift",
     "labels",
     "merge_template",
+    "moved",
     "needs_write",
     "next_generation",
     "pod_template",
@@ -76,14 +80,14 @@ __all__ = [
 ]
 
 # In the order of writing: what a pod needs is there before the pod, and a room's new owner has its configuration
-# before packets are sent to it.
+# before packets are sent to it. These two come first and together: rooms that must move wait for nothing else.
 CHILDREN = (
+    "ConfigMap",
+    "EndpointSlice",
     "ServiceAccount",
     "Role",
     "RoleBinding",
-    "ConfigMap",
     "Service",
-    "EndpointSlice",
     "NetworkPolicy",
     "PodDisruptionBudget",
     "Deployment",
@@ -97,13 +101,13 @@ def desired(
 ) -> tuple[Obj, ...]:
     """Every child, in the order of writing, each with the hash of itself in an annotation. Raises UnrenderableError."""
     children = [
+        config_map(bridge, compiled, observed, scene, settings),
+        *endpoint_slices(bridge, observed, scene, settings),
         service_account(bridge, settings),
         role(bridge, settings),
         role_binding(bridge, settings),
-        config_map(bridge, compiled, observed, scene, settings),
         service(bridge, settings),
         *rtp_service(bridge, settings),
-        *endpoint_slices(bridge, observed, scene, settings),
         *network_policy(bridge, settings),
         *disruption_budget(bridge, settings),
         deployment(bridge, observed, scene, settings),

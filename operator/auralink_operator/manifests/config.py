@@ -83,6 +83,8 @@ def _seen_generations(bridge: Bridge, live: Obj | None) -> list[tuple[int, str]]
     found = [
         (str(annotations.get(CONFIG_GENERATION)), str(annotations.get(CONFIG_HASH) or "")),
         (str(config.get("desiredGeneration")), str(config.get("hash") or "")),
+        # Of what a pod has applied the content is not known: the same number must not stand for another one.
+        *((str(entry.get("configGeneration")), "") for entry in bridge.meta.status.get("pods") or ()),
     ]
     return [(int(number), known) for number, known in found if number.isdigit()]
 

@@ -157,6 +157,10 @@ def needs_write(want: Obj, have: Obj | None) -> str | None:
     return differs(want, have)
 
 
-def is_drift(want: Obj, have: Obj) -> bool:
-    """Whether a difference is somebody else's doing: what we last wrote is still what we want."""
-    return bool(want["metadata"]["annotations"][APPLIED_HASH] == annotations_of(have).get(APPLIED_HASH))
+def is_drift(want: Obj, have: Obj, applied: str = "") -> bool:
+    """Whether a difference is somebody else's doing: what we last wrote is still what we want.
+
+    `applied`: the hash of what we last wrote, if that is remembered; else the child tells, which others may edit.
+    """
+    last = applied or annotations_of(have).get(APPLIED_HASH)
+    return bool(want["metadata"]["annotations"][APPLIED_HASH] == last)

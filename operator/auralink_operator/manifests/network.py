@@ -12,6 +12,7 @@ from auralink_operator.manifests.labels import HTTP_PORT, MANAGED_BY, METRICS_PO
 from auralink_operator.models import Bridge, ExposureMode, PodView, Room, Scene, ServiceMonitorMode
 from auralink_operator.settings import Settings
 
+ROOM = "auralink.io/room"  # annotation of a room's EndpointSlice
 HOST_MODES = (ExposureMode.HOST_PORT, ExposureMode.HOST_NETWORK)
 EVERYBODY = ("0.0.0.0/0", "::/0")
 
@@ -95,9 +96,9 @@ def _endpoint_slice(
         name,
         addressType=live["addressType"] if live else "IPv6" if owner and ":" in owner.ip else "IPv4",
         ports=udp_ports(room.listen_ports()),
-        endpoints=[_endpoint(bridge, owner)] if owner else [],
+        endpoints=[endpoint(bridge.meta.namespace, owner)] if owner else [],
     )
-    found["metadata"]["annotations"]["auralink.io/room"] = room.name
+    found["metadata"]["annotations"][ROOM] = room.name
     found["metadata"]["labels"] |= {
         "kubernetes.io/service-name": f"{child_name(bridge.meta.name)}-rtp",
         "endpointslice.kubernetes.io/managed-by": MANAGED_BY,
@@ -105,12 +106,12 @@ def _endpoint_slice(
     return found
 
 
-def _endpoint(bridge: Bridge, pod: PodView) -> Obj:
+def endpoint(namespace: str, pod: PodView) -> Obj:
     return {
         "addresses": [pod.ip],
         "conditions": {"ready": True, "serving": True, "terminating": False},
         **({"nodeName": pod.node} if pod.node else {}),
-        "targetRef": {"kind": "Pod", "namespace": bridge.meta.namespace, "name": pod.name, "uid": pod.uid},
+        "targetRef": {"kind": "Pod", "namespace": namespace, "name": pod.name, "uid": pod.uid},
     }
 
 

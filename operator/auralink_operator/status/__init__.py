@@ -12,7 +12,7 @@ and ExposureReady, `degraded` what is wrong while it serves, and `pods` what kee
 
 from auralink_operator.status.acked import ACK_PATIENCE_S
 from auralink_operator.status.bridge import derive, next_look_s
-from auralink_operator.status.conditions import Condition, Problem, Status, flips, named, same, warns
+from auralink_operator.status.conditions import Condition, Problem, Status, flips, named, same, settled, warns
 from auralink_operator.status.degraded import DEGRADING
 from auralink_operator.status.invalid import derive_invalid
 from auralink_operator.status.outcome import FAILURES_TO_REPORT, Outcome
@@ -34,5 +34,6 @@ __all__ = [
     "named",
     "next_look_s",
     "same",
+    "settled",
     "warns",
 ]

@@ -60,6 +60,19 @@ def _comparable(status: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: value for name, value in status.items() if name != "pods"}, "conditions": conditions}
 
 
+def settled(message: str, status: Mapping[str, Any]) -> str:
+    """What another party said, in the words of last time if it differs in numbers only.
+
+    An error that names a port or a request would else be a new status each time, and each status a new attempt.
+    """
+    before = str(condition_of({"status": status}, "Ready").get("message") or "")
+    return before if _without_numbers(before) == _without_numbers(shortened(message)) else message
+
+
+def _without_numbers(text: str) -> list[str]:
+    return [word for word in text.split() if not any(character.isdigit() for character in word)]
+
+
 def flips(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Condition]:
     """Conditions worth an event: Ready, Stalled, Degraded or Draining came, went or changed.
 

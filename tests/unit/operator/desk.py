@@ -102,6 +102,7 @@ async def serving(*pods: str, settings: Settings = samples.SETTINGS, **spec: Any
     if len(names) > 1 and "autoscaling" not in spec:
         spec.setdefault("replicas", len(names))
     desk = Desk(samples.bridge(**spec), *(samples.pod(name) for name in names), settings=settings)
+    await desk.look()  # before there is a configuration no pod has any
     for name in names:
         desk.acknowledge(name, 1)
     await desk.settle()

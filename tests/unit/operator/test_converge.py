@@ -28,6 +28,7 @@ async def fleet(*names: str) -> tuple[Desk, list[Key]]:
     desk = Desk(*(samples.bridge(name) for name in names), *(samples.pod(f"p-{name}", of=name) for name in names))
     keys = [Key(BRIDGE, "ns", name) for name in names]
     for key in keys:
+        await desk.look(key)
         desk.cluster.report(key, samples.entry(f"p-{key.name}", 1))
         await desk.settle(key)
         assert desk.ready(key) == ("True", "Succeeded")
@@ -207,6 +208,22 @@ async def test_who_quarrels_is_named() -> None:
         await fight(desk, 1)
     assert "by helm" in desk.message()
     assert desk.cluster.calls.count(("get", SERVICE)) <= 2
+
+
+async def test_a_quarrel_with_somebody_who_sets_our_own_note_back_too_is_bounded_and_counted() -> None:
+    desk = await serving()
+    desk.edit(monitoring={"serviceMonitor": "Disabled"})
+    await desk.settle()
+    before = desk.cluster.calls.count(("apply", SERVICE))
+    for _ in range(50):
+        theirs = {"metadata": {"annotations": {"auralink.io/applied-hash": "old"}}, "spec": {"ports": []}}
+        desk.cluster.change(SERVICE, theirs)
+        desk.time += 0.5
+        await desk.look()
+    repairs = desk.cluster.calls.count(("apply", SERVICE)) - before
+    assert repairs < 15
+    assert desk.context.metrics.drift_repaired.labels("Service")._value.get() == repairs
+    assert desk.ready() == ("False", "ProgressingWithRetry")
 
 
 async def test_a_quarrel_that_ends_is_forgotten() -> None:

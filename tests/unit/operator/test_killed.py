@@ -26,6 +26,7 @@ async def begin(desk: Desk) -> None:
 
 async def change(desk: Desk) -> None:
     """A new configuration, fewer pods, one child less and one more."""
+    await desk.look()
     await begin(desk)
     await desk.settle()
     desk.time += 20.0
@@ -36,6 +37,7 @@ async def change(desk: Desk) -> None:
 
 async def delete(desk: Desk) -> None:
     desk.edit(drain={"onDelete": True})
+    await desk.look()
     await begin(desk)
     await desk.settle()
     desk.cluster.delete_now(KEY)

@@ -94,7 +94,7 @@ def test_the_manual_says_what_to_do_for_each_way_to_be_stalled_and_not_to_be_rea
     """What stalls is raised by the writing of children or read from the Deployment; the rest comes by itself."""
     stalled = {
         *reasons_of("deployment.py", "invalid.py"),
-        *(reasons(SOURCE / "converge.py") | reasons(SOURCE / "context.py")) - {"Progressing"},
+        *set().union(*(reasons(SOURCE / f"{name}.py") for name in ("sight", "converge", "context"))) - {"Progressing"},
         "ProgressDeadlineExceeded",
     }
     assert named_in(chapter("AuraLinkBridgeStalled")) == stalled

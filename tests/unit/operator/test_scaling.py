@@ -187,7 +187,7 @@ def test_replicas_go_over_to_the_hpa() -> None:
     assert under_hpa(2, 5, others_own_it=False) == Replicas(5, 5)
     assert under_hpa(2, 0, others_own_it=False) == Replicas(2, 2)
     assert under_hpa(2, 5, others_own_it=True) == Replicas(None, None)
-    assert under_hpa(2, 0, others_own_it=True) == Replicas(None, None)
+    assert under_hpa(2, 0, others_own_it=True) == Replicas(2, 2)  # else nobody would ever start it again
 
 
 def test_the_upper_bound_of_a_bucket_ends_below_the_next() -> None:

@@ -111,6 +111,21 @@ async def test_owners_that_somebody_has_spoilt_are_repaired(text: str) -> None:
     assert owners(desk) == before
 
 
+async def test_no_generation_is_given_twice_though_status_and_configuration_are_lost() -> None:
+    """A pod has applied one that the operator died before telling of, and the ConfigMap is deleted."""
+    desk = await serving()
+    desk.edit(compression={"qualityLevel": 2})
+    await desk.look()
+    desk.report("p1", 2)
+    desk.cluster.delete_now(CONFIG)
+    desk.edit(compression={"qualityLevel": 3})
+    desk.another_process(samples.SETTINGS)
+    await desk.look()
+    assert loads(desk.cluster.objects[CONFIG]["data"]["config.json"])["generation"] == 3
+    await desk.look()
+    assert desk.condition("ConfigAcked") == ("False", "PodsBehind")
+
+
 # --- costs and fixed replicas --------------------------------------------------------------------------------------
 
 
@@ -163,6 +178,20 @@ async def test_replicas_are_lowered_only_after_the_index_shows_fresh_costs() -> 
     assert desk.replicas() == 2
 
 
+async def test_a_suspended_bridge_does_not_claim_to_mark_its_pods() -> None:
+    desk = await serving("p1", "p2", "p3")
+    desk.edit(suspend=True)
+    await desk.look()
+    desk.report("p1", rooms=5, sessions=5)
+    desk.edit(replicas=2)
+    for _ in range(2):
+        assert await desk.look() is None
+        desk.time += 20.0
+    assert desk.ready() == ("False", "Suspended")
+    assert "Deployment auralink-b" in desk.message()
+    assert desk.condition("Reconciling") == ("", "")
+
+
 async def test_replicas_are_raised_at_once() -> None:
     desk = await serving("p1", "p2")
     desk.report("p1", sessions=20)
@@ -199,6 +228,16 @@ async def test_replicas_belong_to_the_hpa_once_it_has_written_them() -> None:
     desk.roll_out()
     await desk.look()
     assert ("apply", "Deployment") not in desk.since(count)
+
+
+async def test_what_was_scaled_to_nothing_by_hand_under_an_hpa_comes_back() -> None:
+    desk = Desk(samples.bridge(autoscaling=AUTO), samples.pod("p1"), samples.pod("p2"))
+    await desk.settle()
+    desk.cluster.scale(DEPLOYMENT, 3)
+    await desk.settle()
+    desk.cluster.scale(DEPLOYMENT, 0, "kubectl")
+    await desk.settle()
+    assert desk.replicas() == 2
 
 
 async def test_what_stood_there_before_the_hpa_stays_until_it_acts() -> None:
@@ -310,6 +349,7 @@ async def test_a_rich_steady_bridge_costs_no_call() -> None:
         samples.policy("saving", qualityLevel=3),
         samples.pod("stranger", of=""),
     )
+    await desk.look()
     desk.cluster.objects[KEY]["status"]["pods"] = [samples.entry("stranger"), samples.entry("nobody")]
     for name in ("p1", "p2"):
         desk.acknowledge(name, 1)

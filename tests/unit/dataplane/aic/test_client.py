@@ -85,14 +85,14 @@ async def test_certificates_that_rotate_are_taken_without_a_restart(bench: Bench
     bench.secrets = {("core-tls", name): b"old" for name in names}
     bench.client.configure(AiCoreSpec(addresses=("core:1",), tls_secret_name="core-tls"))  # noqa: S106 - a name
     await bench.client.resolve_once()
-    (old,) = bench.client._endpoints.values()
+    [((_, credentials), old)] = bench.client._endpoints.items()
+    assert credentials == Credentials(b"old", b"old", b"old")
     session = bench.open()
     assert session
     bench.secrets = {("core-tls", name): b"new" for name in names}
     await bench.client.resolve_once()
-    (new,) = bench.client._endpoints.values()
-    assert old.credentials == Credentials(b"old", b"old", b"old")
-    assert new.credentials == Credentials(b"new", b"new", b"new")
+    [(_, credentials)] = bench.client._endpoints
+    assert credentials == Credentials(b"new", b"new", b"new")
     assert old.gone
     assert old.sessions == 1
     assert bench.client.missing_secret is None

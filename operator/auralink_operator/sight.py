@@ -1,0 +1,207 @@
+"""What the watches do not show although it is there: missing from the index is not absent.
+
+A child or a pod leaves a watch when somebody takes a label off it, and all of them do when their bridge comes to
+another shard. What would be decided without them (how many pods there are, who serves a room) would be wrong. So
+whatever is missing is asked for before anything is written; what is there is looked at as if the watch had shown it,
+and gets its labels back. Called by `reconcile`.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from auralink_operator.cluster import ApiError
+from auralink_operator.context import (
+    MANAGER,
+    Context,
+    Gone,
+    Known,
+    Stalled,
+    Troubles,
+    Waiting,
+    calling,
+    fields,
+    names_of,
+)
+from auralink_operator.index import (
+    ANNOTATION_BRIDGE_UID,
+    BRIDGE,
+    LABEL_BRIDGE,
+    POD,
+    Key,
+    Obj,
+    Observed,
+    is_owned_by,
+    key_of,
+    slim,
+)
+from auralink_operator.manifests import LABEL_SHARD, MANAGED_BY, child_name
+from auralink_operator.settings import Settings
+
+log = logging.getLogger("auralink_operator.reconcile")
+
+# A room has an EndpointSlice once it has an owner: that it is missing says nothing, and its name is nobody else's.
+COMES_AND_GOES = "EndpointSlice"
+_STRANGER_S = 600.0
+_OVER = ("Succeeded", "Failed")
+
+
+# --- children ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the API server says of missing children: `ours` are there; the `refused` must not be written, and why."""
+
+    ours: Mapping[Key, Obj]
+    refused: Mapping[Key, Exception]
+
+
+async def ask(missing: Sequence[Obj], observed: Observed, ctx: Context) -> Asked:
+    """Looks up children that are wanted and not indexed. Raises Gone if the bridge itself is not there any more."""
+    ours: dict[Key, Obj] = {}
+    refused: dict[Key, Exception] = {}
+    sure = [child for child in missing if child["kind"] != COMES_AND_GOES]
+    if sure and (observed.bridge.get("status") or {}).get("conditions"):
+        await _still_there(observed.bridge, ctx)
+    uid = observed.bridge["metadata"]["uid"]
+    await _ask_for(sure, uid, ours, refused, ctx)
+    if ours:  # then the watch does not show these either
+        await _ask_for([child for child in missing if child["kind"] == COMES_AND_GOES], uid, ours, refused, ctx)
+    return Asked(ours, refused)
+
+
+async def _ask_for(
+    children: Iterable[Obj], uid: str, ours: dict[Key, Obj], refused: dict[Key, Exception], ctx: Context
+) -> None:
+    for child in children:
+        try:
+            live = await own(child, uid, ctx)
+        except (Stalled, Waiting, ApiError) as error:
+            refused[key_of(child)] = error
+        else:
+            if live is not None:
+                ours[key_of(child)] = live
+
+
+def with_children(observed: Observed, found: Mapping[Key, Obj]) -> Observed:
+    return replace(observed, children={**observed.children, **found})
+
+
+async def with_deployment(observed: Observed, ctx: Context) -> Observed:
+    """Whether a deleted bridge still has pods to wait for must not be read off an index that lacks its Deployment."""
+    key = Key("Deployment", *key_of(observed.bridge)[1:])
+    key = key._replace(name=child_name(key.name))
+    if key in observed.children:
+        return observed
+    live = await ctx.cluster.get(key)
+    if live is None or not is_owned_by(live, observed.bridge["metadata"]["uid"]):
+        return observed
+    return with_children(observed, {key: slim({**live, "kind": key.kind})})
+
+
+async def _still_there(bridge: Obj, ctx: Context) -> None:
+    """A missing child may mean that the bridge is gone and the watch does not know: asked before children come back."""
+    live = await calling(ctx.cluster.get(key_of(bridge)))
+    if live is None or live["metadata"]["uid"] != bridge["metadata"]["uid"]:
+        ctx.ghost(bridge)
+        raise Gone
+    if "deletionTimestamp" in live["metadata"] and "deletionTimestamp" not in bridge["metadata"]:
+        raise Gone
+
+
+async def own(child: Obj, uid: str, ctx: Context) -> Obj | None:
+    """A child as it is, None if it is not there. One of somebody else's is never taken over: Stalled."""
+    live = await calling(ctx.cluster.get(key_of(child)))
+    if live is None:
+        return None
+    if is_owned_by(live, uid):
+        return slim({**live, "kind": child["kind"]})
+    name = child["metadata"]["ownerReferences"][0]["name"]
+    owners = live["metadata"].get("ownerReferences") or ()
+    if any(owner.get("kind") == BRIDGE and owner.get("name") == name for owner in owners):
+        raise Waiting("Progressing", f"{names_of(child)} of an earlier bridge of this name is being deleted", 2.0)
+    raise Stalled(
+        "NameConflict",
+        f"{names_of(child)} exists and is not this bridge's: delete or rename it, or rename the bridge",
+    )
+
+
+# --- pods ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pods:
+    """`observed` has every pod that lives; `dead` are the names of those that have left an entry in `status.pods`."""
+
+    observed: Observed
+    dead: tuple[tuple[str, str], ...]  # (name, uid)
+
+
+async def with_hidden_pods(
+    key: Key, observed: Observed, still: bool, known: Known, ctx: Context
+) -> tuple[Pods, Troubles]:
+    """Asks for each pod that `status.pods` names and the index lacks, before its rooms are given to others.
+
+    An entry may be none of ours, by a live pod or by a manager that we do not know: such a one is not asked for again
+    soon. While nothing may be changed (`still`) a pod does not get its labels back.
+    """
+    indexed = {pod["metadata"]["name"] for pod in observed.pods}
+    entries = (observed.bridge.get("status") or {}).get("pods") or ()
+    left = [(str(entry.get("name")), str(entry.get("uid"))) for entry in entries if entry.get("name") not in indexed]
+    known.strangers = {entry: at for entry, at in known.strangers.items() if entry in left}
+    found, dead, troubles = list(observed.pods), [], Troubles()
+    for name, uid in left:
+        if ctx.clock() < known.strangers.get((name, uid), ctx.clock()):
+            continue
+        try:
+            live = await ctx.cluster.get(Key(POD, key.namespace, name))
+        except ApiError as error:
+            troubles.add(error)
+            continue
+        if live is None or (live.get("status") or {}).get("phase") in _OVER:
+            dead.append((name, uid))
+        elif live["metadata"]["uid"] == uid and _serves(live, observed.bridge):
+            ctx.ghosts.seen(uid)
+            found.append(slim({**live, "kind": POD}))
+            await _bring_into_sight(key, live, still, troubles, ctx)
+        else:
+            known.strangers[name, uid] = ctx.clock() + _STRANGER_S
+    found.sort(key=lambda pod: str(pod["metadata"]["name"]))
+    return Pods(replace(observed, pods=tuple(found)), tuple(dead)), troubles
+
+
+def forgotten(entry: tuple[str, str], known: Known, ctx: Context) -> None:
+    """An entry that stays although it was removed is of a manager that we do not know."""
+    known.strangers[entry] = ctx.clock() + _STRANGER_S
+
+
+def _serves(pod: Obj, bridge: Obj) -> bool:
+    meta, of = pod["metadata"], bridge["metadata"]
+    noted = (meta.get("annotations") or {}).get(ANNOTATION_BRIDGE_UID)
+    return bool(noted == of["uid"] and (meta.get("labels") or {}).get(LABEL_BRIDGE) == of["name"])
+
+
+async def _bring_into_sight(key: Key, pod: Obj, still: bool, troubles: Troubles, ctx: Context) -> None:
+    """Labels that the watch asks for; what has them is shown in a moment, and the next look waits for it."""
+    if _is_watched(pod, ctx.settings):
+        ctx.expectations.wrote(key, {**pod, "kind": POD}, ctx.clock())
+        return
+    if still:
+        return
+    shown = {"app.kubernetes.io/managed-by": MANAGED_BY, LABEL_SHARD: ctx.settings.shard or None}
+    name = Key(POD, key.namespace, pod["metadata"]["name"])
+    try:
+        written = await calling(ctx.cluster.merge(name, {"metadata": {"labels": shown}}, manager=MANAGER))
+    except (Stalled, Waiting, ApiError) as error:
+        troubles.add(error)
+        return
+    if written is not None:
+        ctx.expectations.wrote(key, written, ctx.clock())
+        log.info("a pod that the watch did not show has its labels again", extra=fields(key, pod=name.name))
+
+
+def _is_watched(pod: Obj, settings: Settings) -> bool:
+    labels = pod["metadata"].get("labels") or {}
+    managed = labels.get("app.kubernetes.io/managed-by") == MANAGED_BY
+    return managed and labels.get(LABEL_SHARD) == (settings.shard or None)

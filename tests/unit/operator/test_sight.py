@@ -1,0 +1,157 @@
+"""Missing from the index is not absent: what a watch does not show is asked for before anything follows from it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from json import loads
+
+import pytest
+from auralink_operator.cluster import ApiError
+from auralink_operator.index import BRIDGE, POLICY, Key, Obj
+from auralink_operator.settings import Settings
+
+from tests.unit.operator import samples
+from tests.unit.operator.desk import CONFIG, DEPLOYMENT, KEY, START, Desk, serving
+
+SHARD = "auralink.io/shard"
+BLUE = replace(samples.SETTINGS, shard="blue")
+AUTO = {"minReplicas": 2, "maxReplicas": 8}
+SIX = [f"p{number}" for number in range(6)]
+
+
+def watch(settings: Settings) -> Callable[[Obj], bool]:
+    """What the watches of an operator select."""
+
+    def shows(obj: Obj) -> bool:
+        labels = obj["metadata"].get("labels") or {}
+        ours = obj["kind"] == BRIDGE or labels.get(samples.MANAGED_BY) == "auralink-operator"
+        return obj["kind"] == POLICY or (ours and labels.get(SHARD) == (settings.shard or None))
+
+    return shows
+
+
+def owners(desk: Desk) -> dict[str, str]:
+    return dict(loads(desk.cluster.objects[CONFIG]["data"]["owners.json"]))
+
+
+async def grown(driver: str) -> Desk:
+    """Scaled from two to six pods by sessions, each with its share."""
+    rooms = [samples.room(f"room-{number}", 5000 + 10 * number) for number in range(6)]
+    desk = Desk(samples.bridge(autoscaling={"driver": driver, **AUTO}, rooms=rooms), *(samples.pod(n) for n in SIX))
+    desk.cluster.shows = watch(samples.SETTINGS)
+    await desk.look()
+    for name in SIX:
+        desk.report(name, 1, rooms=1, sessions=20)
+    await desk.settle()
+    if driver == "HPA":
+        desk.cluster.scale(DEPLOYMENT, 6)
+    else:
+        desk.cluster.change(DEPLOYMENT, {"spec": {"replicas": 6}})
+    await desk.settle()
+    desk.time += 100.0
+    await desk.settle()
+    assert desk.replicas() == 6
+    return desk
+
+
+@pytest.mark.parametrize("driver", ["HPA", "Operator"])
+@pytest.mark.parametrize("label", [samples.MANAGED_BY, "auralink.io/bridge"])
+async def test_a_label_taken_off_the_deployment_costs_no_pod(driver: str, label: str) -> None:
+    desk = await grown(driver)
+    desk.cluster.change(DEPLOYMENT, {"metadata": {"labels": {label: None}}})
+    await desk.settle()
+    assert desk.replicas() == 6
+    assert desk.cluster.objects[DEPLOYMENT]["metadata"]["labels"][label]
+    assert desk.ready() == ("True", "Succeeded")
+
+
+async def test_a_label_that_somebody_takes_off_again_and_again_is_a_quarrel_and_costs_no_pod() -> None:
+    desk = await grown("Operator")
+    written = desk.cluster.calls.count(("apply", DEPLOYMENT))
+    for _ in range(50):
+        desk.cluster.change(DEPLOYMENT, {"metadata": {"labels": {samples.MANAGED_BY: None}}})
+        await desk.look()
+        desk.time += 0.5
+        assert desk.replicas() == 6
+    assert desk.cluster.calls.count(("apply", DEPLOYMENT)) - written < 15
+
+
+@pytest.mark.parametrize("driver", ["HPA", "Operator"])
+async def test_a_bridge_that_changes_shards_keeps_its_pods_and_its_rooms(driver: str) -> None:
+    desk = await grown(driver)
+    before = owners(desk)
+    desk.cluster.change(KEY, {"metadata": {"labels": {SHARD: "blue"}}})
+    desk.another_process(BLUE)
+    desk.cluster.shows = watch(BLUE)
+    for _ in range(4):
+        await desk.look()
+        assert desk.replicas() == 6
+        assert owners(desk) == before
+    for key, obj in desk.cluster.objects.items():
+        assert key.kind == BRIDGE or obj["metadata"]["labels"][SHARD] == "blue", key
+    template = desk.cluster.objects[DEPLOYMENT]["spec"]["template"]
+    assert template["metadata"]["labels"][SHARD] == "blue"  # so its pods are replaced, one after the other
+    await desk.settle()
+    count = len(desk.cluster.calls)
+    await desk.look()
+    assert desk.since(count) == []
+
+
+async def test_a_pod_that_cannot_be_labelled_keeps_its_rooms_while_it_serves() -> None:
+    desk = await grown("HPA")
+    before = owners(desk)
+    desk.cluster.change(Key("Pod", "ns", "p1"), {"metadata": {"labels": {samples.MANAGED_BY: None}}})
+    desk.cluster.failures["merge"] = [ApiError(500, "InternalError", "failed calling webhook")] * 2
+    for _ in range(2):
+        with pytest.raises(ApiError):
+            await desk.look()
+        assert owners(desk) == before
+    await desk.settle()
+    assert owners(desk) == before
+    assert desk.cluster.objects[Key("Pod", "ns", "p1")]["metadata"]["labels"][samples.MANAGED_BY]
+
+
+async def test_a_bridge_that_changes_shards_and_is_deleted_still_drains() -> None:
+    desk = await serving("p1", "p2", drain={"onDelete": True})
+    moment = (START + timedelta(seconds=desk.time)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    desk.cluster.change(KEY, {"metadata": {"labels": {SHARD: "blue"}, "deletionTimestamp": moment}})
+    desk.another_process(BLUE)
+    desk.cluster.shows = watch(BLUE)
+    await desk.look()
+    assert desk.cluster.objects[KEY]["metadata"]["finalizers"]
+    assert desk.replicas() == 0
+
+
+async def test_while_nothing_may_be_changed_no_label_is_given_back() -> None:
+    desk = await serving("p1", "p2", suspend=False)
+    desk.edit(suspend=True)
+    await desk.settle()
+    pod = Key("Pod", "ns", "p1")
+    desk.cluster.shows = watch(samples.SETTINGS)
+    desk.cluster.change(pod, {"metadata": {"labels": {samples.MANAGED_BY: None}}})
+    count = len(desk.cluster.calls)
+    await desk.look()
+    assert "merge" not in {verb for verb, _ in desk.since(count)}
+
+
+async def test_a_missing_child_is_asked_for_once() -> None:
+    desk = Desk(samples.bridge())
+    await desk.look()
+    asked = [key for verb, key in desk.cluster.calls if verb == "get"]
+    made = [key for verb, key in desk.cluster.calls if verb == "apply"]
+    assert sorted(asked) == sorted(made)
+
+
+async def test_a_child_of_somebody_else_keeps_no_other_from_being_made() -> None:
+    theirs = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "auralink-b", "namespace": "ns", "uid": "u", "resourceVersion": "1"},
+        "spec": {},
+    }
+    desk = Desk(samples.bridge(), theirs)
+    await desk.look()
+    assert desk.ready() == ("False", "NameConflict")
+    assert desk.child("Service") == theirs
+    assert CONFIG in desk.cluster.objects
+    assert DEPLOYMENT in desk.cluster.objects
