@@ -36,12 +36,15 @@ class Ceiling:
     """level_idc: 31 is level 3.1, LEVEL_1B level 1b."""
 
 
+ANYTHING: Final = Ceiling()
+
+
 def ceiling_of(fmtp: str | None) -> Ceiling:
     """Of one receiver. What is no profile-level-id of a profile that we can serve counts as none."""
     given = _parameters(fmtp or "")
     identity = _bytes(given.get("profile-level-id", ""), 3)
     if not identity or not identity[2] or not (profile := _profile(identity[0], identity[1])):
-        return Ceiling()
+        return ANYTHING
     level = _level(*identity)
     if more := _bytes(given.get("max-recv-level", ""), 2):
         level = max(level, _level(identity[0], *more), key=_rank)
@@ -52,7 +55,7 @@ def lowest(ceilings: Iterable[Ceiling]) -> Ceiling:
     """What every receiver decodes; those that said nothing do not count."""
     said = [one for one in ceilings if one.profile]
     if not said:
-        return Ceiling()
+        return ANYTHING
     return Ceiling(min(one.profile for one in said), min((one.level for one in said), key=_rank))
 
 

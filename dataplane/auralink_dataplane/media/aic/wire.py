@@ -10,6 +10,7 @@ from auralink_pb.aicore.v1 import aicore_pb2 as pb
 from auralink_pb.aicore.v1 import aicore_pb2_grpc as rpc
 
 from auralink_dataplane.media.frames import Advice, Disposition, Frame, Mode, Result
+from auralink_dataplane.media.h264 import ANYTHING, Ceiling
 from auralink_dataplane.policy import Compression
 
 PROTOCOL_MINOR: Final = 0
@@ -67,6 +68,8 @@ class SessionRequest:
     codec: str
     clock_rate: int
     policy: Compression
+    ceiling: Ceiling = ANYTHING
+    """The most that its receivers decode."""
 
 
 class CallError(Exception):
@@ -90,6 +93,8 @@ def open_message(identity: Identity, request: SessionRequest) -> Message:
             clock_rate=request.clock_rate,
             policy=_policy(request.policy),
             group_id=request.room,
+            max_profile=pb.H264Profile.ValueType(request.ceiling.profile),
+            max_level=request.ceiling.level,
             content=pb.CONTENT_CAMERA,  # plain RTP carries no signalling that could say otherwise
             protocol_minor=PROTOCOL_MINOR,
         )

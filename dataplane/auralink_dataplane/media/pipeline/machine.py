@@ -216,7 +216,8 @@ class Pipeline:
         return self._fail(failure, now) if session == self._session and self._phase is not _Phase.NONE else []
 
     def draining(self, session: int, now: float) -> list[Decision]:
-        """The endpoint wants to stop: native from the next key, then a session elsewhere."""
+        """The session is to end in order, because its endpoint stops or its receivers take less: native from the next
+        key, then another session."""
         if session != self._session or self._phase is not _Phase.OPEN:
             return []
         if self.state is not State.COMPRESS:

@@ -21,6 +21,7 @@ from auralink_dataplane.media.frames import (
     StreamFailed,
     StreamStarted,
 )
+from auralink_dataplane.media.h264 import ANYTHING, Ceiling, ceiling_of, lowest
 from auralink_dataplane.media.legs.plain_rtp import CLOCK_RATES, OpenLeg
 from auralink_dataplane.media.packets import PacketEngine
 from auralink_dataplane.media.pipeline import Decision, Failure, Limits, Pipeline, Refusal, State
@@ -68,6 +69,8 @@ class Stream:
         self._taken_over: dict[int, tuple[int, int]] = {}  # out -> frames and bytes of the stream that had it before
         self._counts_as: tuple[str | None, bool] = (None, False)
         self._session: Session | None = None
+        self._takes: dict[int, Ceiling] = {}  # leg -> what its receiver decodes
+        self._asked = ANYTHING  # of the session
         self._timings: OrderedDict[int, Timing] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -84,7 +87,8 @@ class Stream:
             return
         if not self.rules.forwards(self.media, self.codec):
             return
-        if all(payload.codec != self.codec for payload in medium.payloads):
+        taken = next((payload for payload in medium.payloads if payload.codec == self.codec), None)
+        if taken is None:
             log.warning(
                 "leg does not take the codec",
                 extra={"room": self.room, "leg": target.spec.name, "stream": self.id, "codec": self.codec},
@@ -98,6 +102,13 @@ class Stream:
         self.outs[target.id] = out
         before = self._engine.stats().get("outs", {}).get(out, {})
         self._taken_over[out] = before.get("frames", 0), before.get("payload_bytes", 0)
+        self._takes[target.id] = ceiling_of(taken.fmtp) if self.codec == "H264" else ANYTHING
+        if self.pipeline and self._session and self._ceiling() != self._asked:
+            self.run(self.pipeline.draining(self._session.number, self._clock()))
+
+    def _ceiling(self) -> Ceiling:
+        """What all its receivers decode."""
+        return lowest(self._takes[leg] for leg in self.outs)
 
     def close(self) -> None:
         if self.pipeline:
@@ -133,6 +144,12 @@ class Stream:
         for out in self.outs.values():
             self._engine.unlink(out)
         self.outs.clear()
+        self._takes.clear()
+
+    def lose(self, leg: int) -> None:
+        """A leg that is closed."""
+        self.outs.pop(leg, None)
+        self._takes.pop(leg, None)
 
     def configure(self, rules: Rules, limits: Limits, legs: Iterable[OpenLeg]) -> None:
         """What may go out goes out to `legs` from its next key on, what may not ends here."""
@@ -256,6 +273,7 @@ class Stream:
         return []
 
     def _open_session(self, decision: act.OpenSession) -> list[Decision]:
+        self._asked = self._ceiling()
         request = SessionRequest(
             name=f"{self.room}/{self.ssrc}",
             number=decision.session,
@@ -263,6 +281,7 @@ class Stream:
             codec=self.codec,
             clock_rate=CLOCK_RATES[self.codec],
             policy=decision.policy,
+            ceiling=self._asked,
         )
         self._session = self._aic.open(request, self)
         if self._session is None and self.pipeline:

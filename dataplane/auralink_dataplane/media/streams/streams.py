@@ -68,7 +68,7 @@ class Streams:
     def leg_closed(self, leg: OpenLeg) -> None:
         """Its own streams are gone with it; nothing may link them between now and their event."""
         for stream in list(self._streams.values()):
-            stream.outs.pop(leg.id, None)
+            stream.lose(leg.id)
             if stream.leg.id == leg.id:
                 self._ended(stream.id, "leg closed")
 

@@ -1,0 +1,56 @@
+"""What one stream asks of the AI Core for all its receivers."""
+
+from typing import Any
+
+from auralink_pb.aicore.v1 import aicore_pb2 as pb
+
+from tests.unit.dataplane.whole import PodUnderTest, bridge
+
+
+def spec(pod: PodUnderTest, *receivers: str) -> dict[str, Any]:
+    """The usual bridge with one sending leg per profile-level-id."""
+    found = bridge(pod.core.address, mode="Always")
+    first, out = found["rooms"][0]["legs"]
+    legs = [first]
+    for number, receiver in enumerate(receivers):
+        video = out["rtp"]["video"]
+        payload = {**video["payloads"][0], "fmtp": f"packetization-mode=1;profile-level-id={receiver}"}
+        port = video["listenPort"] + 10 * number
+        medium = {**video, "payloads": [payload], "listenPort": port, "remote": f"127.0.0.1:{6000 + number}"}
+        legs.append({"name": f"out-{number}", "direction": "Send", "rtp": {"video": medium}})
+    found["rooms"][0]["legs"] = legs
+    return found
+
+
+async def test_the_ai_core_is_asked_for_no_more_than_every_receiver_decodes(pod: PodUnderTest) -> None:
+    await pod.configure(spec=spec(pod, "640028", "42e01f"))  # High 4.0, constrained baseline 3.1
+    legs = await pod.legs_open(3)
+    await pod.until(lambda: pod.app.aic.endpoints())
+    pod.packets.start_stream(legs["in"])
+    await pod.until(lambda: pod.core.opened)
+    assert pod.core.opened[0].max_profile == pb.H264_PROFILE_CONSTRAINED_BASELINE
+    assert pod.core.opened[0].max_level == 31
+
+
+async def test_a_receiver_that_decodes_less_gets_a_session_of_its_measure_from_a_key_on(pod: PodUnderTest) -> None:
+    await pod.configure(spec=spec(pod, "640028"))
+    legs = await pod.legs_open(2)
+    await pod.until(lambda: pod.app.aic.endpoints())
+    stream = pod.packets.start_stream(legs["in"])
+    source = pod.packets.sources[stream]
+    await pod.play(stream, 40)
+    await pod.until(lambda: len(source.sent) == 40)
+    assert [opened.max_level for opened in pod.core.opened] == [40]
+
+    await pod.configure(spec=spec(pod, "640028", "42e01f"))
+    await pod.legs_open(3)
+    await pod.until(lambda: len(source.links) == 2)
+    for _ in range(12):
+        await pod.play(stream, 60)
+        if len(pod.core.opened) > 1 and source.sent[-1].ours:
+            break
+
+    assert [opened.max_level for opened in pod.core.opened] == [40, 31]
+    assert source.sent[-1].ours
+    assert source.illegal_switch == 0
+    assert not source.garbage
