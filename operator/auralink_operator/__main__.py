@@ -267,7 +267,8 @@ class Operator:
         self._show(key)
         if self.leading.is_set():
             for one in concerned:
-                self.queue.add(one, priority=BULK if kind_of_event is None else 0)
+                echo = context.expectations.shows_only(one, obj)
+                self.queue.add(one, priority=BULK if kind_of_event is None else 0, echo=echo)
 
     def _show(self, key: Key) -> None:
         if key.kind == BRIDGE and (found := self.indices.get(key)) is not None:

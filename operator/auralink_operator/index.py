@@ -391,6 +391,11 @@ class Expectations:
         if expected and expected.versions.get(key_of(obj), version_of(obj) + 1) <= version_of(obj):
             del expected.versions[key_of(obj)]
 
+    def shows_only(self, key: Key, obj: Mapping[str, Any]) -> bool:
+        """Whether an event tells of our own last write and of nothing since."""
+        expected = self._expected.get(key)
+        return expected is not None and expected.versions.get(key_of(obj)) == version_of(obj)
+
     def pending(self, key: Key, indices: Indices) -> list[Key]:
         """Objects of which the index does not show our last write yet; forgets those that it does."""
         expected = self._expected.get(key)

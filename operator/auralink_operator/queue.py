@@ -22,6 +22,7 @@ class _Due:
     priority: int
     at: float
     since: float
+    echo: bool = False
 
 
 class Schedule:
@@ -38,14 +39,20 @@ class Schedule:
         self._again: dict[Key, _Due] = {}
         self._failures: dict[Key, int] = {}
 
-    def add(self, key: Key, now: float, *, priority: int = 0, after_s: float = 0.0) -> None:
-        """The earlier and the more urgent of two additions count."""
+    def add(self, key: Key, now: float, *, priority: int = 0, after_s: float = 0.0, echo: bool = False) -> None:
+        """The earlier and the more urgent of two additions count.
+
+        An `echo`, which only shows what work at the key has written, does not shorten the backoff of one that failed.
+        """
+        if echo and key in self._failures and key not in self._running:
+            return
         pending = self._again if key in self._running else self._due
-        new, old = _Due(priority, now + after_s, now), pending.get(key)
+        new, old = _Due(priority, now + after_s, now, echo), pending.get(key)
         if old is not None:
+            new.echo = old.echo = old.echo and echo
             if old.at <= new.at and old.priority >= new.priority:
                 return
-            new = _Due(max(old.priority, new.priority), min(old.at, new.at), old.since)
+            new = _Due(max(old.priority, new.priority), min(old.at, new.at), old.since, new.echo)
         pending[key] = new
         if pending is self._due:
             heapq.heappush(self._later, (new.at, key))
@@ -81,7 +88,7 @@ class Schedule:
             self.add(key, now, after_s=max(not_before_s, self.backoff_s(self._failures[key])))
         else:
             self._failures.pop(key, None)
-        if again is not None:
+        if again is not None and not (failed and again.echo):
             self.add(key, now, priority=again.priority, after_s=max(0.0, again.at - now))
 
     def backoff_s(self, failures: int) -> float:
@@ -134,8 +141,8 @@ class WorkQueue:
         self._wake: asyncio.TimerHandle | None = None
         self._waiting: list[asyncio.Future[None]] = []
 
-    def add(self, key: Key, *, priority: int = 0, after_s: float = 0.0) -> None:
-        self._schedule.add(key, self._clock(), priority=priority, after_s=after_s)
+    def add(self, key: Key, *, priority: int = 0, after_s: float = 0.0, echo: bool = False) -> None:
+        self._schedule.add(key, self._clock(), priority=priority, after_s=after_s, echo=echo)
         self._arm()
 
     async def get(self) -> Key:

@@ -150,9 +150,9 @@ async def with_hidden_pods(
     entries = (observed.bridge.get("status") or {}).get("pods") or ()
     left = [(str(entry.get("name")), str(entry.get("uid"))) for entry in entries if entry.get("name") not in indexed]
     known.strangers = {entry: at for entry, at in known.strangers.items() if entry in left}
-    found, dead, troubles = list(observed.pods), [], Troubles()
+    found, dead, troubles, now = list(observed.pods), [], Troubles(), ctx.clock()
     for name, uid in left:
-        if ctx.clock() < known.strangers.get((name, uid), ctx.clock()):
+        if now < known.strangers.get((name, uid), now):
             continue
         try:
             live = await ctx.cluster.get(Key(POD, key.namespace, name))
@@ -166,7 +166,7 @@ async def with_hidden_pods(
             found.append(slim({**live, "kind": POD}))
             await _bring_into_sight(key, live, still, troubles, ctx)
         else:
-            known.strangers[name, uid] = ctx.clock() + _STRANGER_S
+            known.strangers[name, uid] = now + _STRANGER_S
     found.sort(key=lambda pod: str(pod["metadata"]["name"]))
     return Pods(replace(observed, pods=tuple(found)), tuple(dead)), troubles
 

@@ -267,3 +267,16 @@ def test_what_is_deleted_right_after_our_write_is_not_waited_for() -> None:
     assert expected.pending(KEY, indices())
     expected.saw_deleted(KEY, child(version="8"))
     assert expected.pending(KEY, indices()) == []
+
+
+def test_an_event_shows_only_our_write_if_it_is_of_that_very_version() -> None:
+    expected = Expectations()
+    written = samples.bridge()
+    key = key_of(written)
+    written["metadata"]["resourceVersion"] = "7"
+    assert not expected.shows_only(key, written)
+    expected.wrote(key, written, 0.0)
+    assert expected.shows_only(key, written)
+    for version in ("6", "8"):
+        other = {**written, "metadata": {**written["metadata"], "resourceVersion": version}}
+        assert not expected.shows_only(key, other)

@@ -236,3 +236,40 @@ async def test_a_failed_key_comes_back_by_itself() -> None:
     assert queue.failures(A) == 1
     assert await asyncio.wait_for(queue.get(), 5) == A
     assert queue.oldest_s() >= 0
+
+
+def test_the_echo_of_a_failed_key_s_own_write_does_not_shorten_its_backoff() -> None:
+    queue = schedule()
+    queue.add(A, 0.0)
+    for failures in range(1, 11):
+        assert queue.pop(1000.0 * failures) == A
+        queue.add(A, 1000.0 * failures, echo=True)  # while it is at work, and after
+        queue.done(A, 1000.0 * failures, failed=True)
+        queue.add(A, 1000.0 * failures, echo=True)
+        assert queue.next_at() == pytest.approx(1000.0 * failures + 0.005 * 2 ** (failures - 1))
+    queue.add(A, 10_000.5)
+    assert queue.pop(10_000.5) == A
+
+
+def test_an_echo_wakes_a_key_that_waits_for_it() -> None:
+    queue = schedule()
+    queue.add(A, 0.0)
+    assert queue.pop(0.0) == A
+    queue.add(A, 0.0, echo=True)
+    queue.done(A, 0.0)
+    assert queue.pop(0.0) == A
+    queue.done(A, 0.0)
+    queue.add(A, 0.0, after_s=5.0)
+    queue.add(A, 1.0, echo=True)
+    assert queue.pop(1.0) == A
+
+
+def test_what_somebody_else_changes_meanwhile_is_no_echo() -> None:
+    queue = schedule()
+    queue.add(A, 0.0)
+    assert queue.pop(0.0) == A
+    queue.add(A, 0.0, echo=True)
+    queue.add(A, 0.0)
+    queue.add(A, 0.0, echo=True)
+    queue.done(A, 0.0, failed=True)
+    assert queue.pop(0.0) == A
