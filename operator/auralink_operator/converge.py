@@ -29,7 +29,7 @@ from auralink_operator.manifests import APPLIED_HASH, is_drift, needs_write, pru
 from auralink_operator.models import API_VERSION, Meta, PodView
 from auralink_operator.rollouts import managers
 from auralink_operator.scaling import DELETION_COST, marked
-from auralink_operator.sight import COMES_AND_GOES, own
+from auralink_operator.sight import COMES_AND_GOES, Asked, own
 
 log = logging.getLogger("auralink_operator.reconcile")
 
@@ -79,12 +79,12 @@ async def converge(
     key: Key,
     meta: Meta,
     found: Differences,
-    refused: Mapping[Key, Exception],
+    asked: Asked,
     troubles: Troubles,
     known: Known,
     ctx: Context,
 ) -> None:
-    """Writes and deletes. `refused`: children that must not be written, as `sight.ask` found."""
+    """Writes and deletes. `asked`: of the children that are missing, whether they may be made."""
     written: list[str] = []
     left: list[Difference] = []
     unsaid = False  # whether the ConfigMap does not say what it should
@@ -92,13 +92,16 @@ async def converge(
         name = key_of(one.child)
         if one.live is not None and "deletionTimestamp" in one.live["metadata"]:
             continue  # comes back as missing, once it is gone
-        if not one.ours(known) and known.fights.pause_s(name, ctx.clock()) > 0:
+        refused = asked.refused.get(name)
+        unasked = one.live is None and refused is None and not asked.lets_write(name)
+        if unasked or (not one.ours(known) and known.fights.pause_s(name, ctx.clock()) > 0):
             left.append(one)
+            unsaid = unsaid or name.kind == "ConfigMap"
             continue
         if name.kind == COMES_AND_GOES and unsaid:
             continue  # a pod that has not been told of its room would let the packets drop
-        if (why := refused.get(name)) is not None:
-            troubles.add(why)
+        if refused is not None:
+            troubles.add(refused)
         elif await troubles.bear(_write(key, meta, one, known, ctx)):
             written.append(str(one))
             continue

@@ -69,7 +69,7 @@ from auralink_operator.policies import compile_policies
 from auralink_operator.report import can_wait, forget_dead_pods, matched_elsewhere, write_policy_status, write_status
 from auralink_operator.scaling import owners
 from auralink_operator.scene import View, child_of, current_owners, is_still, look
-from auralink_operator.sight import ask, with_children, with_deployment, with_hidden_pods
+from auralink_operator.sight import Asked, ask, with_children, with_deployment, with_hidden_pods
 from auralink_operator.status import (
     FAILURES_TO_REPORT,
     MatchedBridge,
@@ -162,7 +162,7 @@ async def _unreadable(key: Key, observed: Observed, why: str, known: Known, ctx:
         return
     troubles = Troubles()
     if not ctx.settings.paused and not (obj.get("spec") or {}).get("suspend"):
-        await converge(key, meta, _moved_rooms(meta, observed, None, {}), {}, troubles, known, ctx)
+        await converge(key, meta, _moved_rooms(meta, observed, None, {}), Asked(), troubles, known, ctx)
     await write_status(obj, derive_invalid(meta, why, ctx.now()), ctx)
     if troubles.error is not None:
         raise troubles.error
@@ -283,7 +283,7 @@ async def _invalid(
     if not is_still(bridge, ctx):
         target = bridge.spec.autoscaling.target_sessions_per_pod if bridge.spec.autoscaling else None
         children = _moved_rooms(bridge.meta, observed, target, view.scene.addresses)
-        await converge(key, bridge.meta, children, {}, troubles, known, ctx)
+        await converge(key, bridge.meta, children, Asked(), troubles, known, ctx)
     return _result(key, bridge, view, observed, outcome, troubles, ctx)
 
 
@@ -298,13 +298,13 @@ def _moved_rooms(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is wanted and what is there; `refused` are children that must not be written, and why."""
+    """What is wanted and what is there."""
 
     observed: Observed
     view: View
     children: tuple[Obj, ...]
     found: Differences
-    refused: Mapping[Key, Exception]
+    asked: Asked
 
 
 async def _plan(
@@ -315,7 +315,7 @@ async def _plan(
     view, children = _render(key, bridge, observed, compiled, view, ctx)
     found = differences(children, observed)
     if is_still(bridge, ctx) and not _leaving(observed.bridge):
-        return Plan(observed, view, children, found, {})
+        return Plan(observed, view, children, found, Asked())
     missing = [one.child for one in found.written if one.live is None]
     asked = await ask(
         [child for child in missing if not known.fights.pause_s(key_of(child), ctx.clock())], observed, ctx
@@ -324,7 +324,7 @@ async def _plan(
         observed = with_children(observed, asked.ours)
         view, children = _render(key, bridge, observed, compiled, await look(bridge, observed, known, ctx), ctx)
         found = differences(children, observed)
-    return Plan(observed, view, children, found, asked.refused)
+    return Plan(observed, view, children, found, asked)
 
 
 def _render(
@@ -372,7 +372,7 @@ async def _write(key: Key, bridge: Bridge, plan: Plan, troubles: Troubles, known
     request = bridge.meta.annotations.get(REQUESTED_AT, "")[:253]
     if request and request not in (bridge.meta.status.get("lastHandledReconcileAt"), known.handled):
         found = differences(plan.children, plan.observed, all_of_them=True)
-    await converge(key, bridge.meta, found, plan.refused, troubles, known, ctx)
+    await converge(key, bridge.meta, found, plan.asked, troubles, known, ctx)
     await mark(plan.view.marks, key, plan.view.scene.pods, troubles, known, ctx)
     if not troubles:
         known.handled = request

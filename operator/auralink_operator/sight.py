@@ -8,7 +8,7 @@ and gets its labels back. Called by `reconcile`.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from auralink_operator.cluster import ApiError
 from auralink_operator.context import (
@@ -51,10 +51,16 @@ _OVER = ("Succeeded", "Failed")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the API server says of missing children: `ours` are there; the `refused` must not be written, and why."""
+    """What the API server says of missing children: `ours` are there after all, the `absent` are not; the
+    `refused` must not be written, and why."""
 
-    ours: Mapping[Key, Obj]
-    refused: Mapping[Key, Exception]
+    ours: Mapping[Key, Obj] = field(default_factory=dict)
+    absent: frozenset[Key] = frozenset()
+    refused: Mapping[Key, Exception] = field(default_factory=dict)
+
+    def lets_write(self, child: Key) -> bool:
+        """Whether a missing child may be written: only on the API server's word that it is not there."""
+        return child not in self.refused and (child in self.absent or child.kind == COMES_AND_GOES)
 
 
 async def ask(missing: Sequence[Obj], observed: Observed, ctx: Context) -> Asked:
@@ -68,7 +74,8 @@ async def ask(missing: Sequence[Obj], observed: Observed, ctx: Context) -> Asked
     await _ask_for(sure, uid, ours, refused, ctx)
     if ours:  # then the watch does not show these either
         await _ask_for([child for child in missing if child["kind"] == COMES_AND_GOES], uid, ours, refused, ctx)
-    return Asked(ours, refused)
+    absent = frozenset(key_of(child) for child in sure) - ours.keys() - refused.keys()
+    return Asked(ours, absent, refused)
 
 
 async def _ask_for(

@@ -9,6 +9,7 @@ import pytest
 from auralink_operator.cluster import ApiError
 from auralink_operator.index import BRIDGE, POLICY, Key, Obj
 from auralink_operator.settings import Settings
+from auralink_operator.sight import Asked
 
 from tests.unit.operator import samples
 from tests.unit.operator.desk import CONFIG, DEPLOYMENT, KEY, START, Desk, serving
@@ -155,3 +156,12 @@ async def test_a_child_of_somebody_else_keeps_no_other_from_being_made() -> None
     assert desk.child("Service") == theirs
     assert CONFIG in desk.cluster.objects
     assert DEPLOYMENT in desk.cluster.objects
+
+
+def test_a_missing_child_is_made_only_on_the_server_s_word_that_it_is_not_there() -> None:
+    slice_ = Key("EndpointSlice", "ns", "auralink-b-rtp-1")
+    asked = Asked(absent=frozenset({CONFIG}), refused={slice_: ApiError(500, "InternalError", "etcd is away")})
+    assert asked.lets_write(CONFIG)
+    assert not asked.lets_write(DEPLOYMENT)
+    assert not asked.lets_write(slice_)
+    assert asked.lets_write(slice_._replace(name="auralink-b-rtp-2"))  # its name is nobody else's
