@@ -69,8 +69,12 @@ def _without(value: Any) -> Any:
 
 
 async def tell_a_story(at: Bench) -> None:
-    """A policy and a bridge of two pods, that becomes Ready, and a change that both pods acknowledge."""
+    """A policy and a bridge of two pods, that becomes Ready, and a change that both pods acknowledge.
+
+    The bridge comes once the policy is known: where watches are cut the two may be told in either order, and a bridge
+    that comes to know its policy later has one configuration more."""
     await at.kube.create("roompolicies", a_policy("saving", targetSavingsPercent=30))
+    await at.until("Resolved", "False", "NoBridgeMatched", "saving", "roompolicies", timeout_s=60.0)
     await at.kube.create("auralinkbridges", a_bridge(replicas=2))
     await _there(at, "deployments", "auralink-b")
     pods = []

@@ -59,12 +59,20 @@ class Bench:
                 return condition["status"], condition["reason"]
         return "", ""
 
-    async def until(self, of: str, status: str, reason: str, name: str = "b", plural: str = "auralinkbridges") -> None:
+    async def until(
+        self,
+        of: str,
+        status: str,
+        reason: str,
+        name: str = "b",
+        plural: str = "auralinkbridges",
+        timeout_s: float = 15.0,
+    ) -> None:
         async def look() -> bool:
             return await self.condition(of, name, plural) == (status, reason)
 
         try:
-            await eventually(look, f"{of}={status}/{reason}")
+            await eventually(look, f"{of}={status}/{reason}", timeout_s)
         except AssertionError:
             raise AssertionError((await self.kube.get(plural, name) or {}).get("status")) from None
 
