@@ -1,0 +1,167 @@
+"""New defaults reach bridges a few at a time; whose own change it is does not wait."""
+
+from dataclasses import replace
+
+import pytest
+from auralink_operator.index import BRIDGE, Key
+
+from tests.unit.operator import samples
+from tests.unit.operator.desk import Desk
+
+NEW_DEFAULT = replace(samples.SETTINGS, data_plane_image="data-plane:2", max_rollouts=2)
+
+
+def image(desk: Desk, name: str = "b") -> str:
+    found = desk.cluster.objects[Key("Deployment", "ns", f"auralink-{name}")]
+    return str(found["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+async def fleet(*names: str) -> tuple[Desk, list[Key]]:
+    desk = Desk(*(samples.bridge(name) for name in names), *(samples.pod(f"p-{name}", of=name) for name in names))
+    keys = [Key(BRIDGE, "ns", name) for name in names]
+    for key in keys:
+        await desk.look(key)
+        desk.cluster.report(key, samples.entry(f"p-{key.name}", 1))
+        await desk.settle(key)
+        assert desk.ready(key) == ("True", "Succeeded")
+    return desk, keys
+
+
+async def test_a_new_default_rolls_only_so_many_bridges_at_once() -> None:
+    desk, keys = await fleet("a", "b", "c", "d")
+    desk.another_process(NEW_DEFAULT)
+    for key in keys:
+        await desk.look(key)
+        await desk.look(key)
+    assert [image(desk, key.name) for key in keys] == ["data-plane:2"] * 2 + ["data-plane:1"] * 2
+    assert desk.ready(keys[2]) == ("False", "RolloutQueued")
+    assert desk.condition("Reconciling", keys[3]) == ("True", "RolloutQueued")
+
+    desk.roll_out(Key("Deployment", "ns", "auralink-a"))
+    await desk.look(keys[0])
+    assert await desk.queue.get() == keys[2]
+    await desk.look(keys[2])
+    assert image(desk, "c") == "data-plane:2"
+    await desk.look(keys[3])
+    assert image(desk, "d") == "data-plane:1"
+
+
+async def test_a_bridge_that_waits_for_its_rollout_costs_no_call_and_still_takes_its_configuration() -> None:
+    desk, keys = await fleet("a", "b")
+    desk.another_process(replace(NEW_DEFAULT, max_rollouts=1))
+    for key in (*keys, *keys):
+        await desk.look(key)
+    count = len(desk.cluster.calls)
+    assert await desk.look(keys[1]) == 60.0
+    assert desk.since(count) == []
+    desk.cluster.change(keys[1], {"spec": {"compression": {"qualityLevel": 2}}})
+    await desk.look(keys[1])
+    assert ("apply", "ConfigMap") in desk.since(count)
+    assert image(desk, "b") == "data-plane:1"
+
+
+async def test_what_a_user_changes_does_not_wait() -> None:
+    desk, keys = await fleet("a", "b")
+    desk.another_process(replace(NEW_DEFAULT, max_rollouts=1))
+    for key in (*keys, *keys):
+        await desk.look(key)
+    assert image(desk, "b") == "data-plane:1"
+    desk.cluster.change(keys[1], {"spec": {"image": "their-own:1"}})
+    await desk.look(keys[1])
+    assert image(desk, "b") == "their-own:1"
+
+
+async def test_a_template_that_somebody_edits_is_repaired_without_waiting() -> None:
+    desk, keys = await fleet("a", "b")
+    desk.another_process(replace(NEW_DEFAULT, max_rollouts=1))
+    for key in (*keys, *keys):
+        await desk.look(key)
+    deployment = Key("Deployment", "ns", "auralink-a")
+    desk.roll_out(deployment)
+    desk.cluster.change(deployment, {"spec": {"template": {"spec": {"enableServiceLinks": True}}}})
+    await desk.look(keys[0])
+    assert desk.cluster.objects[deployment]["spec"]["template"]["spec"]["enableServiceLinks"] is False
+
+
+async def test_a_new_leader_counts_the_rollouts_that_go_on() -> None:
+    desk, keys = await fleet("a", "b")
+    one = replace(NEW_DEFAULT, max_rollouts=1)
+    desk.another_process(one)
+    await desk.look(keys[0])
+    desk.another_process(one)
+    await desk.look(keys[1])
+    await desk.look(keys[1])
+    assert image(desk, "b") == "data-plane:1"
+
+
+GIVEN_UP = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+
+
+async def never_comes_up(desk: Desk, key: Key) -> None:
+    """The Deployment's controller has made a pod of the new template, and has waited for it long enough."""
+    deployment = desk.cluster.objects[Key("Deployment", "ns", f"auralink-{key.name}")]
+    counts = {"replicas": 2, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1}
+    generation = deployment["metadata"]["generation"]
+    deployment["status"] = {"observedGeneration": generation, **counts, "conditions": [GIVEN_UP]}
+    await desk.look(key)
+
+
+async def looked_at(desk: Desk, *keys: Key) -> None:
+    for key in (*keys, *keys):
+        await desk.look(key)
+
+
+async def test_a_default_that_breaks_bridges_stops_at_so_many_and_those_that_wait_say_at_which() -> None:
+    desk, keys = await fleet("a", "b", "c")
+    desk.another_process(NEW_DEFAULT)
+    await looked_at(desk, *keys)
+    for key in keys[:2]:
+        await never_comes_up(desk, key)
+    await looked_at(desk, keys[2])
+    desk.time += 3600
+    await looked_at(desk, keys[2])
+    assert image(desk, "c") == "data-plane:1"
+    assert desk.ready(keys[2]) == ("False", "RolloutQueued")
+    assert "in ns/a, ns/b: make those bridges ready" in desk.message(keys[2])
+    desk.another_process(NEW_DEFAULT)
+    await looked_at(desk, keys[2])
+    assert image(desk, "c") == "data-plane:1"
+
+    desk.cluster.change(keys[0], {"spec": {"image": "their-own:1"}})
+    await looked_at(desk, keys[0])
+    await never_comes_up(desk, keys[0])
+    await looked_at(desk, keys[2])
+    assert image(desk, "c") == "data-plane:1"
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_bridges_that_their_users_broke_hold_up_no_default(first: bool) -> None:
+    """Whether before the default changes or together with it."""
+    desk, keys = await fleet("a", "b", "c")
+    if not first:
+        desk.another_process(NEW_DEFAULT)
+    for key in keys[:2]:
+        desk.cluster.change(key, {"spec": {"pod": {"nodeSelector": {"there-is": "none"}}}})
+        await looked_at(desk, key)
+        await never_comes_up(desk, key)
+    desk.another_process(NEW_DEFAULT)
+    await looked_at(desk, *keys[:2])
+    assert image(desk, "a") == image(desk, "b") == "data-plane:2"
+    for key in keys[:2]:
+        await never_comes_up(desk, key)
+    await looked_at(desk, keys[2])
+    assert image(desk, "c") == "data-plane:2"
+
+
+async def test_a_policy_that_is_deleted_takes_nothing_from_the_bridge_of_its_name() -> None:
+    desk, keys = await fleet("a", "b")
+    policy = samples.policy("a", selector={"no": "match"})
+    desk.another_process(replace(NEW_DEFAULT, max_rollouts=1))
+    for key in (*keys, *keys):
+        await desk.look(key)
+    desk.context.metrics.bridges.conditions("ns/a", {"Ready": False})
+    desk.context.deleted(policy)
+    shown = {"bridge": "ns/a", "type": "Ready"}
+    assert desk.context.metrics.registry.get_sample_value("auralink_operator_bridge_condition", shown) == 0
+    await desk.look(keys[1])
+    assert image(desk, "b") == "data-plane:1"
