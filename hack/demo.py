@@ -30,7 +30,6 @@ REPORT = kube.ROOT / "build" / "demo" / "report.json"
 FIRST_TARGET, SECOND_TARGET = 40, 20  # % of bytes; the first is the example's
 TOLERANCE = 5.0  # points
 ATTEMPTS = 3
-LATE_SHARE = 0.03  # of the pictures may be skipped by an AI Core that has too little CPU
 SETTLE_S = 6.0  # the controller looks back 5 s
 OUTAGE_S = 20.0
 KEY_EVERY_S = 2.0
@@ -180,16 +179,16 @@ def stream_until_measured(scene: Scene, loops: int) -> tuple[Seen, tuple[int, in
 def measured(scene: Scene, loops: int) -> tuple[Seen, tuple[int, int]]:
     """The last `loops` whole passes of the clip, once the controller has settled.
 
-    Where the AI Core had too little CPU to answer in time, part of them went native; that shows the machine's load and
-    not the bridge, so it is said and measured again, at most twice.
+    Where the AI Core had too little CPU to answer in time, part of them went native or was skipped; that shows the
+    machine's load and not the bridge, so it is said and measured again, at most twice.
     """
     seen, span = measured_once(scene, loops)
     for _ in range(ATTEMPTS - 1):
-        native = measure.crossing(seen.sent, seen.received, *span).native
-        if native == 0:
+        crossed = measure.crossing(seen.sent, seen.received, *span)
+        if crossed.undisturbed:
             break
-        load = os.getloadavg()[0]
-        say(f"{native} frames went native, the AI Core was too late for them (load {load:.1f}); measuring again")
+        late, load = f"{crossed.native} frames went native, {crossed.missing} were skipped", os.getloadavg()[0]
+        say(f"{late}: the AI Core was too late for them (load {load:.1f}); measuring again")
         scene.bridge.wait_mode("compress", timeout_s=60)
         seen, span = measured_once(scene, loops)
     return seen, span
@@ -210,7 +209,7 @@ def measured_once(scene: Scene, loops: int) -> tuple[Seen, tuple[int, int]]:
 def crossing_facts(seen: Seen, span: tuple[int, int]) -> list[Row]:
     crossed = measure.crossing(seen.sent, seen.received, *span)
     audio, received = seen.audio, seen.received
-    enough = math.ceil((1 - LATE_SHARE) * crossed.frames_in)
+    enough = math.ceil((1 - measure.LATE_SHARE) * crossed.frames_in)
     late = f"{crossed.missing} missing, {crossed.native} native: the AI Core was too late for them" * (
         crossed.missing + crossed.native > 0
     )

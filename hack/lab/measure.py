@@ -18,6 +18,10 @@ _ONE_BYTE_PROFILE = 0xBEDE  # RFC 8285 section 4.2
 FALLBACK, KEY, SWITCHED, FLOOR_BINDS, SCREEN, DEGRADED, SKIPPED_BEFORE = (1 << bit for bit in range(7))
 
 
+LATE_SHARE = 0.03
+"""Of the pictures may be skipped by an AI Core that has too little CPU."""
+
+
 @dataclass(frozen=True, slots=True)
 class Extension:
     """The 16 bytes that a bridge puts on the first packet of a frame."""
@@ -191,6 +195,11 @@ class Crossing:
     unmarked: int  # frames out whose first packet lacks the extension
     incomplete: int  # frames out with a gap or a misplaced marker
     hop: Distribution | None  # ms, last packet sent to last packet received
+
+    @property
+    def undisturbed(self) -> bool:
+        """Whether the AI Core had the CPU that it needed: else pictures go native or are skipped."""
+        return self.native == 0 and self.missing <= LATE_SHARE * self.frames_in
 
     @property
     def saved_percent(self) -> float:

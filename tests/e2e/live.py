@@ -7,8 +7,6 @@ from hack.lab import clip, measure
 from hack.lab.bridge import AICore, Bridge
 from hack.lab.stage import Seen, Stage
 
-LATE_SHARE = 0.03  # of the pictures may be skipped by an AI Core that has too little CPU
-
 
 @dataclass(frozen=True, slots=True)
 class Live:
@@ -33,7 +31,7 @@ class Live:
         for _ in range(3):
             time.sleep(6)  # the controller looks back five seconds
             seen, crossed = self.watch(seconds)
-            if crossed.native == 0 and crossed.missing <= LATE_SHARE * crossed.frames_in:
+            if crossed.undisturbed:
                 break
             self.bridge.wait_mode("compress", timeout_s=60)
         return seen, crossed

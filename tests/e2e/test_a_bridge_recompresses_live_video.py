@@ -1,6 +1,7 @@
 import pytest
 
-from tests.e2e.live import LATE_SHARE, Live
+from hack.lab.measure import LATE_SHARE
+from tests.e2e.live import Live
 
 
 def test_a_live_stream_leaves_smaller_by_the_target_and_whole(live: Live) -> None:

@@ -1,6 +1,7 @@
 import pytest
 
-from tests.e2e.live import LATE_SHARE, Live
+from hack.lab.measure import LATE_SHARE
+from tests.e2e.live import Live
 
 
 def test_a_new_target_is_applied_without_a_restart_and_the_saving_follows(live: Live) -> None:

@@ -1,6 +1,7 @@
+from hack.lab.measure import LATE_SHARE
 from hack.lab.stage import SENDER, VIDEO_PORT
 from tests.e2e.conftest import NAMESPACE
-from tests.e2e.live import LATE_SHARE, Live
+from tests.e2e.live import Live
 
 # Runs beside the sender: bytes of all kinds to the port that live video comes in by, from a socket of its own.
 FLOOD = """

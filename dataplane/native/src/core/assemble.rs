@@ -29,7 +29,7 @@ pub struct Assembler {
     at_boundary: bool,
     /// Packets of a frame whose start is unknown are skipped up to its end: their timestamp.
     skipping: Option<u32>,
-    /// A frame that lost packets, but which no other frame needs, is skipped with its rest.
+    /// Of the packet before, while its frame goes on: another one begins another frame.
     last_timestamp: Option<u32>,
     /// Frames that a timestamp ended instead of a marker.
     pub markerless_frames: u64,
