@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
+from auralink_dataplane.backoff import backoff
+
 log = logging.getLogger(__name__)
 
 Phase = Literal["Starting", "Serving", "Draining"]
@@ -34,6 +36,7 @@ MESSAGE_LENGTH: Final = 256
 LOOK_S: Final = 1.0
 REMOVE_S: Final = 5.0
 """So long a pod that ends waits for the API server; the operator removes what is left."""
+RETRY_FIRST_S: Final = 1.0
 RETRY_MAX_S: Final = 30.0
 
 
@@ -121,6 +124,8 @@ class _Problem:
 
 @dataclass(slots=True)
 class Reporter:
+    jitter: float = 0.5
+    """0..1, of this pod, so that not all of them try again together."""
     _written: Entry | None = None
     _written_at: float = 0.0
     _failed: Entry | None = None
@@ -157,8 +162,8 @@ class Reporter:
         if self._failed and entry.phase != self._failed.phase:
             self._retries = 0
         self._failed = entry
-        self._retry_at = now + min(RETRY_MAX_S, 2.0**self._retries)
         self._retries += 1
+        self._retry_at = now + backoff(self._retries, RETRY_FIRST_S, RETRY_MAX_S, self.jitter)
 
     def _entry(self, snapshot: Snapshot, now: float) -> Entry:
         problems = self._settle(snapshot.problems, now)
@@ -204,13 +209,14 @@ class StatusReporter:
         fixed: Mapping[str, Any],
         *,
         clock: Callable[[], float],
+        jitter: float = 0.5,
     ) -> None:
         """`fixed`: what never changes of the entry (name, uid, node, version, since)."""
         self._writer = writer
         self._look = look
         self._fixed = fixed
         self._clock = clock
-        self._reporter = Reporter()
+        self._reporter = Reporter(jitter)
         self._poked = asyncio.Event()
         self._bad = False
 

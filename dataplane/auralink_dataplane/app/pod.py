@@ -56,6 +56,8 @@ class Host:
     wall_ms: Callable[[], int]
     started_at: str  # RFC 3339
     read_secret: Callable[[str, str], bytes | None]
+    jitter: Callable[[], float]
+    """A new number in 0..1 each time, evenly spread: what fails together comes back one by one."""
     resolve: Resolve = resolve_all
 
 
@@ -78,7 +80,7 @@ class App:
         self.metrics = Metrics()
         self.metrics.observe_packets(lambda: packet_counters(self._stats))
         self.duty = Duty(settings.pod.name, host.read_secret, self._times.propagation_s)
-        self.streams = Streams(engine, self.metrics, clock=host.clock)
+        self.streams = Streams(engine, self.metrics, clock=host.clock, jitter=host.jitter)
         self.aic = AicClient(
             Identity(settings.pod.bridge_id, settings.pod.name),
             clock=host.clock,
@@ -97,7 +99,7 @@ class App:
         fixed = {"name": pod.name, "uid": pod.uid, "version": __version__, "since": self._host.started_at}
         if pod.node:
             fixed["node"] = pod.node
-        return StatusReporter(cluster, self.snapshot, fixed, clock=self._host.clock)
+        return StatusReporter(cluster, self.snapshot, fixed, clock=self._host.clock, jitter=self._host.jitter())
 
     # --- life -----------------------------------------------------------------------------------------------
 

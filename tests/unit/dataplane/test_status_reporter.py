@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -148,6 +149,29 @@ def test_a_failed_write_is_tried_again_with_growing_gaps() -> None:
             reporter.failed(entry, now)
         now += 0.5
     assert tries == [0, 1, 3, 7, 15, 31, 61, 91]
+
+
+def test_an_api_server_may_be_away_for_days_and_a_pod_goes_on_trying() -> None:
+    reporter, now, tries = Reporter(), 0.0, 0
+    while tries < 3000:
+        if entry := reporter.due(snapshot(), now):
+            reporter.failed(entry, now)
+            tries += 1
+        now += 30
+    entry = reporter.due(snapshot(), now)
+    assert entry
+    reporter.written(entry, now)
+
+
+def test_pods_whose_writes_failed_together_try_again_one_by_one() -> None:
+    pods = [Reporter(number / 10) for number in range(11)]
+    for pod in pods:
+        entry = pod.due(snapshot(), 0.0)
+        assert entry
+        pod.failed(entry, 0.0)
+    ready = [sum(pod.due(snapshot(), tenths / 100) is not None for pod in pods) for tenths in range(75, 126, 5)]
+    assert (ready[0], ready[-1]) == (0, 11)
+    assert all(later - earlier <= 2 for earlier, later in pairwise(ready))
 
 
 def test_a_drain_is_told_at_once_also_while_writes_fail() -> None:

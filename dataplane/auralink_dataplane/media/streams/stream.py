@@ -44,6 +44,8 @@ class Shared:
     aic: AicClient
     books: Books
     clock: Callable[[], float]
+    jitter: Callable[[], float]
+    """0..1, evenly: a draw for each stream."""
 
 
 class Stream:
@@ -61,7 +63,7 @@ class Stream:
         self.counted = Counters()
         self.rules = rules
         self.policy = rules.compression_of(self.media, self.codec)
-        self.pipeline = Pipeline(self.policy, limits) if started.media == "video" else None
+        self.pipeline = Pipeline(self.policy, limits, shared.jitter()) if started.media == "video" else None
         self._engine = shared.engine
         self._aic = shared.aic
         self._books = shared.books

@@ -21,11 +21,14 @@ log = logging.getLogger(__name__)
 class Streams:
     """Every stream of the pod."""
 
-    def __init__(self, engine: PacketEngine, metrics: Metrics, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, engine: PacketEngine, metrics: Metrics, *, clock: Callable[[], float], jitter: Callable[[], float]
+    ) -> None:
         self.books = Books(metrics)
         self._engine = engine
         self._metrics = metrics
         self._clock = clock
+        self._jitter = jitter
         self._limits = Limits()
         self._shared: Shared
         self._legs: PlainRtpLegs
@@ -34,7 +37,7 @@ class Streams:
 
     def connect(self, aic: AicClient, legs: PlainRtpLegs) -> None:
         """The two that call back here."""
-        self._shared = Shared(self._engine, aic, self.books, self._clock)
+        self._shared = Shared(self._engine, aic, self.books, self._clock, self._jitter)
         self._legs = legs
 
     def start(self) -> None:
