@@ -274,6 +274,7 @@ class FakePackets:
                 Frame(
                     *(stream, frame_id, source.mode, source.codec, frame_id * 3000, key, now, now),
                     may_reorder=source.may_reorder,
+                    native_bytes=size,
                     data=payload,
                 )
             )
@@ -303,4 +304,4 @@ class FakePackets:
         source.sent.append(sent)
         source.bytes_out += sent.size
         if slot.was_submitted:
-            self._tell(FrameSent(stream, slot.frame_id, self.now, packets=1))
+            self._tell(FrameSent(stream, slot.frame_id, self.now, sent.size * len(source.links), packets=1))

@@ -81,10 +81,11 @@ def _translate(event: "native.Frame | native.Event") -> Frame | Event:
                 t_first=event.t_first,
                 t_complete=event.t_complete,
                 may_reorder=event.may_reorder,
+                native_bytes=event.native_bytes,
                 data=event.data,
             )
         case native.FrameSent():
-            return FrameSent(event.stream, event.frame_id, event.t_sent, event.packets)
+            return FrameSent(event.stream, event.frame_id, event.t_sent, event.payload_bytes, event.packets)
         case native.ModeApplied():
             return ModeApplied(event.stream, Mode(event.mode), event.frame_id)
         case native.KeyRequested() | native.OutNeedsKey():

@@ -20,6 +20,7 @@ class Timing:
 
     t_first: float
     t_complete: float
+    native_bytes: int
     sent: float
     answered: float = 0.0
     submitted: float = 0.0
@@ -112,26 +113,22 @@ class Counters:
     """Of one stream and its outs, as the packet core counts them."""
 
     frames: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
     frames_out: int = 0
+    payload_out: int = 0
 
 
-def counters(
-    stats: Mapping[str, Any], stream: int, outs: Mapping[int, tuple[int, int]], extension_bytes: int
-) -> Counters:
-    """`outs`: frames and bytes that another stream sent there before. `extension_bytes`: on each frame that leaves."""
+def counters(stats: Mapping[str, Any], stream: int, outs: Mapping[int, tuple[int, int]]) -> Counters:
+    """`outs`: frames and bytes that another stream sent there before."""
     source = stats.get("streams", {}).get(stream, {})
-    frames_out = bytes_out = 0
+    frames_out = payload_out = 0
     for out, (before_frames, before_bytes) in outs.items():
         counted = stats.get("outs", {}).get(out, {})
         frames_out += counted.get("frames", 0) - before_frames
-        bytes_out += counted.get("payload_bytes", 0) - before_bytes
+        payload_out += counted.get("payload_bytes", 0) - before_bytes
     return Counters(
         frames=source.get("frames", 0),
-        bytes_in=source.get("payload_bytes", 0),
-        bytes_out=bytes_out + extension_bytes * frames_out,
         frames_out=frames_out,
+        payload_out=payload_out,
     )
 
 
