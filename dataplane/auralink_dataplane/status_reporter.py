@@ -58,7 +58,7 @@ class Entry:
     config_generation: int
     rooms: int
     sessions: int
-    saved_percent: int
+    saved_percent: int | None = None
     problems: tuple[str, ...] = ()
     message: str = ""
 
@@ -91,24 +91,28 @@ class _Count:
 
 @dataclass(slots=True)
 class _Saved:
-    """Mean percentage of a minute, in steps that stick. The first is told sooner."""
+    """Mean percentage of a minute, in steps that stick. The first is told sooner, and none where none is measured."""
 
-    shown: int = 0
+    shown: int | None = None
     _sum: float = 0.0
     _values: int = 0
     _due: float | None = None
+    _measured_at: float = 0.0
 
-    def take(self, share: float | None, now: float) -> int:
-        """`share` None: nothing is measured."""
-        if share is None:
+    def take(self, share: float | None, sessions: int, now: float) -> int | None:
+        """`share` None: nothing is measured. Without sessions none can be."""
+        if share is None or not sessions:
+            if not sessions or now - self._measured_at >= SAVED_EVERY_S:
+                self.shown, self._sum, self._values, self._due = None, 0.0, 0, None
             return self.shown
+        self._measured_at = now
         if self._due is None:
             self._due = now + SAVED_FIRST_S
         self._sum += share * 100
         self._values += 1
         if now >= self._due:
             mean = self._sum / self._values
-            if abs(mean - self.shown) >= SAVED_STICKS:
+            if self.shown is None or abs(mean - self.shown) >= SAVED_STICKS:
                 self.shown = min(100, max(0, round(mean / SAVED_STEP) * SAVED_STEP))
             self._sum, self._values, self._due = 0.0, 0, now + SAVED_EVERY_S
         return self.shown
@@ -174,7 +178,7 @@ class Reporter:
             config_generation=snapshot.generation,
             rooms=self._rooms.take(snapshot.rooms, now),
             sessions=self._sessions.take(snapshot.sessions, now),
-            saved_percent=self._saved.take(snapshot.saved, now),
+            saved_percent=self._saved.take(snapshot.saved, snapshot.sessions, now),
             problems=names,
             message=message if len(message) <= MESSAGE_LENGTH else message[: MESSAGE_LENGTH - 1] + "…",
         )
@@ -261,12 +265,13 @@ class StatusReporter:
 
 
 def _json(entry: Entry) -> dict[str, Any]:
+    saved = {} if entry.saved_percent is None else {"savedPercent": entry.saved_percent}
     return {
         "phase": entry.phase,
         "configGeneration": entry.config_generation,
         "rooms": entry.rooms,
         "sessions": entry.sessions,
-        "savedPercent": entry.saved_percent,
+        **saved,
         "problems": list(entry.problems),
         "message": entry.message,
     }

@@ -299,7 +299,7 @@ class App:
             generation=self.duty.generation,
             rooms=len(self.duty.rooms),
             sessions=self.sessions,
-            saved=self.streams.books.savings.share(),
+            saved=self.streams.books.savings.share(self._host.clock()),
             problems=self.problems(),
         )
 

@@ -112,7 +112,7 @@ class Views:
         books = self._streams.books
         processed, compressed = books.frames_processed, books.frames_compressed
         saved = books.savings.bytes_in - books.savings.bytes_out
-        share = books.savings.share()
+        share = books.savings.share(now)
         book = books.latency
         return {
             "frames_processed": processed,
@@ -134,12 +134,12 @@ class Views:
                 "circuit_breaker_open": self._aic.circuit_breaker_open,
                 "endpoints": self._aic.endpoints(),
             },
-            "streams": [self._stream(stream, stats) for stream in self._streams],
+            "streams": [self._stream(stream, stats, now) for stream in self._streams],
         }
 
-    def _stream(self, stream: Stream, stats: Stats) -> dict[str, Any]:
+    def _stream(self, stream: Stream, stats: Stats, now: float) -> dict[str, Any]:
         outs = {leg: dict(stats.get("outs", {}).get(out, {})) for leg, out in stream.outs.items()}
-        share = stream.savings.share()
+        share = stream.savings.share(now)
         return {
             "stream": stream.id,
             "leg": stream.leg.id,

@@ -54,6 +54,20 @@ async def test_frames_go_up_to_the_core_and_out_again_smaller(pod: PodUnderTest)
         assert name in metrics
 
 
+async def test_nothing_is_said_to_be_saved_once_compression_is_off(pod: PodUnderTest) -> None:
+    await pod.configure()
+    stream = await pod.stream()
+    await pod.play(stream, 60)
+    await pod.until(lambda: pod.app.snapshot().saved)
+    await pod.configure(spec=bridge(pod.core.address, mode="Disabled"))
+    pod.skew_s += 60
+    await pod.play(stream, 60)
+    await pod.until(lambda: "auralink_aic_compression_ratio 0.0" in pod.app.metrics_text().decode())
+    compression = pod.app.status()["aic_compression"]
+    assert (compression["saved_percent"], compression["streams"][0]["saved_percent"]) == (None, None)
+    assert pod.app.snapshot().saved is None
+
+
 async def test_audio_is_linked_and_never_touched(pod: PodUnderTest) -> None:
     await pod.configure()
     legs = await pod.legs_open()

@@ -89,10 +89,26 @@ def test_a_count_falls_when_it_has_stayed_low(clock: Clock) -> None:
 
 
 def test_savings_are_told_in_steps_that_do_not_flap(clock: Clock) -> None:
-    assert [entry.saved_percent for entry in clock.look(snapshot(saved=0.38), 20)] == [40]
+    clock.look(snapshot(sessions=1), 20)
+    assert [entry.saved_percent for entry in clock.look(snapshot(sessions=1, saved=0.38), 20)] == [40]
     for saved in (0.374, 0.376, 0.43, 0.36):
-        assert clock.look(snapshot(saved=saved), 120) == []
-    assert [entry.saved_percent for entry in clock.look(snapshot(saved=0.2), 180)][-1] == 20
+        assert clock.look(snapshot(sessions=1, saved=saved), 120) == []
+    assert [entry.saved_percent for entry in clock.look(snapshot(sessions=1, saved=0.2), 180)][-1] == 20
+
+
+def test_a_saving_that_is_no_longer_measured_is_taken_back(clock: Clock) -> None:
+    clock.look(snapshot(sessions=1, saved=0.4), 30)
+    assert clock.entries[-1][1].saved_percent == 40
+    assert clock.look(snapshot(sessions=1), 59) == [], "a pause of the sender"
+    assert [entry.saved_percent for entry in clock.look(snapshot(sessions=1), 10)] == [None]
+    clock.look(snapshot(sessions=1, saved=0.2), 30)
+    assert clock.entries[-1][1].saved_percent == 20
+
+
+def test_a_pod_without_sessions_tells_no_saving(clock: Clock) -> None:
+    clock.look(snapshot(sessions=1, saved=0.4), 30)
+    [entry] = clock.look(snapshot(saved=0.4), 3600)
+    assert (entry.sessions, entry.saved_percent) == (0, None)
 
 
 @pytest.mark.parametrize("around", [0.375, 0.40, 0.425, 0.45])
@@ -204,7 +220,7 @@ async def test_the_entry_carries_what_never_changes_too() -> None:
     await reporter.report()
     assert writer.entries == [
         {
-            "name": "p", "phase": "Serving", "configGeneration": 1, "rooms": 1, "sessions": 0, "savedPercent": 0,
+            "name": "p", "phase": "Serving", "configGeneration": 1, "rooms": 1, "sessions": 0,
             "problems": [], "message": "",
         }
     ]  # fmt: skip

@@ -40,15 +40,19 @@ class Savings:
         self.bytes_in += bytes_in
         self.bytes_out += bytes_out
         self._history.append((now, self.bytes_in, self.bytes_out))
-        while len(self._history) > 2 and self._history[1][0] <= now - SAVED_SPAN_S:
-            self._history.popleft()
+        self._forget(now)
 
-    def share(self) -> float | None:
-        """1 - out / in; None before the first bytes."""
+    def share(self, now: float) -> float | None:
+        """1 - out / in; None where nothing came lately."""
+        self._forget(now)
         if not self._history:
             return None
         bytes_in = self.bytes_in - self._history[0][1]
         return 1 - (self.bytes_out - self._history[0][2]) / bytes_in if bytes_in else None
+
+    def _forget(self, now: float) -> None:
+        while len(self._history) > 1 and self._history[1][0] <= now - SAVED_SPAN_S:
+            self._history.popleft()
 
 
 class PacketLoss:
@@ -189,4 +193,4 @@ class Books:
         self.packets.add(
             now, sum(one.get("packets", 0) for one in sources), sum(one.get("lost_packets", 0) for one in sources)
         )
-        self._metrics.compression_ratio.set(self.savings.share() or 0.0)
+        self._metrics.compression_ratio.set(self.savings.share(now) or 0.0)
