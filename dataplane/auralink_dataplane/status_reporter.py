@@ -42,7 +42,8 @@ RETRY_MAX_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`saved`: share of bytes, None where nothing is measured. `problems`: name -> what is wrong and what to do."""
+    """`saved`: share of bytes, None where nothing is measured. `problems`: name -> what is wrong and what to do, in
+    words that change only when there is something else to do: each change is written."""
 
     phase: Phase
     generation: int
@@ -187,10 +188,8 @@ class Reporter:
         """What is no measurement needs no second look."""
         for name, message in problems.items():
             problem = self._problems.setdefault(name, _Problem(message, now, now))
-            problem.last_seen = now
-            if not problem.shown:
-                problem.message = message
-                problem.shown = name in CERTAIN or now - problem.since >= PROBLEM_ON_S
+            problem.last_seen, problem.message = now, message
+            problem.shown = problem.shown or name in CERTAIN or now - problem.since >= PROBLEM_ON_S
         for name, problem in list(self._problems.items()):
             gone_for = now - problem.last_seen
             if name not in problems and (not problem.shown or name in CERTAIN or gone_for >= PROBLEM_OFF_S):

@@ -75,7 +75,7 @@ class App:
         self._died: TaskDiedError | None = None
         self._looked_at = host.clock()
         self._stats: Mapping[str, Any] = {}
-        self._told: set[str] = set()  # problems that the log knows of
+        self._told: dict[str, str] = {}  # problems that the log knows of
         self._tasks: list[asyncio.Task[None]] = []
         self.metrics = Metrics()
         self.metrics.observe_packets(lambda: packet_counters(self._stats))
@@ -268,13 +268,13 @@ class App:
             await asyncio.sleep(LOOK_S)
 
     def _log_problems(self) -> None:
-        """Once when one comes, once when it goes."""
+        """Once when one comes or is put in other words, once when it goes."""
         found = self.problems()
-        for name in sorted(found.keys() - self._told):
+        for name in sorted(name for name in found if found[name] != self._told.get(name)):
             log.warning("problem", extra={"problem": name, "said": found[name]})
-        for name in sorted(self._told - found.keys()):
+        for name in sorted(self._told.keys() - found.keys()):
             log.info("problem is over", extra={"problem": name})
-        self._told = set(found)
+        self._told = found
 
     def _packets_by_room(self) -> Mapping[str, int]:
         counters = self._stats.get("streams", {})
@@ -320,8 +320,10 @@ class App:
         if closed := sorted(self.legs.problems.items()):
             (room, leg), said = closed[0]
             found["LegNotOpen"] = f"room {room}, leg {leg}: {said}" + (" (and others)" if closed[1:] else "")
-        if (loss := self.streams.books.packets.share()) > LOSS_PROBLEM:
-            found["PacketLoss"] = f"{loss:.0%} of incoming packets are lost: look at the network to the senders"
+        if self.streams.books.packets.share() > LOSS_PROBLEM:
+            found["PacketLoss"] = (
+                f"over {LOSS_PROBLEM:.0%} of incoming packets are lost: look at the network to the senders"
+            )
         return found
 
     # --- what HTTP asks -------------------------------------------------------------------------------------

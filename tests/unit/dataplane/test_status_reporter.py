@@ -152,6 +152,17 @@ def test_what_is_no_measurement_is_told_at_once(clock: Clock, name: str) -> None
     assert entry.problems == ()
 
 
+@pytest.mark.parametrize("name", ["ConfigInvalid", "CredentialsMissing", "LegNotOpen"])
+def test_a_problem_that_stays_takes_new_words_at_the_pace_of_other_changes(clock: Clock, name: str) -> None:
+    clock.look(snapshot(problems={name: "missing: a, b"}), 30)
+    [entry] = clock.look(snapshot(problems={name: "missing: b"}))
+    assert (entry.problems, entry.message) == ((name,), "missing: b")
+    for number in range(60):
+        clock.look(snapshot(problems={name: f"missing: {number}"}))
+    moments = [at for at, _ in clock.entries[-6:]]
+    assert [later - earlier for earlier, later in pairwise(moments)] == [10.0] * 5
+
+
 def test_long_messages_are_cut_to_what_the_resource_takes(clock: Clock) -> None:
     [entry] = clock.look(snapshot(problems={"ConfigInvalid": "x" * 1000}))
     assert len(entry.message) == 256
