@@ -229,7 +229,12 @@ class FakePackets:
             "drops": {"not_rtp": 3},
             "legs": {},
             "streams": {
-                stream: {"packets": one.frames, "payload_bytes": one.bytes_in, "frames": one.frames, "lost_packets": 0}
+                stream: {
+                    "packets": one.frames,
+                    "payload_bytes": one.bytes_in,
+                    "lost_packets": 0,
+                    **({"frames": one.frames} if one.media == "video" else {}),
+                }
                 for stream, one in self.sources.items()
             },
             "outs": {

@@ -78,6 +78,19 @@ async def test_audio_is_linked_and_never_touched(pod: PodUnderTest) -> None:
     assert [sent.ours for sent in pod.packets.sources[stream].sent] == [False, False]
 
 
+async def test_a_packet_of_audio_counts_as_a_frame(pod: PodUnderTest) -> None:
+    await pod.configure()
+    legs = await pod.legs_open()
+    stream = pod.packets.start_stream(legs["in"], media="audio", codec="Opus")
+    await pod.until(lambda: pod.packets.sources[stream].links)
+    for _ in range(50):
+        pod.packets.feed(stream, key=True, size=80)
+    await pod.until(lambda: next(iter(pod.app.streams)).counted.frames)
+    [told] = pod.app.status()["aic_compression"]["streams"]
+    assert (told["frames_in"], told["frames_out"]) == (50, 50)
+    assert pod.app.status()["aic_compression"]["frames_processed"] == 0
+
+
 async def test_a_core_that_dies_freezes_until_a_native_key_and_comes_back(pod: PodUnderTest) -> None:
     await pod.configure()
     stream = await pod.stream()

@@ -114,7 +114,7 @@ class LatencyBook:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Of one stream and its outs, as the packet core counts them."""
+    """Of one stream and its outs, as the packet core counts them: a packet of audio is a frame."""
 
     frames: int = 0
     frames_out: int = 0
@@ -130,7 +130,7 @@ def counters(stats: Mapping[str, Any], stream: int, outs: Mapping[int, tuple[int
         frames_out += counted.get("frames", 0) - before_frames
         payload_out += counted.get("payload_bytes", 0) - before_bytes
     return Counters(
-        frames=source.get("frames", 0),
+        frames=source.get("frames", source.get("packets", 0)),  # those of audio are not put together
         frames_out=frames_out,
         payload_out=payload_out,
     )
