@@ -74,7 +74,7 @@ class App:
         self._forced = asyncio.Event()
         self._died: TaskDiedError | None = None
         self._looked_at = host.clock()
-        self._stats: Mapping[str, Any] = {}
+        self._stats = engine.stats()  # at the last look
         self._told: dict[str, str] = {}  # problems that the log knows of
         self._tasks: list[asyncio.Task[None]] = []
         self.metrics = Metrics()
@@ -277,10 +277,11 @@ class App:
         self._told = found
 
     def _packets_by_room(self) -> Mapping[str, int]:
-        counters = self._stats.get("streams", {})
+        counters = self._stats["streams"]
         found: Counter[str] = Counter()
         for stream in self.streams:
-            found[stream.room] += counters.get(stream.id, {}).get("packets", 0)
+            if counted := counters.get(stream.id):
+                found[stream.room] += counted["packets"]
         return found
 
     @property

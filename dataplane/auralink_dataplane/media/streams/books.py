@@ -3,11 +3,14 @@
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from auralink_dataplane.media.frames import Disposition, FrameSent, Result
 from auralink_dataplane.media.pipeline import decisions as act
 from auralink_dataplane.metrics import Metrics, RecentWindow
+
+if TYPE_CHECKING:
+    from auralink_dataplane.media.packets import Stats
 
 SAVED_SPAN_S: Final = 10.0
 UNPACED_PACKETS: Final = 16
@@ -121,19 +124,16 @@ class Counters:
     payload_out: int = 0
 
 
-def counters(stats: Mapping[str, Any], stream: int, outs: Mapping[int, tuple[int, int]]) -> Counters:
+def counters(stats: "Stats", stream: int, outs: Mapping[int, tuple[int, int]]) -> Counters:
     """`outs`: frames and bytes that another stream sent there before."""
-    source = stats.get("streams", {}).get(stream, {})
     frames_out = payload_out = 0
     for out, (before_frames, before_bytes) in outs.items():
-        counted = stats.get("outs", {}).get(out, {})
-        frames_out += counted.get("frames", 0) - before_frames
-        payload_out += counted.get("payload_bytes", 0) - before_bytes
-    return Counters(
-        frames=source.get("frames", source.get("packets", 0)),  # those of audio are not put together
-        frames_out=frames_out,
-        payload_out=payload_out,
-    )
+        if counted := stats["outs"].get(out):
+            frames_out += counted["frames"] - before_frames
+            payload_out += counted["payload_bytes"] - before_bytes
+    source = stats["streams"].get(stream)
+    frames = source.get("frames", source["packets"]) if source else 0  # those of audio are not put together
+    return Counters(frames, frames_out, payload_out)
 
 
 class Books:
@@ -187,10 +187,8 @@ class Books:
         self._metrics.output_bytes.inc(bytes_out)
         self._metrics.saved_bytes.set(self.savings.bytes_in - self.savings.bytes_out)
 
-    def sampled(self, stats: Mapping[str, Any], now: float) -> None:
+    def sampled(self, stats: "Stats", now: float) -> None:
         """Once a second, after every stream's part."""
-        sources = stats.get("streams", {}).values()
-        self.packets.add(
-            now, sum(one.get("packets", 0) for one in sources), sum(one.get("lost_packets", 0) for one in sources)
-        )
+        sources = stats["streams"].values()
+        self.packets.add(now, sum(one["packets"] for one in sources), sum(one["lost_packets"] for one in sources))
         self._metrics.compression_ratio.set(self.savings.share(now) or 0.0)

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from auralink_dataplane.media.aic import AicClient, Session, SessionRequest
 from auralink_dataplane.media.frames import (
@@ -28,6 +28,9 @@ from auralink_dataplane.media.pipeline import Decision, Failure, Limits, Pipelin
 from auralink_dataplane.media.pipeline import decisions as act
 from auralink_dataplane.media.streams.books import Books, Counters, Savings, Timing, counters
 from auralink_dataplane.policy import Rules
+
+if TYPE_CHECKING:
+    from auralink_dataplane.media.packets import Stats
 
 log = logging.getLogger(__name__)
 
@@ -103,8 +106,8 @@ class Stream:
             log.warning("stream is not linked", extra={**self.names(), "to": target.spec.name, "reason": str(error)})
             return
         self.outs[target.id] = out
-        before = self._engine.stats().get("outs", {}).get(out, {})
-        self._taken_over[out] = before.get("frames", 0), before.get("payload_bytes", 0)
+        before = self._engine.stats()["outs"].get(out)
+        self._taken_over[out] = (before["frames"], before["payload_bytes"]) if before else (0, 0)
         self._takes[target.id] = ceiling_of(taken.fmtp) if self.codec == "H264" else ANYTHING
         if self.pipeline and self._session and self._ceiling() != self._asked:
             self.run(self.pipeline.draining(self._session.number, self._clock()))
@@ -334,7 +337,7 @@ class Stream:
         """Its frames count differently from now on: what came before still counts as it was."""
         self.account(self._engine.stats(), self._clock())
 
-    def account(self, stats: Mapping[str, Any], now: float) -> None:
+    def account(self, stats: "Stats", now: float) -> None:
         """What the packet core did since the last time. Bytes count of frames that went out, once per out: what is
         skipped, dropped, lost or held back is not saved, only missing."""
         before, outs = self.counted, {out: self._taken_over[out] for out in self.outs.values()}

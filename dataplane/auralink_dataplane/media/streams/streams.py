@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from auralink_dataplane.media.aic import AicClient
 from auralink_dataplane.media.frames import Event, Frame, LegFailed, StreamEnded, StreamStarted
@@ -14,6 +14,9 @@ from auralink_dataplane.media.streams.books import Books
 from auralink_dataplane.media.streams.stream import Shared, Stream
 from auralink_dataplane.metrics import Metrics
 from auralink_dataplane.policy import Rules
+
+if TYPE_CHECKING:
+    from auralink_dataplane.media.packets import Stats
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +124,7 @@ class Streams:
 
     # --- looking --------------------------------------------------------------------------------------------
 
-    def sample(self, now: float) -> Mapping[str, Any]:
+    def sample(self, now: float) -> "Stats":
         """Once a second: what the packet core did meanwhile, also with frames that Python never sees. Returns its
         counters."""
         stats = self._engine.stats()
