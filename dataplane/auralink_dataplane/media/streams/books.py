@@ -19,7 +19,7 @@ UNPACED_PACKETS: Final = 16
 
 @dataclass(slots=True)
 class Timing:
-    """Instants of one frame on its way."""
+    """Of one frame on its way: its instants, and its size as it came and as it goes."""
 
     t_first: float
     t_complete: float
@@ -27,6 +27,12 @@ class Timing:
     sent: float
     answered: float = 0.0
     submitted: float = 0.0
+    our_bytes: int = 0
+
+    def spared(self, payload_bytes: int) -> int:
+        """How much more the native frame would have been. `payload_bytes`: what left of ours, over the receivers that
+        got it, which need not be all."""
+        return round(payload_bytes * (self.native_bytes / self.our_bytes - 1)) if self.our_bytes else 0
 
 
 class Savings:

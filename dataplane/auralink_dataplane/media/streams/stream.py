@@ -144,7 +144,7 @@ class Stream:
                 timing = self._timings.pop(event.frame_id, None)
                 if timing and timing.submitted:
                     self._books.latency.sent(timing, event)
-                    self._spared += timing.native_bytes * len(self.outs) - event.payload_bytes
+                    self._spared += timing.spared(event.payload_bytes)
 
     def unlink(self) -> None:
         """From every leg."""
@@ -276,7 +276,7 @@ class Stream:
         self._books.compressed()
         timing = self._timings.get(decision.frame_id)
         if timing:
-            timing.submitted = now
+            timing.submitted, timing.our_bytes = now, len(decision.data)
         return []
 
     def _open_session(self, decision: act.OpenSession) -> list[Decision]:
