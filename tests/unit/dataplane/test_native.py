@@ -117,6 +117,7 @@ def test_frame_sent_rides_along_with_the_next_poll(engine: native.Engine, peer: 
     items = engine.poll()
     sent = next(item for item in items if isinstance(item, native.FrameSent))
     assert (sent.stream, sent.frame_id, sent.packets) == (stream, 0, 3)
+    assert sent.payload_bytes == len(SPS + PPS + IDR)
     assert before <= sent.t_sent <= time.monotonic()
 
 
