@@ -7,6 +7,7 @@ import argparse
 import json
 import logging
 import os
+import random
 import sys
 import time
 from collections.abc import Sequence
@@ -108,6 +109,7 @@ async def serve(settings: Settings) -> None:
         wall_ms=lambda: int(time.time() * 1000),
         started_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         read_secret=read_secret,
+        jitter=random.random,
     )
     await App(settings, host, NativePackets(), cluster).run()
 

@@ -21,7 +21,7 @@ class Metrics:
         self.frames_compressed = Counter(
             "auralink_aic_frames_compressed", "Video frames that went out recompressed", registry=own
         )
-        self.input_bytes = Counter("auralink_aic_input_bytes", "Native frame payload", registry=own)
+        self.input_bytes = Counter("auralink_aic_input_bytes", "Native payload of what went out", registry=own)
         self.output_bytes = Counter("auralink_aic_output_bytes", "Payload and extension sent for it", registry=own)
         self.fallback = Counter(
             "auralink_aic_fallback", "Frames native or frozen because of a failure", ["reason"], registry=own

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
+from auralink_dataplane.backoff import backoff
+
 log = logging.getLogger(__name__)
 
 Phase = Literal["Starting", "Serving", "Draining"]
@@ -34,12 +36,14 @@ MESSAGE_LENGTH: Final = 256
 LOOK_S: Final = 1.0
 REMOVE_S: Final = 5.0
 """So long a pod that ends waits for the API server; the operator removes what is left."""
+RETRY_FIRST_S: Final = 1.0
 RETRY_MAX_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`saved`: share of bytes, None where nothing is measured. `problems`: name -> what is wrong and what to do."""
+    """`saved`: share of bytes, None where nothing is measured. `problems`: name -> what is wrong and what to do, in
+    words that change only when there is something else to do: each change is written."""
 
     phase: Phase
     generation: int
@@ -55,7 +59,7 @@ class Entry:
     config_generation: int
     rooms: int
     sessions: int
-    saved_percent: int
+    saved_percent: int | None = None
     problems: tuple[str, ...] = ()
     message: str = ""
 
@@ -88,24 +92,28 @@ class _Count:
 
 @dataclass(slots=True)
 class _Saved:
-    """Mean percentage of a minute, in steps that stick. The first is told sooner."""
+    """Mean percentage of a minute, in steps that stick. The first is told sooner, and none where none is measured."""
 
-    shown: int = 0
+    shown: int | None = None
     _sum: float = 0.0
     _values: int = 0
     _due: float | None = None
+    _measured_at: float = 0.0
 
-    def take(self, share: float | None, now: float) -> int:
-        """`share` None: nothing is measured."""
-        if share is None:
+    def take(self, share: float | None, sessions: int, now: float) -> int | None:
+        """`share` None: nothing is measured. Without sessions none can be."""
+        if share is None or not sessions:
+            if not sessions or now - self._measured_at >= SAVED_EVERY_S:
+                self.shown, self._sum, self._values, self._due = None, 0.0, 0, None
             return self.shown
+        self._measured_at = now
         if self._due is None:
             self._due = now + SAVED_FIRST_S
         self._sum += share * 100
         self._values += 1
         if now >= self._due:
             mean = self._sum / self._values
-            if abs(mean - self.shown) >= SAVED_STICKS:
+            if self.shown is None or abs(mean - self.shown) >= SAVED_STICKS:
                 self.shown = min(100, max(0, round(mean / SAVED_STEP) * SAVED_STEP))
             self._sum, self._values, self._due = 0.0, 0, now + SAVED_EVERY_S
         return self.shown
@@ -121,6 +129,8 @@ class _Problem:
 
 @dataclass(slots=True)
 class Reporter:
+    jitter: float = 0.5
+    """0..1, of this pod, so that not all of them try again together."""
     _written: Entry | None = None
     _written_at: float = 0.0
     _failed: Entry | None = None
@@ -157,8 +167,8 @@ class Reporter:
         if self._failed and entry.phase != self._failed.phase:
             self._retries = 0
         self._failed = entry
-        self._retry_at = now + min(RETRY_MAX_S, 2.0**self._retries)
         self._retries += 1
+        self._retry_at = now + backoff(self._retries, RETRY_FIRST_S, RETRY_MAX_S, self.jitter)
 
     def _entry(self, snapshot: Snapshot, now: float) -> Entry:
         problems = self._settle(snapshot.problems, now)
@@ -169,7 +179,7 @@ class Reporter:
             config_generation=snapshot.generation,
             rooms=self._rooms.take(snapshot.rooms, now),
             sessions=self._sessions.take(snapshot.sessions, now),
-            saved_percent=self._saved.take(snapshot.saved, now),
+            saved_percent=self._saved.take(snapshot.saved, snapshot.sessions, now),
             problems=names,
             message=message if len(message) <= MESSAGE_LENGTH else message[: MESSAGE_LENGTH - 1] + "…",
         )
@@ -178,10 +188,8 @@ class Reporter:
         """What is no measurement needs no second look."""
         for name, message in problems.items():
             problem = self._problems.setdefault(name, _Problem(message, now, now))
-            problem.last_seen = now
-            if not problem.shown:
-                problem.message = message
-                problem.shown = name in CERTAIN or now - problem.since >= PROBLEM_ON_S
+            problem.last_seen, problem.message = now, message
+            problem.shown = problem.shown or name in CERTAIN or now - problem.since >= PROBLEM_ON_S
         for name, problem in list(self._problems.items()):
             gone_for = now - problem.last_seen
             if name not in problems and (not problem.shown or name in CERTAIN or gone_for >= PROBLEM_OFF_S):
@@ -204,13 +212,14 @@ class StatusReporter:
         fixed: Mapping[str, Any],
         *,
         clock: Callable[[], float],
+        jitter: float = 0.5,
     ) -> None:
         """`fixed`: what never changes of the entry (name, uid, node, version, since)."""
         self._writer = writer
         self._look = look
         self._fixed = fixed
         self._clock = clock
-        self._reporter = Reporter()
+        self._reporter = Reporter(jitter)
         self._poked = asyncio.Event()
         self._bad = False
 
@@ -255,12 +264,13 @@ class StatusReporter:
 
 
 def _json(entry: Entry) -> dict[str, Any]:
+    saved = {} if entry.saved_percent is None else {"savedPercent": entry.saved_percent}
     return {
         "phase": entry.phase,
         "configGeneration": entry.config_generation,
         "rooms": entry.rooms,
         "sessions": entry.sessions,
-        "savedPercent": entry.saved_percent,
+        **saved,
         "problems": list(entry.problems),
         "message": entry.message,
     }

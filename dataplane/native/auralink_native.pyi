@@ -5,7 +5,7 @@ Ids of legs, streams and outs are never used twice. Calls with the id of somethi
 `link` raises, for it has an id to return. Once the engine is closed every call raises RuntimeError but `close`,
 `fileno` and `poll`, which hands over what is left."""
 
-from typing import Any, Final, Literal, final
+from typing import Final, Literal, NotRequired, TypedDict, final
 
 __all__ = [
     "BYPASS",
@@ -124,6 +124,91 @@ class FrameSent:
 
 Event = StreamStarted | StreamEnded | StreamFailed | ModeApplied | OutNeedsKey | KeyRequested | LegFailed | FrameSent
 
+class PayloadConfig(TypedDict):
+    type: int  # 0..127, with rtcp_mux not 64..95
+    codec: str  # "H264", "Opus"
+    clock_rate: int  # Hz
+    fmtp: NotRequired[str]
+
+class MediumConfig(TypedDict):
+    payloads: list[PayloadConfig]
+    listen_port: NotRequired[int]  # 0 or absent: ephemeral
+    remote: NotRequired[str | None]  # "ip:port"; None: learn the source
+
+class LegConfig(TypedDict):
+    name: NotRequired[str]
+    direction: Literal["Both", "Receive", "Send"]
+    feedback: NotRequired[Literal["None", "AVPF"]]
+    rtcp_mux: NotRequired[bool]
+    extension_id: NotRequired[int]  # 1..14
+    bind: NotRequired[str]  # "::" takes IPv4 too, and is "0.0.0.0" where the kernel knows no IPv6
+    media: dict[str, MediumConfig]  # by "video", "audio"
+
+class LegMediumStats(TypedDict):
+    packets: int
+    aic_packets: int  # with our extension
+    stream: int | None
+    remote: str | None  # "ip:port"
+
+class LegStats(TypedDict):
+    room: str
+    name: str
+    video: NotRequired[LegMediumStats]
+    audio: NotRequired[LegMediumStats]
+
+class StreamStats(TypedDict):
+    """What is not required is of video only."""
+
+    leg: int
+    codec: str
+    media: str
+    ssrc: int
+    packets: int
+    payload_bytes: int
+    lost_packets: int
+    mode: int | None  # None: none yet, held, or audio
+    held: NotRequired[int]
+    in_flight: NotRequired[int]
+    frames: NotRequired[int]
+    keys: NotRequired[int]
+    frames_abandoned: NotRequired[int]
+    markerless_frames: NotRequired[int]
+    illegal_switch: NotRequired[int]
+    key_requests_sent: NotRequired[int]
+    nacks_sent: NotRequired[int]
+
+class LatencyStats(TypedDict):
+    """Frame complete -> last packet handed to the kernel."""
+
+    le: list[float]  # ms
+    count: list[int]  # one more than bounds
+
+class OutStats(TypedDict):
+    stream: int | None  # None: waits for a successor
+    leg: int
+    codec: str
+    ssrc: int
+    packets: int
+    payload_bytes: int
+    frames: int  # of audio packets
+    native_frames: int
+    compressed_frames: int
+    dropped_frames: int
+    illegal_switch: int
+    resent_packets: int
+    key_requests: int
+    last_rtp_ts: int | None
+    round_trip_ms: float | None
+    latency_ms: LatencyStats
+
+class Stats(TypedDict):
+    """Counters since start, of what exists now, by id."""
+
+    drops: dict[str, int]  # by reason, those that occurred; `resend_limit`: copies that NACKs asked for in vain
+    legs: dict[int, LegStats]
+    streams: dict[int, StreamStats]
+    outs: dict[int, OutStats]
+
 @final
 class Engine:
     """Sockets, timers and packets of one pod, on a thread that does not hold the GIL. Thread-safe."""
@@ -138,15 +223,9 @@ class Engine:
         """At most `max` things that happened, frames in order within a stream. Never blocks; clears the
         eventfd when nothing is left."""
 
-    def open_leg(self, room: str, config: dict[str, Any]) -> int:
-        """Binds the sockets of a plain-RTP leg and returns its id.
-
-        config: {"name": str, "direction": "Both"|"Receive"|"Send", "feedback": "None"|"AVPF", "rtcp_mux": bool,
-        "extension_id": 1..14, "bind": "0.0.0.0"|"::", "media": {"video"|"audio": {"payloads": [{"type": 0..127 (not
-        64..95 with rtcp_mux), "codec": "H264"|"Opus", "clock_rate": Hz, "fmtp": str}], "listen_port": int (0 or
-        absent = ephemeral), "remote": "ip:port" | None (None = learn the source)}}}
-        "bind" "::" takes IPv4 too, and is "0.0.0.0" where the kernel knows no IPv6.
-        Raises ValueError naming the key at fault, OSError when a port is taken."""
+    def open_leg(self, room: str, config: LegConfig) -> int:
+        """Binds the sockets of a plain-RTP leg and returns its id. Raises ValueError naming the key at fault, OSError
+        when a port is taken."""
 
     def close_leg(self, leg: int, *, bye: bool = True) -> None:
         """Ends its streams and outs, also those on other legs that its streams feed, sends BYE, closes the sockets.
@@ -194,25 +273,6 @@ class Engine:
         """PLI upstream: at once, then one per second until a key comes, at most three per 10 s. Without AVPF:
         nothing, counted as `key_request_unsupported`."""
 
-    def stats(self) -> dict[str, Any]:
-        """Counters since start, of what exists now::
-
-        {"drops": {reason: int},  # only reasons that occurred; `resend_limit`: copies that NACKs asked for in vain
-         "legs": {id: {"room", "name",
-                       "video"|"audio": {"packets", "aic_packets" (with our extension), "stream" (id or None),
-                                         "remote" ("ip:port" or None)}}},
-         "streams": {id: {"leg", "codec", "media", "ssrc", "packets", "payload_bytes", "lost_packets",
-                          "mode" (None: none yet, held, or audio),
-                          # video only
-                          "held", "in_flight", "frames", "keys", "frames_abandoned", "markerless_frames",
-                          "illegal_switch", "key_requests_sent", "nacks_sent"}},
-         "outs": {id: {"stream" (None: waits for a successor), "leg", "codec", "ssrc", "packets",
-                       "payload_bytes", "frames" (audio: packets), "native_frames", "compressed_frames",
-                       "dropped_frames", "illegal_switch", "resent_packets", "key_requests", "last_rtp_ts",
-                       "round_trip_ms" (or None),
-                       # frame complete -> last packet handed to the kernel; one more count than bounds
-                       "latency_ms": {"le": [ms], "count": [int]}}}}
-        """
-
+    def stats(self) -> Stats: ...
     def close(self, *, bye: bool = True) -> None:
         """Stops the thread, after BYE on every leg if asked to; idempotent."""

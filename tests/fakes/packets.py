@@ -8,7 +8,7 @@ import os
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from auralink_dataplane.media.frames import (
     Event,
@@ -21,6 +21,9 @@ from auralink_dataplane.media.frames import (
     StreamFailed,
     StreamStarted,
 )
+
+if TYPE_CHECKING:
+    from auralink_dataplane.media.packets import LegConfig, OutStats, Stats, StreamStats
 
 IN_FLIGHT = 16
 
@@ -98,7 +101,7 @@ class FakePackets:
     def __init__(self) -> None:
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK)
         self.events: deque[Frame | Event] = deque()
-        self.legs: dict[int, tuple[str, dict[str, Any]]] = {}
+        self.legs: dict[int, tuple[str, LegConfig]] = {}
         self.closed_legs: list[int] = []
         self.byes: list[int] = []
         self.remotes: list[tuple[int, str, str]] = []
@@ -149,7 +152,7 @@ class FakePackets:
         self.events.clear()
         return found
 
-    def open_leg(self, room: str, config: dict[str, Any]) -> int:
+    def open_leg(self, room: str, config: "LegConfig") -> int:
         ports = [medium.get("listen_port") for medium in config["media"].values()]
         if self.refuse_port is not None and self.refuse_port in ports:
             raise OSError(98, f"port {self.refuse_port} is taken")
@@ -224,18 +227,13 @@ class FakePackets:
     def request_key(self, stream: int) -> None:
         self.sources[stream].key_requests += 1
 
-    def stats(self) -> Mapping[str, Any]:
+    def stats(self) -> "Stats":
         return {
             "drops": {"not_rtp": 3},
             "legs": {},
-            "streams": {
-                stream: {"packets": one.frames, "payload_bytes": one.bytes_in, "frames": one.frames, "lost_packets": 0}
-                for stream, one in self.sources.items()
-            },
+            "streams": {stream: _counted(one) for stream, one in self.sources.items()},
             "outs": {
-                out: {"packets": len(one.sent), "payload_bytes": one.bytes_out, "frames": len(one.sent)}
-                for one in self.sources.values()
-                for out in one.links.values()
+                out: _sent(stream, leg, one) for stream, one in self.sources.items() for leg, out in one.links.items()
             },
         }
 
@@ -274,6 +272,7 @@ class FakePackets:
                 Frame(
                     *(stream, frame_id, source.mode, source.codec, frame_id * 3000, key, now, now),
                     may_reorder=source.may_reorder,
+                    native_bytes=size,
                     data=payload,
                 )
             )
@@ -303,4 +302,42 @@ class FakePackets:
         source.sent.append(sent)
         source.bytes_out += sent.size
         if slot.was_submitted:
-            self._tell(FrameSent(stream, slot.frame_id, self.now, packets=1))
+            self._tell(FrameSent(stream, slot.frame_id, self.now, sent.size * len(source.links), packets=1))
+
+
+def _counted(source: Source) -> "StreamStats":
+    found: StreamStats = {
+        "leg": source.leg,
+        "codec": source.codec,
+        "media": source.media,
+        "ssrc": source.ssrc,
+        "packets": source.frames,
+        "payload_bytes": source.bytes_in,
+        "lost_packets": 0,
+        "mode": source.mode,
+    }
+    if source.media == "video":
+        found["frames"] = source.frames
+    return found
+
+
+def _sent(stream: int, leg: int, source: Source) -> "OutStats":
+    ours = sum(one.ours for one in source.sent)
+    return {
+        "stream": stream,
+        "leg": leg,
+        "codec": source.codec,
+        "ssrc": source.ssrc,
+        "packets": len(source.sent),
+        "payload_bytes": source.bytes_out,
+        "frames": len(source.sent),
+        "native_frames": len(source.sent) - ours,
+        "compressed_frames": ours,
+        "dropped_frames": 0,
+        "illegal_switch": source.illegal_switch,
+        "resent_packets": 0,
+        "key_requests": 0,
+        "last_rtp_ts": None,
+        "round_trip_ms": None,
+        "latency_ms": {"le": [], "count": [0]},
+    }

@@ -49,7 +49,8 @@ class Client:
         before = len(self.results)
         for number in range(first, first + count):
             key = number == 0
-            frame = Frame(1, number, mode, "H264", number * 3600, key, 0.0, 0.0, False, self.frames[number])
+            data = self.frames[number]
+            frame = Frame(1, number, mode, "H264", number * 3600, key, 0.0, 0.0, False, len(data), data)
             self.session.send(frame, mode, 0)
             await asyncio.sleep(0.04)
         await self.until(lambda: len(self.results) == before + count or self.failures)

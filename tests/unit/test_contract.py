@@ -2,17 +2,21 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from auralink_dataplane.policy import rules_for
 from auralink_dataplane.settings import BridgeConfig, Settings, from_cluster, parse_documents, secret_refs
 from auralink_operator import manifests
 from auralink_operator.index import Obj, Observed
 from auralink_operator.models import PodView, PublicAddress, Scene, parse_bridge, parse_policy
+from auralink_operator.models.schema import CLOSED, NOT_YET
 from auralink_operator.policies import compile_policies
 from auralink_operator.settings import Settings as OperatorSettings
 
+CRDS = Path(__file__).parents[2] / "crds"
 OPERATOR = OperatorSettings(data_plane_image="registry.test/data-plane:1", ai_core_address="ai-core.system:50051")
 
 
@@ -228,6 +232,18 @@ def test_every_service_reaches_the_pods() -> None:
     assert spec.communication is not None
     assert (spec.dashboard.url, spec.communication.url) == ("https://dashboard.test", "https://communication.test")
     assert (spec.ai_core.failover, spec.drain.strategy) == ("Standby", "Wait")
+
+
+def test_the_resource_says_what_pods_of_this_version_do_nothing_with() -> None:
+    spec = yaml.safe_load((CRDS / "auralinkbridges.auralink.io.yaml").read_text())["spec"]
+    fields = spec["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    config, _ = configured(SERVICES)
+    idle = {*config.bridge.without_user, "endpoints"}
+    assert {name for name, field in fields.items() if NOT_YET in field["description"]} == idle
+    room = fields["rooms"]["items"]["properties"]["legs"]["items"]["properties"]
+    assert [bool(one.unserved()) for one in config.bridge.rooms] == [True, True]
+    assert CLOSED in room["endpoint"]["description"]
+    assert CLOSED in room["rtp"]["properties"]["srtp"]["description"]
 
 
 def test_every_effect_of_a_policy_reaches_the_rooms() -> None:

@@ -11,6 +11,8 @@ import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import load_incluster_config
 
+from auralink_dataplane.backoff import backoff
+
 log = logging.getLogger(__name__)
 
 WATCH_S: Final = 300
@@ -51,17 +53,18 @@ class KubernetesApi:
     async def config_maps(self) -> AsyncIterator[dict[str, str] | None]:
         """The ConfigMap's data now and after every change; None while it does not exist. Never ends: without the API
         it retries, and the caller keeps the last it got."""
-        retry_s = 0.0
+        failures = 0
         while True:
             try:
                 async for data in self._read_and_watch():
-                    retry_s = 0.0
+                    failures = 0
                     yield data
             except (OSError, aiohttp.ClientError, TimeoutError, ValueError) as error:
-                if not retry_s:
+                if not failures:
                     log.warning("configuration cannot be watched", extra={"error": str(error) or type(error).__name__})
-                retry_s = min(RETRY_MAX_S, retry_s * 2 or RETRY_FIRST_S)
-                await asyncio.sleep(retry_s * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the pods
+                failures += 1
+                jitter = random.random()  # noqa: S311 - spreads the pods
+                await asyncio.sleep(backoff(failures, RETRY_FIRST_S, RETRY_MAX_S, jitter))
 
     async def _read_and_watch(self) -> AsyncIterator[dict[str, str] | None]:
         path = f"/api/v1/namespaces/{self._namespace}/configmaps"

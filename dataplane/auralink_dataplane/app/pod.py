@@ -56,6 +56,8 @@ class Host:
     wall_ms: Callable[[], int]
     started_at: str  # RFC 3339
     read_secret: Callable[[str, str], bytes | None]
+    jitter: Callable[[], float]
+    """A new number in 0..1 each time, evenly spread: what fails together comes back one by one."""
     resolve: Resolve = resolve_all
 
 
@@ -72,13 +74,13 @@ class App:
         self._forced = asyncio.Event()
         self._died: TaskDiedError | None = None
         self._looked_at = host.clock()
-        self._stats: Mapping[str, Any] = {}
-        self._told: set[str] = set()  # problems that the log knows of
+        self._stats = engine.stats()  # at the last look
+        self._told: dict[str, str] = {}  # problems that the log knows of
         self._tasks: list[asyncio.Task[None]] = []
         self.metrics = Metrics()
         self.metrics.observe_packets(lambda: packet_counters(self._stats))
         self.duty = Duty(settings.pod.name, host.read_secret, self._times.propagation_s)
-        self.streams = Streams(engine, self.metrics, clock=host.clock)
+        self.streams = Streams(engine, self.metrics, clock=host.clock, jitter=host.jitter)
         self.aic = AicClient(
             Identity(settings.pod.bridge_id, settings.pod.name),
             clock=host.clock,
@@ -97,7 +99,7 @@ class App:
         fixed = {"name": pod.name, "uid": pod.uid, "version": __version__, "since": self._host.started_at}
         if pod.node:
             fixed["node"] = pod.node
-        return StatusReporter(cluster, self.snapshot, fixed, clock=self._host.clock)
+        return StatusReporter(cluster, self.snapshot, fixed, clock=self._host.clock, jitter=self._host.jitter())
 
     # --- life -----------------------------------------------------------------------------------------------
 
@@ -266,19 +268,20 @@ class App:
             await asyncio.sleep(LOOK_S)
 
     def _log_problems(self) -> None:
-        """Once when one comes, once when it goes."""
+        """Once when one comes or is put in other words, once when it goes."""
         found = self.problems()
-        for name in sorted(found.keys() - self._told):
+        for name in sorted(name for name in found if found[name] != self._told.get(name)):
             log.warning("problem", extra={"problem": name, "said": found[name]})
-        for name in sorted(self._told - found.keys()):
+        for name in sorted(self._told.keys() - found.keys()):
             log.info("problem is over", extra={"problem": name})
-        self._told = set(found)
+        self._told = found
 
     def _packets_by_room(self) -> Mapping[str, int]:
-        counters = self._stats.get("streams", {})
+        counters = self._stats["streams"]
         found: Counter[str] = Counter()
         for stream in self.streams:
-            found[stream.room] += counters.get(stream.id, {}).get("packets", 0)
+            if counted := counters.get(stream.id):
+                found[stream.room] += counted["packets"]
         return found
 
     @property
@@ -297,7 +300,7 @@ class App:
             generation=self.duty.generation,
             rooms=len(self.duty.rooms),
             sessions=self.sessions,
-            saved=self.streams.books.savings.share(),
+            saved=self.streams.books.savings.share(self._host.clock()),
             problems=self.problems(),
         )
 
@@ -318,8 +321,10 @@ class App:
         if closed := sorted(self.legs.problems.items()):
             (room, leg), said = closed[0]
             found["LegNotOpen"] = f"room {room}, leg {leg}: {said}" + (" (and others)" if closed[1:] else "")
-        if (loss := self.streams.books.packets.share()) > LOSS_PROBLEM:
-            found["PacketLoss"] = f"{loss:.0%} of incoming packets are lost: look at the network to the senders"
+        if self.streams.books.packets.share() > LOSS_PROBLEM:
+            found["PacketLoss"] = (
+                f"over {LOSS_PROBLEM:.0%} of incoming packets are lost: look at the network to the senders"
+            )
         return found
 
     # --- what HTTP asks -------------------------------------------------------------------------------------

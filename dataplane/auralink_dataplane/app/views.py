@@ -4,8 +4,8 @@
 and everything else of rooms, is for those with the token.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from auralink_dataplane import __version__
 from auralink_dataplane.app.duty import Duty
@@ -14,8 +14,8 @@ from auralink_dataplane.media.legs.plain_rtp import PlainRtpLegs, sdp
 from auralink_dataplane.media.streams import Stream, Streams
 from auralink_dataplane.settings import LegSpec, RoomSpec, Settings, split_address
 
-Stats = Mapping[str, Any]
-"""The packet core's counters at the last look."""
+if TYPE_CHECKING:
+    from auralink_dataplane.media.packets import Stats
 
 
 class Views:
@@ -87,7 +87,7 @@ class Views:
     # --- all of it --------------------------------------------------------------------------------------------
 
     def status(
-        self, *, phase: str, stage: str, sessions: int, problems: Iterable[str], stats: Stats, now: float
+        self, *, phase: str, stage: str, sessions: int, problems: Iterable[str], stats: "Stats", now: float
     ) -> dict[str, Any]:
         bridge = self._duty.bridge
         return {
@@ -108,11 +108,11 @@ class Views:
             "packets": packet_counters(stats),
         }
 
-    def _compression(self, stats: Stats, now: float) -> dict[str, Any]:
+    def _compression(self, stats: "Stats", now: float) -> dict[str, Any]:
         books = self._streams.books
         processed, compressed = books.frames_processed, books.frames_compressed
         saved = books.savings.bytes_in - books.savings.bytes_out
-        share = books.savings.share()
+        share = books.savings.share(now)
         book = books.latency
         return {
             "frames_processed": processed,
@@ -134,12 +134,13 @@ class Views:
                 "circuit_breaker_open": self._aic.circuit_breaker_open,
                 "endpoints": self._aic.endpoints(),
             },
-            "streams": [self._stream(stream, stats) for stream in self._streams],
+            "streams": [self._stream(stream, stats, now) for stream in self._streams],
         }
 
-    def _stream(self, stream: Stream, stats: Stats) -> dict[str, Any]:
-        outs = {leg: dict(stats.get("outs", {}).get(out, {})) for leg, out in stream.outs.items()}
-        share = stream.savings.share()
+    def _stream(self, stream: Stream, stats: "Stats", now: float) -> dict[str, Any]:
+        source = stats["streams"].get(stream.id)
+        outs = {leg: stats["outs"].get(out) for leg, out in stream.outs.items()}
+        share = stream.savings.share(now)
         return {
             "stream": stream.id,
             "leg": stream.leg.id,
@@ -153,17 +154,17 @@ class Views:
             "bytes_in": stream.savings.bytes_in,
             "bytes_out": stream.savings.bytes_out,
             "saved_percent": None if share is None else round(share * 100, 1),
-            "source": dict(stats.get("streams", {}).get(stream.id, {})),
-            "outs": [{**out, "leg": leg} for leg, out in outs.items()],
+            "source": dict(source) if source else {},
+            "outs": [{**(counted or {}), "leg": leg} for leg, counted in outs.items()],
         }
 
 
-def packet_counters(stats: Stats) -> dict[str, dict[str, int]]:
+def packet_counters(stats: "Stats") -> dict[str, dict[str, int]]:
     return {
-        "drops": dict(stats.get("drops", {})),
+        "drops": dict(stats["drops"]),
         "packets": {
-            "in": sum(one.get("packets", 0) for one in stats.get("streams", {}).values()),
-            "out": sum(one.get("packets", 0) for one in stats.get("outs", {}).values()),
+            "in": sum(one["packets"] for one in stats["streams"].values()),
+            "out": sum(one["packets"] for one in stats["outs"].values()),
         },
     }
 

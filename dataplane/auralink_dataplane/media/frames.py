@@ -30,6 +30,7 @@ class Frame:
     t_first: float
     t_complete: float
     may_reorder: bool  # the sender may show pictures in another order (B-frames)
+    native_bytes: int  # RTP payload that it came in
     data: bytes
 
 
@@ -79,6 +80,7 @@ class FrameSent:
     stream: int
     frame_id: int
     t_sent: float
+    payload_bytes: int  # RTP payload, all outs
     packets: int
 
 

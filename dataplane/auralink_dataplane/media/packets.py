@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import auralink_native as native
 
@@ -21,13 +21,20 @@ from auralink_dataplane.media.frames import (
     StreamStarted,
 )
 
+if TYPE_CHECKING:  # for annotations; the crate itself gives and takes plain dicts
+    from auralink_native import LegConfig as LegConfig
+    from auralink_native import MediumConfig as MediumConfig
+    from auralink_native import OutStats as OutStats
+    from auralink_native import Stats as Stats
+    from auralink_native import StreamStats as StreamStats
+
 
 class PacketEngine(Protocol):
     """Sockets, timers and packets of one pod. Calls return at once; what happens is told by `poll`."""
 
     def fileno(self) -> int: ...
     def poll(self) -> list[Frame | Event]: ...
-    def open_leg(self, room: str, config: dict[str, Any]) -> int: ...
+    def open_leg(self, room: str, config: "LegConfig") -> int: ...
     def close_leg(self, leg: int, *, bye: bool = True) -> None: ...
     def set_remote(self, leg: int, medium: str, remote: str) -> None: ...
     def local_ports(self, leg: int) -> Mapping[str, int]: ...
@@ -38,7 +45,7 @@ class PacketEngine(Protocol):
     def submit(self, stream: int, frame_id: int, data: bytes | None, ext16: bytes | None, key: bool) -> bool: ...
     def drop(self, stream: int, frame_id: int) -> None: ...
     def request_key(self, stream: int) -> None: ...
-    def stats(self) -> Mapping[str, Any]: ...
+    def stats(self) -> "Stats": ...
     def close(self, *, bye: bool = True) -> None: ...
 
 
@@ -81,10 +88,11 @@ def _translate(event: "native.Frame | native.Event") -> Frame | Event:
                 t_first=event.t_first,
                 t_complete=event.t_complete,
                 may_reorder=event.may_reorder,
+                native_bytes=event.native_bytes,
                 data=event.data,
             )
         case native.FrameSent():
-            return FrameSent(event.stream, event.frame_id, event.t_sent, event.packets)
+            return FrameSent(event.stream, event.frame_id, event.t_sent, event.payload_bytes, event.packets)
         case native.ModeApplied():
             return ModeApplied(event.stream, Mode(event.mode), event.frame_id)
         case native.KeyRequested() | native.OutNeedsKey():

@@ -66,7 +66,10 @@ _POD = _object(
     configGeneration=_integer("generation of the configuration that it has applied"),
     rooms=_integer("rooms that it carries, rounded down: 0 1 2 5 10 20 50 ..", minimum=0),
     sessions=_integer("sessions that it carries, rounded down: 0 1 2 5 10 20 50 ..", minimum=0),
-    savedPercent={"type": "integer", "description": "share of video bytes that it saves, in steps of 5"},
+    savedPercent={
+        "type": "integer",
+        "description": "share of video bytes that it saves, in steps of 5; absent: nothing is compressed",
+    },
     version=_text(63, "version of the data plane"),
     since=_text(64, "when it has begun"),
     message=_text(256, "what is wrong, in its words"),
@@ -107,7 +110,10 @@ BRIDGE_STATUS: Schema = {
         lastHandledReconcileAt=_text(253, "value of reconcile.fluxcd.io/requestedAt that was handled last"),
         rooms=_integer("sum over pods", minimum=0),
         sessions=_integer("sum over pods", minimum=0),
-        savedPercent={"type": "integer", "description": "share of video bytes saved, mean over pods by sessions"},
+        savedPercent={
+            "type": "integer",
+            "description": "share of video bytes saved, mean over pods by sessions; absent: nothing is compressed",
+        },
         config={
             **_object(
                 desiredGeneration=_integer("generation of the configuration that pods are to apply"),

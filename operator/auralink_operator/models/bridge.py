@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from auralink_operator.models.rooms import Room
 from auralink_operator.models.schema import (
+    NOT_YET,
     SET,
     Annotations,
     Cidr,
@@ -48,7 +49,13 @@ class Compression(Model):
         Saving, Field(description="below this saving Auto sends the native stream; lowered to the target if above it")
     ] = 15
     quality_level: Annotated[Quality, Field(description="10 keeps the most quality, 1 saves the most")] = 7
-    quality_floor: Annotated[Percent, Field(description="VMAF that compression must not fall below")] = 80
+    quality_floor: Annotated[
+        Percent,
+        Field(
+            description="caps the predicted loss at 100 minus this, in points of VMAF; qualityLevel by itself allows"
+            " 0.5 (level 10) to 12 (level 1)"
+        ),
+    ] = 80
     model: Annotated[Text63, Field(description="compression model; empty: the AI Core's default")] = ""
 
 
@@ -270,7 +277,11 @@ class BridgeSpec(Model):
     log_level: Annotated[LogLevel, Field(description="least level that pods log")] = LogLevel.INFO
     endpoints: Annotated[
         tuple[Endpoint, ...],
-        Field(max_length=8, json_schema_extra=list_map("name"), description="conference servers that legs lead to"),
+        Field(
+            max_length=8,
+            json_schema_extra=list_map("name"),
+            description=f"conference servers that legs lead to {NOT_YET}",
+        ),
     ] = ()
     rooms: Annotated[
         tuple[Room, ...],
@@ -283,13 +294,20 @@ class BridgeSpec(Model):
         Compression, Field(description="how video is recompressed where no RoomPolicy says otherwise")
     ] = Compression()
     redis: (
-        Annotated[Redis, Field(description="shared state of pods; needed by several pods with rooms of endpoints")]
+        Annotated[
+            Redis, Field(description=f"shared state of pods {NOT_YET}; needed by several pods with rooms of endpoints")
+        ]
         | None
     ) = None
-    postgres: Annotated[Postgres, Field(description="where records are kept; absent: none are")] | None = None
-    dashboard: Annotated[Dashboard, Field(description="where figures are sent; absent: nowhere")] | None = None
+    postgres: Annotated[Postgres, Field(description=f"where records are kept {NOT_YET}; absent: none are")] | None = (
+        None
+    )
+    dashboard: Annotated[Dashboard, Field(description=f"where figures are sent {NOT_YET}; absent: nowhere")] | None = (
+        None
+    )
     communication: (
-        Annotated[Communication, Field(description="where AuraIDs are looked up; absent: they are not")] | None
+        Annotated[Communication, Field(description=f"where AuraIDs are looked up {NOT_YET}; absent: they are not")]
+        | None
     ) = None
     api: Annotated[Api, Field(description="the pods' own HTTP API")] = Api()
     replicas: (

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from auralink_operator.models.schema import (
+    NOT_YET,
     SET,
     Labels,
     Meta,
@@ -62,7 +63,10 @@ class PolicyCompression(Model):
         | None
     ) = None
     quality_level: Annotated[Quality, Field(description="10 keeps the most quality, 1 saves the most")] | None = None
-    quality_floor: Annotated[Percent, Field(description="VMAF that compression must not fall below")] | None = None
+    quality_floor: (
+        Annotated[Percent, Field(description="caps the predicted loss; see the bridge's compression.qualityFloor")]
+        | None
+    ) = None
     model: Annotated[Text63, Field(description="compression model; empty: the AI Core's default")] | None = None
     rooms_percent: (
         Annotated[
@@ -76,8 +80,12 @@ class PolicyCompression(Model):
 class PolicyMedia(Model):
     audio: Annotated[Verdict, Field(description="Deny: no audio crosses the bridge")] | None = None
     video: Annotated[Verdict, Field(description="Deny: no camera video crosses the bridge")] | None = None
-    screen_share: Annotated[Verdict, Field(description="Deny: no shared screen crosses the bridge")] | None = None
-    data: Annotated[Verdict, Field(description="Deny: no chat and data messages cross the bridge")] | None = None
+    screen_share: (
+        Annotated[Verdict, Field(description=f"Deny: no shared screen crosses the bridge {NOT_YET}")] | None
+    ) = None
+    data: (
+        Annotated[Verdict, Field(description=f"Deny: no chat and data messages cross the bridge {NOT_YET}")] | None
+    ) = None
 
 
 class PolicyIdentity(Model):
@@ -140,10 +148,11 @@ class PolicySpec(Model):
         Annotated[PolicyCompression, Field(description="how video is recompressed; each field by itself")] | None
     ) = None
     max_participants: (
-        Annotated[int, Field(ge=1, le=1000, description="participants that a room may bridge at a time")] | None
+        Annotated[int, Field(ge=1, le=1000, description=f"participants that a room may bridge at a time {NOT_YET}")]
+        | None
     ) = None
     media: Annotated[PolicyMedia, Field(description="what may cross the bridge; each field by itself")] | None = None
-    identity: Annotated[PolicyIdentity, Field(description="what is told of participants")] | None = None
+    identity: Annotated[PolicyIdentity, Field(description=f"what is told of participants {NOT_YET}")] | None = None
     codecs: (
         Annotated[
             tuple[VideoCodec, ...],

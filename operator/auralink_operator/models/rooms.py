@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from auralink_operator.models.schema import (
+    CLOSED,
     Address,
     Codec,
     Label,
@@ -37,7 +38,10 @@ class SrtpSuite(StrEnum):
 
 class Payload(Model):
     type: Annotated[int, Field(ge=0, le=127, description="RTP payload type, as in the peer's SDP")]
-    codec: Annotated[Codec, Field(description="what packets of this type carry")]
+    codec: Annotated[
+        Codec,
+        Field(description=f"what packets of this type carry; others than H264 and Opus are not served {CLOSED}"),
+    ]
     fmtp: (
         Annotated[
             str,
@@ -126,7 +130,9 @@ class Rtp(Model):
     extension_id: Annotated[
         int, Field(ge=1, le=14, description="id of AuraLink's RTP header extension on this leg's video (RFC 8285)")
     ] = 14
-    srtp: Annotated[Srtp, Field(description="encrypts the leg with a static key; absent: plain RTP")] | None = None
+    srtp: (
+        Annotated[Srtp, Field(description=f"encrypts the leg with a static key {CLOSED}; absent: plain RTP")] | None
+    ) = None
 
     def media(self) -> tuple[Medium, ...]:
         return tuple(medium for medium in (self.video, self.audio) if medium)
@@ -165,7 +171,8 @@ class Leg(Model):
         Field(description="seen from the bridge: Receive takes media from the peer, Send gives it the others' media"),
     ] = Direction.BOTH
     endpoint: (
-        Annotated[str, Field(max_length=32, description="name of one of spec.endpoints; either this or rtp")] | None
+        Annotated[str, Field(max_length=32, description=f"name of one of spec.endpoints {CLOSED}; either this or rtp")]
+        | None
     ) = None
     room: (
         Annotated[

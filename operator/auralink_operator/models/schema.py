@@ -11,6 +11,11 @@ from pydantic.alias_generators import to_camel
 GROUP, VERSION = "auralink.io", "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
+NOT_YET = "(not in effect in this version)"
+"""In the description of what pods check and then do nothing with."""
+CLOSED = "(in this version the room then stays closed)"
+"""Of what pods refuse rather than serve by half."""
+
 JsonSchema = dict[str, Any]
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from auralink_operator.models.schema import (
+    NOT_YET,
     SET,
     Address,
     Domain,
@@ -86,8 +87,17 @@ class Failover(StrEnum):
 
 
 class Breaker(Model):
-    failures: Annotated[int, Field(ge=1, le=100, description="failures in a row that open it")] = 5
-    open_seconds: Annotated[int, Field(ge=1, le=3600, description="how long before it tries one frame again")] = 60
+    failures: Annotated[
+        int, Field(ge=1, le=100, description="failed sessions in a row, without an answer between them, that open it")
+    ] = 5
+    open_seconds: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=3600,
+            description="how long before one session tries again: it only decodes, and 30 answers in time close it",
+        ),
+    ] = 60
 
 
 class AICore(Model):
@@ -106,18 +116,24 @@ class AICore(Model):
     failover: Annotated[
         Failover,
         Field(
-            description="Standby: a second AI Core decodes along and takes over within a frame, at twice the cost;"
-            " None: video goes on as it came, from the next keyframe"
+            description="Standby: a second AI Core decodes along and takes over within a frame, at twice the cost"
+            f" {NOT_YET}; None: video goes on as it came, from the next keyframe"
         ),
     ] = Failover.NONE
     tls_secret_name: (
         Annotated[SecretName, Field(description="Secret with ca.crt and, for mutual TLS, tls.crt and tls.key")] | None
     ) = None
     timeout_ms: Annotated[
-        int, Field(ge=5, le=1000, description="how long a frame may take, milliseconds, before it goes on as it came")
+        int,
+        Field(
+            ge=5,
+            le=1000,
+            description="how long an answer may take, milliseconds (a keyframe's twice that); a later one ends the"
+            " session: the picture holds until the sender's next keyframe, and goes on from there as it came",
+        ),
     ] = 100
     breaker: Annotated[
-        Breaker, Field(description="when a stream stops asking an AI Core that fails, and tries it again")
+        Breaker, Field(description="when pods stop opening sessions at an AI Core that fails, and when they try again")
     ] = Breaker()
 
 
@@ -190,9 +206,7 @@ class Api(Model):
     token_ref: (
         Annotated[
             SecretKey,
-            Field(
-                description="Secret key with the bearer token of /rooms, /participants, /drain; absent: these are off"
-            ),
+            Field(description="Secret key with the bearer token of /rooms and /drain; absent: these are off"),
         ]
         | None
     ) = None

@@ -59,7 +59,8 @@ class Peer:
         self.sink.close()
 
 
-def leg(direction: str, *, remote: str | None = None, **more: Any) -> dict[str, Any]:
+def leg(direction: str, *, remote: str | None = None, **more: Any) -> Any:
+    """A LegConfig, unless `more` spoils it."""
     payloads = [{"type": 96, "codec": "H264", "clock_rate": 90000, "fmtp": "packetization-mode=1"}]
     medium = {"payloads": payloads, "listen_port": 0, "remote": remote}
     base = {"name": direction, "direction": direction, "feedback": "None", "rtcp_mux": False, "extension_id": 14}

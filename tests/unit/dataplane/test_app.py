@@ -54,6 +54,20 @@ async def test_frames_go_up_to_the_core_and_out_again_smaller(pod: PodUnderTest)
         assert name in metrics
 
 
+async def test_nothing_is_said_to_be_saved_once_compression_is_off(pod: PodUnderTest) -> None:
+    await pod.configure()
+    stream = await pod.stream()
+    await pod.play(stream, 60)
+    await pod.until(lambda: pod.app.snapshot().saved)
+    await pod.configure(spec=bridge(pod.core.address, mode="Disabled"))
+    pod.skew_s += 60
+    await pod.play(stream, 60)
+    await pod.until(lambda: "auralink_aic_compression_ratio 0.0" in pod.app.metrics_text().decode())
+    compression = pod.app.status()["aic_compression"]
+    assert (compression["saved_percent"], compression["streams"][0]["saved_percent"]) == (None, None)
+    assert pod.app.snapshot().saved is None
+
+
 async def test_audio_is_linked_and_never_touched(pod: PodUnderTest) -> None:
     await pod.configure()
     legs = await pod.legs_open()
@@ -62,6 +76,19 @@ async def test_audio_is_linked_and_never_touched(pod: PodUnderTest) -> None:
     pod.packets.feed(stream, key=True, size=80)
     pod.packets.feed(stream, key=False, size=80)
     assert [sent.ours for sent in pod.packets.sources[stream].sent] == [False, False]
+
+
+async def test_a_packet_of_audio_counts_as_a_frame(pod: PodUnderTest) -> None:
+    await pod.configure()
+    legs = await pod.legs_open()
+    stream = pod.packets.start_stream(legs["in"], media="audio", codec="Opus")
+    await pod.until(lambda: pod.packets.sources[stream].links)
+    for _ in range(50):
+        pod.packets.feed(stream, key=True, size=80)
+    await pod.until(lambda: next(iter(pod.app.streams)).counted.frames)
+    [told] = pod.app.status()["aic_compression"]["streams"]
+    assert (told["frames_in"], told["frames_out"]) == (50, 50)
+    assert pod.app.status()["aic_compression"]["frames_processed"] == 0
 
 
 async def test_a_core_that_dies_freezes_until_a_native_key_and_comes_back(pod: PodUnderTest) -> None:

@@ -1,17 +1,21 @@
 """The compiled packet core through its Python face, over real loopback sockets. What it decides is tested in Rust, in
 virtual time (`dataplane/native/tests`); here only that sockets, threads, types and errors are as the stub says."""
 
+import ast
 import select
 import socket
 import struct
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import auralink_native as native
 import pytest
 
 from tests.unit.dataplane.loopback import DELTA, IDR, PPS, SPS, START, WAIT_S, Peer, leg
+
+STUB = Path(__file__).parents[3] / "dataplane/native/auralink_native.pyi"
 
 _T = TypeVar("_T")
 
@@ -65,6 +69,25 @@ def test_bypassed_frames_cross_without_python_seeing_them(engine: native.Engine,
     assert (row["frames"], row["keys"], row["mode"]) == (2, 1, native.BYPASS)
 
 
+def test_counters_have_the_names_that_the_stub_gives_them(engine: native.Engine, peer: Peer) -> None:
+    stream, _ = bridge(engine, peer, native.BYPASS)
+    peer.frame()
+    declared = {
+        one.name: {field.target.id for field in one.body if isinstance(field, ast.AnnAssign)}  # type: ignore[union-attr]
+        for one in ast.parse(STUB.read_text()).body
+        if isinstance(one, ast.ClassDef)
+    }
+    stats = engine.stats()
+    assert stats.keys() == declared["Stats"]
+    assert stats["streams"][stream].keys() == declared["StreamStats"]
+    [out] = stats["outs"].values()
+    assert out.keys() == declared["OutStats"]
+    assert out["latency_ms"].keys() == declared["LatencyStats"]
+    for leg_row in stats["legs"].values():
+        assert leg_row.keys() == declared["LegStats"] - {"audio"}
+        assert leg_row["video"].keys() == declared["LegMediumStats"]
+
+
 def test_a_frame_goes_up_whole_and_its_answer_leaves(engine: native.Engine, peer: Peer) -> None:
     before = time.monotonic()
     stream, _ = bridge(engine, peer, native.COMPRESS)
@@ -94,6 +117,7 @@ def test_frame_sent_rides_along_with_the_next_poll(engine: native.Engine, peer: 
     items = engine.poll()
     sent = next(item for item in items if isinstance(item, native.FrameSent))
     assert (sent.stream, sent.frame_id, sent.packets) == (stream, 0, 3)
+    assert sent.payload_bytes == len(SPS + PPS + IDR)
     assert before <= sent.t_sent <= time.monotonic()
 
 
@@ -165,16 +189,17 @@ def test_rtp_and_rtcp_ports_are_neighbours_and_free_after_close(engine: native.E
     ],
 )
 def test_a_wrong_configuration_names_the_key_at_fault(engine: native.Engine, change: dict[str, Any], key: str) -> None:
+    config: Any = {**leg("Receive"), **change}
     with pytest.raises(ValueError, match=key):
-        engine.open_leg("room", {**leg("Receive"), **change})
+        engine.open_leg("room", config)
 
 
 def test_payload_types_that_look_like_rtcp_are_refused_on_one_port_only(engine: native.Engine, peer: Peer) -> None:
     payload = {"type": 72, "codec": "H264", "clock_rate": 90000}
-    config = leg("Receive", media={"video": {"payloads": [payload], "listen_port": 0}})
+    media = {"video": {"payloads": [payload], "listen_port": 0}}
     with pytest.raises(ValueError, match="64 to 95"):
-        engine.open_leg("room", {**config, "rtcp_mux": True})
-    port = engine.local_ports(engine.open_leg("room", config))["video"]
+        engine.open_leg("room", leg("Receive", media=media, rtcp_mux=True))
+    port = engine.local_ports(engine.open_leg("room", leg("Receive", media=media)))["video"]
     for sequence in range(3):
         header = struct.pack("!BBHII", 0x80, 0x80 | 72, sequence, 0, 7)
         peer.outlet.sendto(header + IDR, ("127.0.0.1", port))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -88,10 +89,26 @@ def test_a_count_falls_when_it_has_stayed_low(clock: Clock) -> None:
 
 
 def test_savings_are_told_in_steps_that_do_not_flap(clock: Clock) -> None:
-    assert [entry.saved_percent for entry in clock.look(snapshot(saved=0.38), 20)] == [40]
+    clock.look(snapshot(sessions=1), 20)
+    assert [entry.saved_percent for entry in clock.look(snapshot(sessions=1, saved=0.38), 20)] == [40]
     for saved in (0.374, 0.376, 0.43, 0.36):
-        assert clock.look(snapshot(saved=saved), 120) == []
-    assert [entry.saved_percent for entry in clock.look(snapshot(saved=0.2), 180)][-1] == 20
+        assert clock.look(snapshot(sessions=1, saved=saved), 120) == []
+    assert [entry.saved_percent for entry in clock.look(snapshot(sessions=1, saved=0.2), 180)][-1] == 20
+
+
+def test_a_saving_that_is_no_longer_measured_is_taken_back(clock: Clock) -> None:
+    clock.look(snapshot(sessions=1, saved=0.4), 30)
+    assert clock.entries[-1][1].saved_percent == 40
+    assert clock.look(snapshot(sessions=1), 59) == [], "a pause of the sender"
+    assert [entry.saved_percent for entry in clock.look(snapshot(sessions=1), 10)] == [None]
+    clock.look(snapshot(sessions=1, saved=0.2), 30)
+    assert clock.entries[-1][1].saved_percent == 20
+
+
+def test_a_pod_without_sessions_tells_no_saving(clock: Clock) -> None:
+    clock.look(snapshot(sessions=1, saved=0.4), 30)
+    [entry] = clock.look(snapshot(saved=0.4), 3600)
+    assert (entry.sessions, entry.saved_percent) == (0, None)
 
 
 @pytest.mark.parametrize("around", [0.375, 0.40, 0.425, 0.45])
@@ -135,6 +152,17 @@ def test_what_is_no_measurement_is_told_at_once(clock: Clock, name: str) -> None
     assert entry.problems == ()
 
 
+@pytest.mark.parametrize("name", ["ConfigInvalid", "CredentialsMissing", "LegNotOpen"])
+def test_a_problem_that_stays_takes_new_words_at_the_pace_of_other_changes(clock: Clock, name: str) -> None:
+    clock.look(snapshot(problems={name: "missing: a, b"}), 30)
+    [entry] = clock.look(snapshot(problems={name: "missing: b"}))
+    assert (entry.problems, entry.message) == ((name,), "missing: b")
+    for number in range(60):
+        clock.look(snapshot(problems={name: f"missing: {number}"}))
+    moments = [at for at, _ in clock.entries[-6:]]
+    assert [later - earlier for earlier, later in pairwise(moments)] == [10.0] * 5
+
+
 def test_long_messages_are_cut_to_what_the_resource_takes(clock: Clock) -> None:
     [entry] = clock.look(snapshot(problems={"ConfigInvalid": "x" * 1000}))
     assert len(entry.message) == 256
@@ -148,6 +176,29 @@ def test_a_failed_write_is_tried_again_with_growing_gaps() -> None:
             reporter.failed(entry, now)
         now += 0.5
     assert tries == [0, 1, 3, 7, 15, 31, 61, 91]
+
+
+def test_an_api_server_may_be_away_for_days_and_a_pod_goes_on_trying() -> None:
+    reporter, now, tries = Reporter(), 0.0, 0
+    while tries < 3000:
+        if entry := reporter.due(snapshot(), now):
+            reporter.failed(entry, now)
+            tries += 1
+        now += 30
+    entry = reporter.due(snapshot(), now)
+    assert entry
+    reporter.written(entry, now)
+
+
+def test_pods_whose_writes_failed_together_try_again_one_by_one() -> None:
+    pods = [Reporter(number / 10) for number in range(11)]
+    for pod in pods:
+        entry = pod.due(snapshot(), 0.0)
+        assert entry
+        pod.failed(entry, 0.0)
+    ready = [sum(pod.due(snapshot(), tenths / 100) is not None for pod in pods) for tenths in range(75, 126, 5)]
+    assert (ready[0], ready[-1]) == (0, 11)
+    assert all(later - earlier <= 2 for earlier, later in pairwise(ready))
 
 
 def test_a_drain_is_told_at_once_also_while_writes_fail() -> None:
@@ -180,7 +231,7 @@ async def test_the_entry_carries_what_never_changes_too() -> None:
     await reporter.report()
     assert writer.entries == [
         {
-            "name": "p", "phase": "Serving", "configGeneration": 1, "rooms": 1, "sessions": 0, "savedPercent": 0,
+            "name": "p", "phase": "Serving", "configGeneration": 1, "rooms": 1, "sessions": 0,
             "problems": [], "message": "",
         }
     ]  # fmt: skip

@@ -1,7 +1,10 @@
-"""What one stream asks of the AI Core for all its receivers."""
+"""What one stream asks of the AI Core for all its receivers, and what counts as saved."""
 
+import asyncio
 from typing import Any
 
+import pytest
+from auralink_dataplane.media.frames import EXTENSION_BYTES_ON_WIRE
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
 
 from tests.unit.dataplane.whole import PodUnderTest, bridge
@@ -54,3 +57,29 @@ async def test_a_receiver_that_decodes_less_gets_a_session_of_its_measure_from_a
     assert source.sent[-1].ours
     assert source.illegal_switch == 0
     assert not source.garbage
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_pictures_that_do_not_go_out_save_nothing(pod: PodUnderTest, held: bool) -> None:
+    await pod.configure()
+    stream = await pod.stream()
+    await pod.play(stream, 30)
+    await pod.until(lambda: len(pod.packets.sources[stream].sent) == 30)
+    if held:
+        await pod.core.stop()
+        await pod.until(lambda: next(iter(pod.app.streams)).pipeline.state == "hold")  # type: ignore[union-attr]
+    else:
+        pod.core.disposition = pb.DISPOSITION_SKIPPED
+    for _ in range(50):
+        pod.packets.feed(stream, key=False, size=1000, now=asyncio.get_running_loop().time())
+        await asyncio.sleep(0.005)
+    await pod.until(lambda: not any(pod.packets.sources[stream].slots))
+    pod.app.streams.sample(asyncio.get_running_loop().time())
+    savings = pod.app.streams.books.savings
+    assert len(pod.packets.sources[stream].sent) == 30
+    assert (savings.bytes_in, savings.bytes_out) == (30 * 1000, 30 * (600 + EXTENSION_BYTES_ON_WIRE))
+    [told] = pod.app.status()["aic_compression"]["streams"]
+    assert (told["bytes_in"], told["bytes_out"]) == (savings.bytes_in, savings.bytes_out)
+    text = pod.app.metrics_text().decode()
+    assert "auralink_aic_input_bytes_total 30000.0" in text
+    assert f"auralink_aic_bandwidth_saved_bytes {savings.bytes_in - savings.bytes_out}.0" in text

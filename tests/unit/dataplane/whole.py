@@ -87,6 +87,7 @@ class PodUnderTest:
             wall_ms=lambda: 1700000000000,
             started_at="2026-01-01T00:00:00Z",
             read_secret=lambda name, key: self.secrets.get((name, key)),
+            jitter=lambda: 0.5,
             resolve=resolve_all,
         )
         self.app = App(settings, host, self.packets, self.cluster)

@@ -11,10 +11,13 @@ import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from auralink_dataplane.media.packets import PacketEngine
 from auralink_dataplane.settings import LegSpec, MediumSpec, RoomSpec, RtpSpec, split_address
+
+if TYPE_CHECKING:
+    from auralink_dataplane.media.packets import LegConfig, MediumConfig
 
 log = logging.getLogger(__name__)
 
@@ -223,7 +226,7 @@ class PlainRtpLegs:
             log.warning("leg is not open", extra={"room": key[0], "leg": key[1], "reason": problem})
 
 
-def engine_config(spec: LegSpec, remotes: Mapping[str, str]) -> dict[str, Any]:
+def engine_config(spec: LegSpec, remotes: Mapping[str, str]) -> "LegConfig":
     """The packet core's description of a leg."""
     rtp = _rtp(spec)
     return {
@@ -243,8 +246,8 @@ def _rtp(spec: LegSpec) -> RtpSpec:
     return spec.rtp
 
 
-def _medium_config(medium: MediumSpec, remote: str | None) -> dict[str, Any]:
-    config: dict[str, Any] = {
+def _medium_config(medium: MediumSpec, remote: str | None) -> "MediumConfig":
+    config: MediumConfig = {
         "payloads": [
             {
                 "type": payload.type,

@@ -21,6 +21,7 @@ with a key of its own.
 from enum import Enum
 from typing import Final
 
+from auralink_dataplane.backoff import backoff, spread
 from auralink_dataplane.media.frames import Advice, Disposition, Extension, Frame, Mode, Result
 from auralink_dataplane.media.pipeline.decisions import (
     CloseSession,
@@ -58,6 +59,7 @@ KEY_PATIENCE_S: Final = 10.0
 KEY_REPEAT_S: Final = 1.0
 FORCE_KEY_INTERVAL_S: Final = 0.5
 FULL_REST_S: Final = 5.0
+REOPEN_FIRST_S: Final = 1.0
 REOPEN_MAX_S: Final = 60.0
 SOUND_RUN_S: Final = 10.0
 """Compressing so long without failure forgets earlier ones."""
@@ -72,7 +74,8 @@ class _Phase(Enum):
 class Pipeline:
     """One instance per video stream. Every method takes the time and returns what to do, in order."""
 
-    def __init__(self, policy: Compression, limits: Limits) -> None:
+    def __init__(self, policy: Compression, limits: Limits, jitter: float = 0.5) -> None:
+        """`jitter`: 0..1, of this stream, so that streams that lose their sessions together come back one by one."""
         self.state = State.BYPASS
         self.fallback: str | None = None
         """Why frames go native or frozen against the policy's will; None while all is well or by choice."""
@@ -89,6 +92,7 @@ class Pipeline:
         self._unchanged_run = False  # (I1): answers stay UNCHANGED until a SHADOW frame was seen
         self._probation = 0  # answers in time that are still wanted before COMPRESS
         self._failures = 0
+        self._jitter = jitter
         self._unsupported = False
         self._last_id = -1
         self._compressing_since: float | None = None
@@ -193,7 +197,7 @@ class Pipeline:
         self._unsupported = why is Refusal.UNSUPPORTED
         if not self._unsupported:
             self.fallback = self.fallback or why.value
-            self._reopen_at = now + FULL_REST_S
+            self._reopen_at = now + spread(FULL_REST_S, self._jitter)
         return self._end_session(None) + self._go_native(why.value, now)
 
     def result(self, session: int, result: Result, now: float) -> list[Decision]:
@@ -228,7 +232,7 @@ class Pipeline:
         """The endpoint no longer has room for a decode-only session."""
         if session != self._session or self._phase is _Phase.NONE or self.state is State.COMPRESS:
             return []
-        self._reopen_at = now + FULL_REST_S
+        self._reopen_at = now + spread(FULL_REST_S, self._jitter)
         self.fallback = self.fallback or Refusal.FULL.value
         return self._end_session(None) + self._go_native("shed", now)
 
@@ -375,7 +379,8 @@ class Pipeline:
         if self._compressing_since is not None and now - self._compressing_since >= SOUND_RUN_S:
             self._failures = 0
         self._failures += 1
-        self._reopen_at = now + min(REOPEN_MAX_S, 2.0 ** (self._failures - 1)) if self._policy.enabled else None
+        rest_s = backoff(self._failures, REOPEN_FIRST_S, REOPEN_MAX_S, self._jitter)
+        self._reopen_at = now + rest_s if self._policy.enabled else None
         self._probation = PROBATION_ANSWERS
         self.fallback = failure.value if self._policy.enabled else None
         if self.state is not State.COMPRESS or not self._ours_out:

@@ -3,11 +3,14 @@
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from auralink_dataplane.media.frames import Disposition, FrameSent, Result
 from auralink_dataplane.media.pipeline import decisions as act
 from auralink_dataplane.metrics import Metrics, RecentWindow
+
+if TYPE_CHECKING:
+    from auralink_dataplane.media.packets import Stats
 
 SAVED_SPAN_S: Final = 10.0
 UNPACED_PACKETS: Final = 16
@@ -16,13 +19,20 @@ UNPACED_PACKETS: Final = 16
 
 @dataclass(slots=True)
 class Timing:
-    """Instants of one frame on its way."""
+    """Of one frame on its way: its instants, and its size as it came and as it goes."""
 
     t_first: float
     t_complete: float
+    native_bytes: int
     sent: float
     answered: float = 0.0
     submitted: float = 0.0
+    our_bytes: int = 0
+
+    def spared(self, payload_bytes: int) -> int:
+        """How much more the native frame would have been. `payload_bytes`: what left of ours, over the receivers that
+        got it, which need not be all."""
+        return round(payload_bytes * (self.native_bytes / self.our_bytes - 1)) if self.our_bytes else 0
 
 
 class Savings:
@@ -39,15 +49,19 @@ class Savings:
         self.bytes_in += bytes_in
         self.bytes_out += bytes_out
         self._history.append((now, self.bytes_in, self.bytes_out))
-        while len(self._history) > 2 and self._history[1][0] <= now - SAVED_SPAN_S:
-            self._history.popleft()
+        self._forget(now)
 
-    def share(self) -> float | None:
-        """1 - out / in; None before the first bytes."""
+    def share(self, now: float) -> float | None:
+        """1 - out / in; None where nothing came lately."""
+        self._forget(now)
         if not self._history:
             return None
         bytes_in = self.bytes_in - self._history[0][1]
         return 1 - (self.bytes_out - self._history[0][2]) / bytes_in if bytes_in else None
+
+    def _forget(self, now: float) -> None:
+        while len(self._history) > 1 and self._history[1][0] <= now - SAVED_SPAN_S:
+            self._history.popleft()
 
 
 class PacketLoss:
@@ -109,30 +123,23 @@ class LatencyBook:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Of one stream and its outs, as the packet core counts them."""
+    """Of one stream and its outs, as the packet core counts them: a packet of audio is a frame."""
 
     frames: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
     frames_out: int = 0
+    payload_out: int = 0
 
 
-def counters(
-    stats: Mapping[str, Any], stream: int, outs: Mapping[int, tuple[int, int]], extension_bytes: int
-) -> Counters:
-    """`outs`: frames and bytes that another stream sent there before. `extension_bytes`: on each frame that leaves."""
-    source = stats.get("streams", {}).get(stream, {})
-    frames_out = bytes_out = 0
+def counters(stats: "Stats", stream: int, outs: Mapping[int, tuple[int, int]]) -> Counters:
+    """`outs`: frames and bytes that another stream sent there before."""
+    frames_out = payload_out = 0
     for out, (before_frames, before_bytes) in outs.items():
-        counted = stats.get("outs", {}).get(out, {})
-        frames_out += counted.get("frames", 0) - before_frames
-        bytes_out += counted.get("payload_bytes", 0) - before_bytes
-    return Counters(
-        frames=source.get("frames", 0),
-        bytes_in=source.get("payload_bytes", 0),
-        bytes_out=bytes_out + extension_bytes * frames_out,
-        frames_out=frames_out,
-    )
+        if counted := stats["outs"].get(out):
+            frames_out += counted["frames"] - before_frames
+            payload_out += counted["payload_bytes"] - before_bytes
+    source = stats["streams"].get(stream)
+    frames = source.get("frames", source["packets"]) if source else 0  # those of audio are not put together
+    return Counters(frames, frames_out, payload_out)
 
 
 class Books:
@@ -186,10 +193,8 @@ class Books:
         self._metrics.output_bytes.inc(bytes_out)
         self._metrics.saved_bytes.set(self.savings.bytes_in - self.savings.bytes_out)
 
-    def sampled(self, stats: Mapping[str, Any], now: float) -> None:
+    def sampled(self, stats: "Stats", now: float) -> None:
         """Once a second, after every stream's part."""
-        sources = stats.get("streams", {}).values()
-        self.packets.add(
-            now, sum(one.get("packets", 0) for one in sources), sum(one.get("lost_packets", 0) for one in sources)
-        )
-        self._metrics.compression_ratio.set(self.savings.share() or 0.0)
+        sources = stats["streams"].values()
+        self.packets.add(now, sum(one["packets"] for one in sources), sum(one["lost_packets"] for one in sources))
+        self._metrics.compression_ratio.set(self.savings.share(now) or 0.0)

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from auralink_dataplane.media.aic import AicClient, Session, SessionRequest
 from auralink_dataplane.media.frames import (
@@ -24,10 +24,13 @@ from auralink_dataplane.media.frames import (
 from auralink_dataplane.media.h264 import ANYTHING, Ceiling, ceiling_of, lowest
 from auralink_dataplane.media.legs.plain_rtp import CLOCK_RATES, OpenLeg
 from auralink_dataplane.media.packets import PacketEngine
-from auralink_dataplane.media.pipeline import Decision, Failure, Limits, Pipeline, Refusal, State
+from auralink_dataplane.media.pipeline import Decision, Failure, Limits, Pipeline, Refusal
 from auralink_dataplane.media.pipeline import decisions as act
 from auralink_dataplane.media.streams.books import Books, Counters, Savings, Timing, counters
 from auralink_dataplane.policy import Rules
+
+if TYPE_CHECKING:
+    from auralink_dataplane.media.packets import Stats
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,8 @@ class Shared:
     aic: AicClient
     books: Books
     clock: Callable[[], float]
+    jitter: Callable[[], float]
+    """0..1, evenly: a draw for each stream."""
 
 
 class Stream:
@@ -61,13 +66,14 @@ class Stream:
         self.counted = Counters()
         self.rules = rules
         self.policy = rules.compression_of(self.media, self.codec)
-        self.pipeline = Pipeline(self.policy, limits) if started.media == "video" else None
+        self.pipeline = Pipeline(self.policy, limits, shared.jitter()) if started.media == "video" else None
         self._engine = shared.engine
         self._aic = shared.aic
         self._books = shared.books
         self._clock = shared.clock
         self._taken_over: dict[int, tuple[int, int]] = {}  # out -> frames and bytes of the stream that had it before
-        self._counts_as: tuple[str | None, bool] = (None, False)
+        self._counts_as: str | None = None  # fallback for which reason
+        self._spared = 0  # bytes that went out less than they came in as, not yet accounted for
         self._session: Session | None = None
         self._takes: dict[int, Ceiling] = {}  # leg -> what its receiver decodes
         self._asked = ANYTHING  # of the session
@@ -100,8 +106,8 @@ class Stream:
             log.warning("stream is not linked", extra={**self.names(), "to": target.spec.name, "reason": str(error)})
             return
         self.outs[target.id] = out
-        before = self._engine.stats().get("outs", {}).get(out, {})
-        self._taken_over[out] = before.get("frames", 0), before.get("payload_bytes", 0)
+        before = self._engine.stats()["outs"].get(out)
+        self._taken_over[out] = (before["frames"], before["payload_bytes"]) if before else (0, 0)
         self._takes[target.id] = ceiling_of(taken.fmtp) if self.codec == "H264" else ANYTHING
         if self.pipeline and self._session and self._ceiling() != self._asked:
             self.run(self.pipeline.draining(self._session.number, self._clock()))
@@ -138,6 +144,7 @@ class Stream:
                 timing = self._timings.pop(event.frame_id, None)
                 if timing and timing.submitted:
                     self._books.latency.sent(timing, event)
+                    self._spared += timing.spared(event.payload_bytes)
 
     def unlink(self) -> None:
         """From every leg."""
@@ -208,7 +215,7 @@ class Stream:
         todo = deque(decisions)
         while todo:
             todo.extend(self._do(todo.popleft()))
-        if self._counts() != self._counts_as:
+        if self._fallback() != self._counts_as:
             self._settle()
         self._arm()
 
@@ -257,7 +264,7 @@ class Stream:
         frame = decision.frame
         self._session.send(frame, decision.mode, decision.deadline_ms)
         if decision.mode is Mode.COMPRESS:
-            self._timings[frame.frame_id] = Timing(frame.t_first, frame.t_complete, self._clock())
+            self._timings[frame.frame_id] = Timing(frame.t_first, frame.t_complete, frame.native_bytes, self._clock())
             if len(self._timings) > TIMED_FRAMES:
                 self._timings.popitem(last=False)
 
@@ -269,7 +276,7 @@ class Stream:
         self._books.compressed()
         timing = self._timings.get(decision.frame_id)
         if timing:
-            timing.submitted = now
+            timing.submitted, timing.our_bytes = now, len(decision.data)
         return []
 
     def _open_session(self, decision: act.OpenSession) -> list[Decision]:
@@ -323,34 +330,32 @@ class Stream:
 
     # --- counting -------------------------------------------------------------------------------------------
 
-    def _counts(self) -> tuple[str | None, bool]:
-        """How its frames count: as fallback for which reason, and whether they are held."""
-        return (self.pipeline.fallback, self.pipeline.state is State.HOLD) if self.pipeline else (None, False)
+    def _fallback(self) -> str | None:
+        return self.pipeline.fallback if self.pipeline else None
 
     def _settle(self) -> None:
         """Its frames count differently from now on: what came before still counts as it was."""
         self.account(self._engine.stats(), self._clock())
 
-    def account(self, stats: Mapping[str, Any], now: float) -> None:
-        """What the packet core did since the last time. A frame counts once per out; while the stream is held, nothing
-        is saved, only missing."""
-        counted = self._counted_by(stats)
-        frames = max(0, counted.frames - self.counted.frames)
-        bytes_in = (counted.bytes_in - self.counted.bytes_in) * len(self.outs)
-        bytes_out = counted.bytes_out - self.counted.bytes_out
-        self.counted = counted
-        (fallback, held), self._counts_as = self._counts_as, self._counts()
+    def account(self, stats: "Stats", now: float) -> None:
+        """What the packet core did since the last time. Bytes count of frames that went out, once per out: what is
+        skipped, dropped, lost or held back is not saved, only missing."""
+        before, outs = self.counted, {out: self._taken_over[out] for out in self.outs.values()}
+        self.counted = counted = counters(stats, self.id, outs)
+        spared, self._spared = self._spared, 0
+        fallback, self._counts_as = self._counts_as, self._fallback()
         if self.pipeline is None or not self.policy.enabled:
             return
-        self._books.processed(frames, fallback)
-        if held or bytes_in < 0 or bytes_out < 0:
+        self._books.processed(max(0, counted.frames - before.frames), fallback)
+        payload = counted.payload_out - before.payload_out
+        frames = counted.frames_out - before.frames_out
+        if payload < 0 or frames < 0:
             return
+        bytes_in = max(0, payload + spared)
+        self._spared = payload + spared - bytes_in  # told of later than counted
+        bytes_out = payload + EXTENSION_BYTES_ON_WIRE * frames
         self.savings.add(now, bytes_in, bytes_out)
         self._books.carried(now, bytes_in, bytes_out)
-
-    def _counted_by(self, stats: Mapping[str, Any]) -> Counters:
-        outs = {out: self._taken_over[out] for out in self.outs.values()}
-        return counters(stats, self.id, outs, EXTENSION_BYTES_ON_WIRE if self.pipeline and self.policy.enabled else 0)
 
     def names(self) -> dict[str, object]:
         return {"room": self.room, "leg": self.leg.spec.name, "stream": self.id}

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from auralink_dataplane.media.aic import AicClient
 from auralink_dataplane.media.frames import Event, Frame, LegFailed, StreamEnded, StreamStarted
@@ -15,17 +15,23 @@ from auralink_dataplane.media.streams.stream import Shared, Stream
 from auralink_dataplane.metrics import Metrics
 from auralink_dataplane.policy import Rules
 
+if TYPE_CHECKING:
+    from auralink_dataplane.media.packets import Stats
+
 log = logging.getLogger(__name__)
 
 
 class Streams:
     """Every stream of the pod."""
 
-    def __init__(self, engine: PacketEngine, metrics: Metrics, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, engine: PacketEngine, metrics: Metrics, *, clock: Callable[[], float], jitter: Callable[[], float]
+    ) -> None:
         self.books = Books(metrics)
         self._engine = engine
         self._metrics = metrics
         self._clock = clock
+        self._jitter = jitter
         self._limits = Limits()
         self._shared: Shared
         self._legs: PlainRtpLegs
@@ -34,7 +40,7 @@ class Streams:
 
     def connect(self, aic: AicClient, legs: PlainRtpLegs) -> None:
         """The two that call back here."""
-        self._shared = Shared(self._engine, aic, self.books, self._clock)
+        self._shared = Shared(self._engine, aic, self.books, self._clock, self._jitter)
         self._legs = legs
 
     def start(self) -> None:
@@ -118,7 +124,7 @@ class Streams:
 
     # --- looking --------------------------------------------------------------------------------------------
 
-    def sample(self, now: float) -> Mapping[str, Any]:
+    def sample(self, now: float) -> "Stats":
         """Once a second: what the packet core did meanwhile, also with frames that Python never sees. Returns its
         counters."""
         stats = self._engine.stats()

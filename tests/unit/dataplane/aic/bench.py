@@ -106,4 +106,4 @@ async def core_for(bench: Bench, *, failures: int = 5) -> AsyncIterator[FakeAiCo
 
 def frame(frame_id: int, *, key: bool = False) -> Frame:
     timestamp = frame_id * 3000 + (1 << 33)
-    return Frame(1, frame_id, Mode.COMPRESS, "H264", timestamp, key, 0.0, 0.0, may_reorder=False, data=bytes(100))
+    return Frame(1, frame_id, Mode.COMPRESS, "H264", timestamp, key, 0.0, 0.0, False, 100, bytes(100))

@@ -44,7 +44,7 @@ class Rig:
     def __init__(self, policy: Compression | None = None, limits: Limits | None = None) -> None:
         self.now = 100.0
         self.packets = FakePackets()
-        self.stream = self.packets.start_stream(self.packets.open_leg("r", {"media": {}}))
+        self.stream = self.packets.start_stream(self.packets.open_leg("r", {"direction": "Both", "media": {}}))
         self.packets.events.clear()
         self.pipeline = Pipeline(policy or Compression(), limits or Limits())
         self.cores: dict[int, Core] = {}

@@ -1,8 +1,9 @@
 """What one video stream does when its session, or the AI Core behind it, fails."""
 
 import pytest
-from auralink_dataplane.media.pipeline import Failure, State
+from auralink_dataplane.media.pipeline import Failure, Limits, Pipeline, Refusal, State
 from auralink_dataplane.media.pipeline import decisions as act
+from auralink_dataplane.policy import Compression
 
 from tests.unit.dataplane.pipeline.rig import FRAME_S, Rig, sent
 
@@ -127,3 +128,34 @@ def test_frames_lost_before_the_pipeline_freeze_until_a_key(compressing: Rig) ->
 def test_a_refused_submit_ends_the_session(compressing: Rig) -> None:
     compressing.run(compressing.pipeline.submit_refused(compressing.now))
     assert compressing.state() is State.HOLD
+
+
+def test_an_ai_core_may_be_away_for_days_and_the_stream_tries_it_again() -> None:
+    rig = Rig()
+    while rig.pipeline.session < 3000:
+        before = rig.pipeline.session
+        rig.wait(90.0)
+        assert rig.pipeline.session > before
+        rig.done.clear()
+    rig.run(rig.pipeline.available(rig.now))
+    rig.opened()
+    rig.round(60, key_first=True)
+    rig.round(2, key_first=True)
+    assert rig.state() is State.COMPRESS
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_streams_that_lose_their_sessions_together_come_back_one_by_one(refused: bool) -> None:
+    waits = set()
+    for number in range(11):
+        pipeline = Pipeline(Compression(), Limits(), number / 10)
+        pipeline.start(0.0)
+        if refused:
+            pipeline.refused(pipeline.session, Refusal.FULL, 0.0)
+        else:
+            pipeline.failed(pipeline.session, Failure.LOST, 0.0)
+        again = pipeline.next_tick()
+        assert again is not None
+        waits.add(again)
+    first, last = (4.0, 6.0) if refused else (0.8, 1.2)
+    assert (min(waits), max(waits), len(waits)) == (first, last, 11)
