@@ -297,9 +297,12 @@ def edit_policy(scene: Scene) -> list[Row]:
     say(f"kubectl patch roompolicy {scene.bridge.policy} --type merge -p '{json.dumps(target(SECOND_TARGET))}'")
     took = scene.bridge.aim(SECOND_TARGET)
     config = scene.bridge.status()["config"]
-    say(f"generation {before} -> {config['ackedGeneration']}, acknowledged by every pod after {took:.2f} s")
+    acked, wanted = config["ackedGeneration"], config["desiredGeneration"]
+    say(f"generation {before} -> {acked}, acknowledged by every pod after {took:.2f} s")
     seen, span = measured(scene, loops=3)
+    what = "generation of the configuration that every pod has acknowledged"
     return [
+        Row("acked_generation", what, acked, "", str(wanted), acked == wanted, f"{before} before the edit"),
         Row("policy_ack_s", "from the edit to the pods' acknowledgement", took, "s"),
         zero("pods_restarted", "pods replaced or restarted", changed(lives, scene.bridge.lives())),
         saving(measure.crossing(seen.sent, seen.received, *span), SECOND_TARGET, "saved_percent_after_edit"),
