@@ -218,7 +218,7 @@ class Operator:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def wait_ready(self, servers: Servers, timeout_s: float = 120.0) -> None:
+    async def wait_ready(self, servers: Servers, timeout_s: float = 300.0) -> None:
         """Until its index is full."""
         deadline = time.monotonic() + timeout_s
         async with aiohttp.ClientSession() as session:

@@ -170,6 +170,9 @@ class Store:
         _take_out(self._of_kind, (old.key.kind, old.key.namespace), old.key)
         _take_out(self._of_bridge, (old.key.namespace, old.bridge), old.key)
 
+    def __len__(self) -> int:
+        return len(self._held)
+
     def get(self, key: Key) -> Held | None:
         return self._held.get(key)
 
@@ -249,6 +252,10 @@ class Indices:
         store = self._store
         found = store.of_bridge(namespace, bridge, kind) if bridge else store.of_namespace(kind, namespace)
         return [one.brief for one in self._real(found)]
+
+    def size(self) -> int:
+        """How many objects there are, ghosts included."""
+        return len(self._store)
 
     def of_kind(self, kind: str) -> dict[str, Held]:
         """Every object of a kind by uid."""

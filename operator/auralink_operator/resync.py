@@ -31,7 +31,7 @@ from auralink_operator.settings import Settings
 log = logging.getLogger(__name__)
 
 DEAD_WATCH_S = 30.0
-_LOOK_S, _ASK_AGAIN_S = 0.05, 5.0  # while the index fills
+_LOOK_S, _ASK_AGAIN_S = 0.1, 5.0  # while the index fills
 # EndpointSlices of ordinary Services carry the Service's labels too: only ours are wanted.
 _NARROWER = {"EndpointSlice": f"endpointslice.kubernetes.io/managed-by={MANAGED_BY}"}
 _MANAGED = f"app.kubernetes.io/managed-by={MANAGED_BY}"
@@ -89,13 +89,15 @@ class Resync:
         """Until the index holds everything that the API server has."""
         for kind in watched(self.capabilities):
             missing = _behind(self.indices.of_kind(kind), await self.listed(kind))
-            asked_at = self.clock()
+            size, grew_at = self.indices.size(), self.clock()
             while missing:
                 await asyncio.sleep(_LOOK_S)
                 indexed = self.indices.of_kind(kind)
                 missing = _behind(indexed, missing)
-                if missing and self.clock() - asked_at > _ASK_AGAIN_S:  # or it has gone meanwhile
-                    missing, asked_at = _behind(indexed, await self.listed(kind)), self.clock()
+                if self.indices.size() > size:  # to ask again would only slow the lists that are on their way
+                    size, grew_at = self.indices.size(), self.clock()
+                elif missing and self.clock() - grew_at > _ASK_AGAIN_S:  # or it has gone meanwhile
+                    missing, grew_at = _behind(indexed, await self.listed(kind)), self.clock()
 
     async def run(self) -> None:
         """Each kind every `resync_s` +-20 %, out of step with each other; a kind that lacks something again soon."""

@@ -278,6 +278,9 @@ class LiveStore(Store):
     def _of(self, *kinds: str) -> list[Held]:
         return [held(obj) for key, obj in self._cluster.seen.items() if not kinds or key.kind in kinds]
 
+    def __len__(self) -> int:
+        return len(self._cluster.seen)
+
     def get(self, key: Key) -> Held | None:
         obj = self._cluster.seen.get(key)
         return None if obj is None else held(obj)

@@ -178,3 +178,24 @@ async def test_a_failed_list_is_the_caller_s_to_try_again() -> None:
     with pytest.raises(ApiError):
         await desk.resync.look("Pod")
     assert await desk.resync.look("Pod")
+
+
+async def test_a_start_asks_the_server_once_while_its_watches_still_bring_objects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A list of a thousand bridges costs the API server seconds, which the watches' own lists would wait for."""
+    desk = Desk(*(samples.bridge(f"b{number}") for number in range(20)))
+    shown: dict[Key, Obj] = {}
+    desk.cluster.frozen = shown
+    coming = dict(desk.cluster.objects)
+
+    async def slowly(_: float) -> None:
+        desk.now += 4.0
+        if coming:
+            key, obj = coming.popitem()
+            shown[key] = obj
+
+    monkeypatch.setattr("auralink_operator.resync.asyncio.sleep", slowly)
+    await desk.resync.fill()
+    assert not coming
+    assert desk.cluster.calls.count(("list", Key(BRIDGE, "", ""))) == 1
