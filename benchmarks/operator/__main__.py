@@ -112,8 +112,6 @@ async def _phases(bench: Bench, options: Options) -> tuple[list[Row], str]:
     scale = f"{options.bridges} bridges and {objects} children"
     made = await _attempt(options, "edits", lambda: _edits(bench, options))
     made += await _attempt(options, "memory", lambda: _memory(bench, scale))
-    if options.wants("steady") or options.wants("failover"):
-        await start_operator(bench, options, "operator-1")
     made += await _attempt(options, "steady", lambda: _steady(bench, options))
     made += await _attempt(options, "failover", lambda: _failovers(bench, options))
     made += await _attempt(options, "ready", lambda: _ready(bench, options, brought))
@@ -145,7 +143,13 @@ async def _memory(bench: Bench, scale: str) -> list[Row]:
     return [rows.memory(leader.memory_mb(), leader.memory_mb("VmHWM"), scale)]
 
 
+async def _with_standby(bench: Bench, options: Options) -> None:
+    if len(bench.operators) == 1:
+        await start_operator(bench, options, "operator-1")
+
+
 async def _steady(bench: Bench, options: Options) -> list[Row]:
+    await _with_standby(bench, options)
     say(f"steady state for {options.steady_s:.0f} s")
     return rows.at_rest(await phases.steady(bench, options.steady_s), options.bridges, options.resync_s)
 
@@ -167,6 +171,7 @@ async def _edits(bench: Bench, options: Options) -> list[Row]:
 
 
 async def _failovers(bench: Bench, options: Options) -> list[Row]:
+    await _with_standby(bench, options)
     say("killing the leader")
     crash_s = await failover.hand_over(bench, bench.leader, graceful=False)
     await start_operator(bench, options, "operator-2")
