@@ -19,7 +19,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from hack.lab.kube import ROOT, Kube, KubeError, Obj, condition, wait_for
+from hack.lab.kube import Kube, KubeError, Obj, condition, wait_for
+from hack.lab.tools import tool
 
 _GIT = ("git", "-c", "user.name=AuraLink tests", "-c", "user.email=tests@auralink.invalid")
 _MAX_BODY_BYTES = 1 << 20
@@ -161,9 +162,9 @@ class Flux:
 @contextmanager
 def running(kube: Kube, folder: Path) -> Iterator[Flux]:
     """Both controllers, with their kinds applied; they end with the context, the kinds stay."""
-    tools = Path(_tool("dir", "flux"))
-    source = _tool("path", "source-controller")
-    kustomize = _tool("path", "kustomize-controller")
+    tools = Path(tool("dir", "flux"))
+    source = tool("path", "source-controller")
+    kustomize = tool("path", "kustomize-controller")
     kinds = str(tools / "crds.yaml")
     kube.kubectl("apply", "--server-side", "--force-conflicts", "-f", kinds)
     # A controller whose kinds are not served yet gives up for good.
@@ -223,11 +224,6 @@ def _is_ready(process: "subprocess.Popen[bytes]", port: int, log: Path) -> bool:
             return bool(answer.status == HTTPStatus.OK)
     except OSError:
         return False
-
-
-def _tool(*arguments: str) -> str:
-    command = [str(ROOT / "hack" / "tools.sh"), *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def _free_ports(count: int) -> list[int]:

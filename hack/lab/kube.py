@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import kubernetes.config
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from hack.lab.tools import ROOT, tool
+
 SYSTEM_NAMESPACE = "auralink-system"
 RELEASE = "auralink"
 
@@ -49,10 +50,11 @@ def access() -> Access:
         raise KubeError(
             f"no healthy cluster: {', '.join(found.get('problems') or ['none runs'])}; start it: make cluster"
         )
-    helm = _output([str(ROOT / "hack" / "tools.sh"), "path", "helm"]).decode().strip()
-    return Access(
-        Path(found["kubectl"]), Path(helm), Path(found["kubeconfig"]), found["kind"], Path(found["audit_log"])
-    )
+    try:
+        helm = Path(tool("path", "helm"))
+    except (subprocess.SubprocessError, OSError) as error:
+        raise KubeError(f"helm could not be built: {error}") from error
+    return Access(Path(found["kubectl"]), helm, Path(found["kubeconfig"]), found["kind"], Path(found["audit_log"]))
 
 
 def images() -> Mapping[str, str]:
