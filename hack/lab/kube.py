@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 import kubernetes.config
 import yaml
 
-from hack.lab.tools import ROOT, tool
+from hack.lab.tools import tool
 
+ROOT = Path(__file__).resolve().parents[2]
 SYSTEM_NAMESPACE = "auralink-system"
 RELEASE = "auralink"
 

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+_TOOLS = Path(__file__).resolve().parents[1] / "tools.sh"
 _LONGEST_BUILD_S = 1800.0
 
 
@@ -11,6 +11,6 @@ def tool(*arguments: str) -> str:
     """What `hack/tools.sh` answers. It builds what is missing first, which can take minutes; its progress is shown.
 
     Raises subprocess.CalledProcessError where a build fails, subprocess.TimeoutExpired where it takes half an hour."""
-    command = [str(ROOT / "hack" / "tools.sh"), *arguments]
+    command = [str(_TOOLS), *arguments]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=_LONGEST_BUILD_S)
     return done.stdout.strip()

@@ -249,12 +249,7 @@ class Operator:
 
     # --- what the watches tell ---
 
-    def seen(self, obj: Obj) -> None:
-        self.store.put(obj)
-        self.ghosts.seen(obj["metadata"].get("uid", ""))
-
-    def changed(self, kind_of_event: str | None, obj: Obj) -> None:
-        """A watch event; the index has it already, unless it is a deletion."""
+    def told(self, kind_of_event: str | None, obj: Obj) -> None:
         context, key = self.context, key_of(obj)
         if context is None:
             return
@@ -263,7 +258,9 @@ class Operator:
             self.store.remove(obj)
             concerned = context.deleted(obj)
         else:
-            concerned = affected(self.indices, obj)
+            self.store.put(obj)
+            self.ghosts.seen(obj["metadata"]["uid"])
+            concerned = affected(self.indices, obj) if self.leading.is_set() else set()
         self._show(key)
         if self.leading.is_set():
             for one in concerned:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import kopf
+import pytest
 from auralink_operator.handlers import kopf_settings, registry
 from auralink_operator.index import BRIDGE, POLICY, Obj
 from auralink_operator.models.observed import Capabilities
@@ -21,12 +22,7 @@ class Ear:
     def __init__(self) -> None:
         self.heard: list[tuple[str | None, Obj]] = []
 
-    def seen(self, obj: Obj) -> None:
-        self.heard.append(
-            ("seen", {name: dict(part) if isinstance(part, dict) else part for name, part in obj.items()})
-        )
-
-    def changed(self, kind_of_event: str | None, obj: Obj) -> None:
+    def told(self, kind_of_event: str | None, obj: Obj) -> None:
         self.heard.append((kind_of_event, obj))
 
 
@@ -35,7 +31,11 @@ def test_no_handler_can_make_kopf_write() -> None:
     assert not found._changing.get_all_handlers()
     assert not found._spawning.get_all_handlers()
     assert not found._webhooks.get_all_handlers()
-    assert len(found._watching.get_all_handlers()) == len(found._indexing.get_all_handlers()) == len(KINDS)
+    assert len(found._watching.get_all_handlers()) == len(KINDS)
+
+
+def test_kopf_holds_no_object_until_all_are_listed() -> None:
+    assert not registry(KINDS, Ear())._indexing.get_all_handlers()
 
 
 def test_kopf_neither_scans_nor_posts_nor_waits_for_peers() -> None:
@@ -43,29 +43,15 @@ def test_kopf_neither_scans_nor_posts_nor_waits_for_peers() -> None:
     assert settings.scanning.disabled
     assert settings.peering.standalone
     assert not settings.posting.enabled
-    assert settings.queueing.worker_limit is None
 
 
-async def test_an_object_is_emptied_once_it_is_in_the_store() -> None:
+@pytest.mark.parametrize("event", [None, "ADDED", "MODIFIED", "DELETED"])
+async def test_each_event_is_told_as_it_is(event: str | None) -> None:
     ear = Ear()
-    found = registry(KINDS, ear)
-    index: Any = next(iter(found._indexing.get_all_handlers())).fn
+    spy: Any = next(iter(registry(KINDS, ear)._watching.get_all_handlers())).fn
     raw: Any = {**samples.bridge(), "apiVersion": "auralink.io/v1alpha1"}
-    raw["metadata"]["managedFields"] = [{"manager": "kubectl"}]
-    wanted = dict(raw["spec"])
-    assert await index(body=kopf.Body(raw)) is None
-    assert ear.heard[0][1]["spec"] == wanted
-    assert raw["spec"] == {}
-    assert "managedFields" not in raw["metadata"]
-    assert raw["metadata"]["name"] == "b"
-
-
-async def test_of_a_policy_its_selector_stays_for_the_event() -> None:
-    found = registry(KINDS, Ear())
-    index: Any = next(iter(found._indexing.get_all_handlers())).fn
-    raw: Any = samples.policy("p", selector={"region": "eu"}, mode="Auto")
-    await index(body=kopf.Body(raw))
-    assert raw["spec"]["bridgeSelector"] == {"matchLabels": {"region": "eu"}}
+    assert await spy(type=event, body=kopf.Body(raw)) is None
+    assert ear.heard == [(event, raw)]
 
 
 def test_only_what_is_ours_and_of_this_shard_is_watched() -> None:
