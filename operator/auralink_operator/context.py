@@ -1,17 +1,32 @@
 """What a reconcile works with and remembers, and how it says whose turn it is when something goes wrong.
 
-`reconcile` and what it is made of (`scene`, `converge`, `report`) share one `Context`, which `__main__` puts together.
-What is remembered of a key is a help, never the truth: a new process starts without it and comes to the same end.
+`reconcile` and what it is made of (`sight`, `scene`, `converge`, `report`) share one `Context`, which `__main__` puts
+together, and a `Case` per look at a bridge. What is remembered of a key is a help, never the truth: a new process
+starts without it and comes to the same end.
+
+One rule for failures: no request that a look makes before its status is written may end the look. What it answers goes
+into the case's `Troubles`, and the status says it; only `Gone`, and no longer leading, end a look at once.
 """
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
 from auralink_operator.cluster import ApiError, Cluster
-from auralink_operator.index import BRIDGE, POLICY, Expectations, Ghosts, Indices, Key, Obj, affected, key_of
+from auralink_operator.index import (
+    BRIDGE,
+    POLICY,
+    Expectations,
+    Ghosts,
+    Indices,
+    Key,
+    Obj,
+    Observed,
+    affected,
+    key_of,
+)
 from auralink_operator.metrics import Metrics
 from auralink_operator.models import Capabilities, Conflict
 from auralink_operator.queue import WorkQueue
@@ -168,6 +183,37 @@ class Context:
         self.metrics.bridges.forget(bridge_id(key))
         for waiting in self.rollouts.forget(key):
             self.queue.add(waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One look at one bridge: what is there, what is remembered, and what has gone wrong so far.
+
+    `still`: nothing may be changed, a difference is only told.
+    """
+
+    key: Key
+    observed: Observed
+    still: bool
+    known: Known
+    troubles: Troubles
+    ctx: Context
+
+    @property
+    def obj(self) -> Obj:
+        return self.observed.bridge
+
+    @property
+    def leaving(self) -> bool:
+        return is_leaving(self.obj)
+
+    def seeing(self, observed: Observed) -> "Case":
+        """The same look, now that more is known of what is there."""
+        return replace(self, observed=observed)
+
+
+def is_leaving(obj: Obj) -> bool:
+    return "deletionTimestamp" in obj["metadata"]
 
 
 def bridge_id(key: Key) -> str:

@@ -14,13 +14,13 @@ from auralink_operator.context import (
     FINALIZER,
     FINALIZER_MANAGER,
     MANAGER,
+    Case,
     Context,
-    Gone,
     Known,
     Stalled,
-    Troubles,
     calling,
     fields,
+    is_leaving,
     named,
     names_of,
 )
@@ -29,7 +29,7 @@ from auralink_operator.manifests import APPLIED_HASH, is_drift, needs_write, pru
 from auralink_operator.models import API_VERSION, Meta, PodView
 from auralink_operator.rollouts import managers
 from auralink_operator.scaling import DELETION_COST, marked
-from auralink_operator.sight import COMES_AND_GOES, Asked, own
+from auralink_operator.sight import COMES_AND_GOES, Asked, own, still_there
 
 log = logging.getLogger("auralink_operator.reconcile")
 
@@ -76,21 +76,20 @@ def differences(children: Sequence[Obj], observed: Observed, *, all_of_them: boo
 
 
 async def converge(
-    key: Key,
+    case: Case,
     meta: Meta,
     found: Differences,
     asked: Asked,
-    troubles: Troubles,
-    known: Known,
-    ctx: Context,
-) -> None:
-    """Writes and deletes. `asked`: of the children that are missing, whether they may be made."""
-    written: list[str] = []
+) -> frozenset[Key]:
+    """Writes and deletes; what has been written is answered. `asked`: whether a missing child may be made."""
+    known, troubles, ctx = case.known, case.troubles, case.ctx
+    written: dict[Key, str] = {}
     left: list[Difference] = []
     unsaid = False  # whether the ConfigMap does not say what it should
     for one in found.written:
         name = key_of(one.child)
-        if one.live is not None and "deletionTimestamp" in one.live["metadata"]:
+        if one.live is not None and is_leaving(one.live):
+            unsaid = unsaid or name.kind == "ConfigMap"
             continue  # comes back as missing, once it is gone
         refused = asked.refused.get(name)
         unasked = one.live is None and refused is None and not asked.lets_write(name)
@@ -102,16 +101,17 @@ async def converge(
             continue  # a pod that has not been told of its room would let the packets drop
         if refused is not None:
             troubles.add(refused)
-        elif await troubles.bear(_write(key, meta, one, known, ctx)):
-            written.append(str(one))
+        elif await troubles.bear(_write(case.key, meta, one, known, ctx)):
+            written[name] = str(one)
             continue
         unsaid = unsaid or name.kind == "ConfigMap"
     for child in found.unwanted:
-        gone = await troubles.bear(_delete(key, child, known, ctx))
-        written += [f"{child['kind']} {child['metadata']['name']} (deleted)"] if gone else []
+        if await troubles.bear(_delete(case.key, child, known, ctx)):
+            written[key_of(child)] = f"{child['kind']} {child['metadata']['name']} (deleted)"
     if written:
-        log.info("children written", extra=fields(key, children=written))
+        log.info("children written", extra=fields(case.key, children=list(written.values())))
     await troubles.bear(_tell_of_fights(left, known, ctx))
+    return frozenset(written)
 
 
 async def _write(key: Key, meta: Meta, one: Difference, known: Known, ctx: Context) -> None:
@@ -189,15 +189,14 @@ def user_changed(meta: Meta) -> bool:
     return bool(meta.status.get("observedGeneration") != meta.generation)
 
 
-async def mark(
-    costs: Mapping[str, int], key: Key, pods: Sequence[PodView], troubles: Troubles, known: Known, ctx: Context
-) -> None:
+async def mark(case: Case, costs: Mapping[str, int], pods: Sequence[PodView]) -> None:
     """Tells Kubernetes what the deletion of each pod would cost; only the lowering of `replicas` waits for it."""
+    ctx = case.ctx
     for name, cost in costs.items():
         body = {"metadata": {"annotations": {DELETION_COST: str(cost)}}}
-        pod = Key(POD, key.namespace, name)
-        if await troubles.bear(calling(ctx.cluster.merge(pod, body, manager=MANAGER))):
-            marked(name, pods, known.scaling, ctx.clock())
+        pod = Key(POD, case.key.namespace, name)
+        if await case.troubles.bear(calling(ctx.cluster.merge(pod, body, manager=MANAGER))):
+            marked(name, pods, case.known.scaling, ctx.clock())
 
 
 # --- the finalizer of drain.onDelete -------------------------------------------------------------------------------
@@ -213,11 +212,9 @@ async def hold(bridge: Obj, ctx: Context) -> None:
     meta = {**named(key), "uid": bridge["metadata"]["uid"], "finalizers": [FINALIZER]}
     body = {"apiVersion": API_VERSION, "kind": BRIDGE, "metadata": meta}
     try:
-        written = await ctx.cluster.apply(body, manager=FINALIZER_MANAGER)
-    except ApiError as error:
-        if error.status in (404, 422):  # the uid is another's
-            ctx.ghost(bridge)
-            raise Gone from error
+        written = await calling(ctx.cluster.apply(body, manager=FINALIZER_MANAGER))
+    except (Stalled, ApiError):
+        await still_there(bridge, ctx)  # an apply to one that is gone, or to another of its name, is refused too
         raise
     ctx.expectations.wrote(key, written, ctx.clock())
 

@@ -12,15 +12,16 @@ from datetime import datetime
 from auralink_operator.cluster import ApiError
 from auralink_operator.context import (
     REQUESTED_AT,
+    Case,
     Context,
     Gone,
     Known,
     Losses,
     Troubles,
     bridge_id,
+    is_leaving,
 )
 from auralink_operator.converge import (
-    ACK_GRACE_S,
     Differences,
     converge,
     differences,
@@ -36,11 +37,8 @@ from auralink_operator.index import (
     Key,
     Obj,
     Observed,
-    ObservedPolicy,
-    carried_policies,
     key_of,
     observe,
-    observe_policy,
 )
 from auralink_operator.manifests import (
     TEMPLATE_HASH,
@@ -51,6 +49,7 @@ from auralink_operator.manifests import (
     moved,
     selector_text,
 )
+from auralink_operator.matching import reconcile_policy
 from auralink_operator.models import (
     Bridge,
     Compiled,
@@ -66,18 +65,16 @@ from auralink_operator.models import (
     pod_views,
 )
 from auralink_operator.policies import compile_policies
-from auralink_operator.report import can_wait, forget_dead_pods, matched_elsewhere, write_policy_status, write_status
+from auralink_operator.report import can_wait, forget_dead_pods, write_status
 from auralink_operator.scaling import owners
-from auralink_operator.scene import View, child_of, current_owners, is_still, look
+from auralink_operator.scene import View, child_of, current_owners, look
 from auralink_operator.sight import Asked, ask, with_children, with_deployment, with_hidden_pods
 from auralink_operator.status import (
     FAILURES_TO_REPORT,
-    MatchedBridge,
     Outcome,
     Problem,
     derive,
     derive_invalid,
-    derive_policy,
     named,
     next_look_s,
     settled,
@@ -97,7 +94,7 @@ async def reconcile(key: Key, ctx: Context) -> float | None:
             return wait_s
         await _catch_up(key, pending, ctx)
     try:
-        return await (_reconcile_policy if key.kind == POLICY else _reconcile_bridge)(key, ctx)
+        return await (reconcile_policy if key.kind == POLICY else _reconcile_bridge)(key, ctx)
     except Gone:
         ctx.forget(key)
         return None
@@ -106,7 +103,12 @@ async def reconcile(key: Key, ctx: Context) -> float | None:
 async def _catch_up(key: Key, pending: Sequence[Key], ctx: Context) -> None:
     """The watch has not shown our writes in time: ask whether they are there, and then go on with what is known."""
     for child in pending:
-        live = await ctx.cluster.get(child)
+        try:
+            live = await ctx.cluster.get(child)
+        except ApiError as error:
+            if error.transient:
+                raise
+            continue  # it may not be asked for: no reason to stand still for ever
         indexed = ctx.indices.get(child)
         if live is None and indexed is not None:
             ctx.ghost(indexed)
@@ -120,8 +122,8 @@ async def _catch_up(key: Key, pending: Sequence[Key], ctx: Context) -> None:
 class Result:
     """What converging came to; an `error` is the queue's to retry, once the status has been written."""
 
+    case: Case
     view: View
-    observed: Observed
     outcome: Outcome
     again_s: float | None = None
     error: ApiError | None = None
@@ -129,52 +131,50 @@ class Result:
 
 async def _reconcile_bridge(key: Key, ctx: Context) -> float | None:
     observed = observe(ctx.indices, key)
-    if observed is None or (_leaving(observed.bridge) and not has_finalizer(observed.bridge)):
+    if observed is None or (is_leaving(observed.bridge) and not has_finalizer(observed.bridge)):
         raise Gone
-    known = ctx.of(key)
-    try:
-        bridge = parse_bridge(observed.bridge)
-    except InvalidSpecError as error:
-        await _unreadable(key, observed, str(error), known, ctx)
-        return None
-    pods, troubles = await with_hidden_pods(key, observed, is_still(bridge, ctx), known, ctx)
-    observed = pods.observed
-    if _leaving(observed.bridge):
-        observed = await with_deployment(observed, ctx)
-    compiled = compile_policies(bridge, [p for obj in observed.policies if (p := _readable(obj)) is not None])
-    _tell_policies(key, compiled, known, ctx)
+    still = ctx.settings.paused or bool((observed.bridge.get("spec") or {}).get("suspend"))
+    case = Case(key, observed, still, ctx.of(key), Troubles(), ctx)
     _wake(ctx.rollouts.saw(key, child_of(observed, "Deployment")), ctx)
-    view = await look(bridge, observed, known, ctx)
-    if _leaving(observed.bridge) and _drained(bridge, observed, view.scene.pods, ctx.now()):
-        await release(observed.bridge, ctx)
+    case, dead = await with_hidden_pods(case)
+    try:
+        bridge = parse_bridge(case.obj)
+    except InvalidSpecError as error:
+        return await _unreadable(case, str(error))
+    sure = True
+    if case.leaving:
+        case, sure = await with_deployment(case)
+    compiled = compile_policies(bridge, [p for obj in case.observed.policies if (p := _readable(obj)) is not None])
+    _tell_policies(case, compiled)
+    view = await look(bridge, case)
+    if case.leaving and _drained(bridge, case, view.scene.pods, sure) and await case.troubles.bear(_release(case)):
         return None
-    result = await _carry_out(key, bridge, observed, compiled, view, troubles, known, ctx)
+    result = await _carry_out(case, bridge, compiled, view)
+    again_s = await _report(bridge, compiled, result)
     if result.outcome.stalled is None:
-        await forget_dead_pods(key, pods.dead, known, ctx)
-    return await _report(key, bridge, compiled, result, known, ctx)
+        await forget_dead_pods(result.case, dead)
+    if result.error is not None:
+        raise result.error
+    return again_s
 
 
-async def _unreadable(key: Key, observed: Observed, why: str, known: Known, ctx: Context) -> None:
+async def _unreadable(case: Case, why: str) -> float | None:
     """Its children stay as they are. One that is being deleted cannot be drained without being understood."""
-    obj, meta = observed.bridge, meta_of(observed.bridge)
-    if _leaving(obj):
-        await release(obj, ctx)
-        return
-    troubles = Troubles()
-    if not ctx.settings.paused and not (obj.get("spec") or {}).get("suspend"):
-        await converge(key, meta, _moved_rooms(meta, observed, None, {}), Asked(), troubles, known, ctx)
-    await write_status(obj, derive_invalid(meta, why, ctx.now()), ctx)
-    if troubles.error is not None:
-        raise troubles.error
-
-
-def _leaving(obj: Obj) -> bool:
-    return "deletionTimestamp" in obj["metadata"]
+    ctx, meta = case.ctx, meta_of(case.obj)
+    if case.leaving and await case.troubles.bear(_release(case)):
+        return None
+    _wake(ctx.rollouts.withdraw(case.key), ctx)
+    if not case.still and not case.leaving:
+        await converge(case, meta, _moved_rooms(meta, case.observed, None, {}), Asked())
+    await write_status(case.obj, derive_invalid(meta, why, ctx.now()), ctx)
+    if case.troubles.error is not None:
+        raise case.troubles.error
+    return case.troubles.waiting.after_s if case.troubles.waiting else None
 
 
 def _readable(obj: Obj) -> RoomPolicy | None:
     """A policy that cannot be read says so itself and must not keep a bridge from its others."""
-    if _leaving(obj):
+    if is_leaving(obj):
         return None
     try:
         return parse_policy(obj)
@@ -182,11 +182,16 @@ def _readable(obj: Obj) -> RoomPolicy | None:
         return None
 
 
-def _tell_policies(key: Key, compiled: Compiled, known: Known, ctx: Context) -> None:
+async def _release(case: Case) -> None:
+    await release(case.obj, case.ctx)
+
+
+def _tell_policies(case: Case, compiled: Compiled) -> None:
     """Only the bridge finds out what a policy loses here; the policy's own status says it."""
-    losses = Losses(compiled.conflicts, compiled.dropped)
+    known, losses = case.known, Losses(compiled.conflicts, compiled.dropped)
     if losses != known.losses:
-        _wake((Key(POLICY, key.namespace, n) for n in losses.policies() | known.losses.policies()), ctx)
+        names = losses.policies() | known.losses.policies()
+        _wake((Key(POLICY, case.key.namespace, name) for name in names), case.ctx)
         known.losses = losses
 
 
@@ -195,96 +200,86 @@ def _wake(keys: Iterable[Key], ctx: Context) -> None:
         ctx.queue.add(key)
 
 
-def _drained(bridge: Bridge, observed: Observed, pods: Sequence[PodView], now: datetime) -> bool:
-    """Whether a bridge that is being deleted may go: its pods are gone, its time is up, or nobody waits any more."""
+def _drained(bridge: Bridge, case: Case, pods: Sequence[PodView], sure: bool) -> bool:
+    """Whether a bridge that is being deleted may go: its pods are gone, its time is up, or nobody waits any more.
+
+    `sure`: whether it is known what Deployment there is."""
     drain = bridge.spec.drain
-    since = datetime.fromisoformat(observed.bridge["metadata"]["deletionTimestamp"])
-    late = (now - since).total_seconds() > drain.propagation_seconds + drain.timeout_seconds + DRAIN_GRACE_S
-    deployment = child_of(observed, "Deployment") or {"spec": {"replicas": 0}}
+    since = datetime.fromisoformat(case.obj["metadata"]["deletionTimestamp"])
+    late = (case.ctx.now() - since).total_seconds() > drain.propagation_seconds + drain.timeout_seconds + DRAIN_GRACE_S
+    deployment = child_of(case.observed, "Deployment") or {"spec": {"replicas": 0}}
     empty = deployment["spec"].get("replicas") == 0 and not (deployment.get("status") or {}).get("replicas")
-    return late or not drain.on_delete or (empty and not pods)
+    return late or not drain.on_delete or (sure and empty and not pods)
 
 
-async def _carry_out(
-    key: Key,
-    bridge: Bridge,
-    observed: Observed,
-    compiled: Compiled,
-    view: View,
-    troubles: Troubles,
-    known: Known,
-    ctx: Context,
-) -> Result:
+async def _carry_out(case: Case, bridge: Bridge, compiled: Compiled, view: View) -> Result:
     """Renders and converges, and turns what goes wrong into an outcome: the status is written in any case."""
     outcome = Outcome(
         selector=selector_text(bridge.meta.name),
         exposure=view.exposure,
-        paused=ctx.settings.paused,
-        handled=known.handled,
+        paused=case.ctx.settings.paused,
+        handled=case.known.handled,
     )
-    leaving = _leaving(observed.bridge)
-    if not leaving and (problems := check(bridge)):
+    if not case.leaving and (problems := check(bridge)):
         outcome = replace(outcome, stalled=Problem("InvalidSpec", "; ".join(problems[:5])))
-        return await _invalid(key, bridge, observed, view, outcome, troubles, known, ctx)
+        return await _invalid(case, bridge, view, outcome)
     try:
-        plan = await _plan(key, bridge, observed, compiled, view, known, ctx)
-        generation, wanted_hash = config_of(plan.children)
-        outcome = replace(
-            outcome,
-            config_generation=generation,
-            config_hash=wanted_hash,
-            unapplied=plan.found.names(),
-            waiting=plan.view.waiting,
-            exposure=plan.view.exposure,
-        )
-        if leaving or not is_still(bridge, ctx):
-            await _write(key, bridge, plan, troubles, known, ctx)
-            outcome = replace(outcome, handled=known.handled)
+        plan = await _plan(case, bridge, compiled, view)
     except UnrenderableError as error:
         outcome = replace(outcome, stalled=Problem("InvalidSpec", str(error)))
-        return await _invalid(key, bridge, observed, view, outcome, troubles, known, ctx)
+        return await _invalid(case, bridge, view, outcome)
     except Gone:
-        if not leaving:
-            raise
-        # Its namespace goes too: no child comes back, but its pods may drain.
-        return Result(view, observed, outcome, CONFIRM_S)
-    result = _result(key, bridge, plan.view, plan.observed, outcome, troubles, ctx)
-    if said := quarrels(known, ctx):
+        return _of_a_namespace_that_goes(case, view, outcome)
+    generation, wanted_hash = config_of(plan.children)
+    outcome = replace(
+        outcome,
+        config_generation=generation,
+        config_hash=wanted_hash,
+        unapplied=plan.found.names(),
+        waiting=plan.view.waiting,
+        exposure=plan.view.exposure,
+    )
+    case = plan.case
+    if case.leaving or not case.still:
+        try:
+            await _write(bridge, plan)
+        except Gone:
+            return _of_a_namespace_that_goes(case, view, outcome)
+        outcome = replace(outcome, handled=case.known.handled)
+    result = _result(case, bridge, plan.view, outcome)
+    if said := quarrels(case.known, case.ctx):
         result = replace(result, outcome=replace(result.outcome, waiting=Problem("ProgressingWithRetry", said)))
-    return replace(result, again_s=_soonest(result.again_s, known.fights.next_s(ctx.clock())))
+    return replace(result, again_s=_soonest(result.again_s, case.known.fights.next_s(case.ctx.clock())))
 
 
-def _result(
-    key: Key, bridge: Bridge, view: View, observed: Observed, outcome: Outcome, troubles: Troubles, ctx: Context
-) -> Result:
+def _of_a_namespace_that_goes(case: Case, view: View, outcome: Outcome) -> Result:
+    """No child comes back, but the pods of a bridge that goes too may drain. Raises Gone for another."""
+    if not case.leaving:
+        raise Gone
+    return Result(case, view, outcome, CONFIRM_S)
+
+
+def _result(case: Case, bridge: Bridge, view: View, outcome: Outcome) -> Result:
     """The outcome with all that went wrong: what the user must mend, what is waited for, and what the queue retries."""
-    again_s = view.again_s
+    again_s, troubles = view.again_s, case.troubles
     if (stalled := troubles.stalled) and outcome.stalled is None:
         outcome = replace(outcome, stalled=Problem(stalled.reason, stalled.message))
     if waiting := troubles.waiting:
         outcome = replace(outcome, waiting=Problem(waiting.reason, waiting.message))
         again_s = _soonest(again_s, waiting.after_s)
-    if (error := troubles.error) and ctx.queue.failures(key) + 1 >= FAILURES_TO_REPORT:
+    if (error := troubles.error) and case.ctx.queue.failures(case.key) + 1 >= FAILURES_TO_REPORT:
         said = f"the API server refuses or does not answer: {error.message}"
         outcome = replace(outcome, failing=settled(said, bridge.meta.status))
-    return Result(view, observed, outcome, again_s, error)
+    return Result(case, view, outcome, again_s, error)
 
 
-async def _invalid(
-    key: Key,
-    bridge: Bridge,
-    observed: Observed,
-    view: View,
-    outcome: Outcome,
-    troubles: Troubles,
-    known: Known,
-    ctx: Context,
-) -> Result:
-    if not is_still(bridge, ctx):
+async def _invalid(case: Case, bridge: Bridge, view: View, outcome: Outcome) -> Result:
+    _wake(case.ctx.rollouts.withdraw(case.key), case.ctx)
+    if not case.still:
         target = bridge.spec.autoscaling.target_sessions_per_pod if bridge.spec.autoscaling else None
-        children = _moved_rooms(bridge.meta, observed, target, view.scene.addresses)
-        await converge(key, bridge.meta, children, Asked(), troubles, known, ctx)
-    return _result(key, bridge, view, observed, outcome, troubles, ctx)
+        children = _moved_rooms(bridge.meta, case.observed, target, view.scene.addresses)
+        await converge(case, bridge.meta, children, Asked())
+    return _result(case, bridge, view, outcome)
 
 
 def _moved_rooms(
@@ -300,43 +295,40 @@ def _moved_rooms(
 class Plan:
     """What is wanted and what is there."""
 
-    observed: Observed
+    case: Case
     view: View
     children: tuple[Obj, ...]
     found: Differences
     asked: Asked
 
 
-async def _plan(
-    key: Key, bridge: Bridge, observed: Observed, compiled: Compiled, view: View, known: Known, ctx: Context
-) -> Plan:
+async def _plan(case: Case, bridge: Bridge, compiled: Compiled, view: View) -> Plan:
     """Renders, asks for what is missing, and renders anew if some of it is there after all: what is wanted depends on
     what there is."""
-    view, children = _render(key, bridge, observed, compiled, view, ctx)
-    found = differences(children, observed)
-    if is_still(bridge, ctx) and not _leaving(observed.bridge):
-        return Plan(observed, view, children, found, Asked())
+    view, children = _render(case, bridge, compiled, view)
+    found = differences(children, case.observed)
+    if case.still and not case.leaving:
+        return Plan(case, view, children, found, Asked())
     missing = [one.child for one in found.written if one.live is None]
-    asked = await ask(
-        [child for child in missing if not known.fights.pause_s(key_of(child), ctx.clock())], observed, ctx
-    )
+    now = case.ctx.clock()
+    asked = await ask([child for child in missing if not case.known.fights.pause_s(key_of(child), now)], case)
     if asked.ours:
-        observed = with_children(observed, asked.ours)
-        view, children = _render(key, bridge, observed, compiled, await look(bridge, observed, known, ctx), ctx)
-        found = differences(children, observed)
-    return Plan(observed, view, children, found, asked)
+        case = case.seeing(with_children(case.observed, asked.ours))
+        view, children = _render(case, bridge, compiled, await look(bridge, case))
+        found = differences(children, case.observed)
+    return Plan(case, view, children, found, asked)
 
 
-def _render(
-    key: Key, bridge: Bridge, observed: Observed, compiled: Compiled, view: View, ctx: Context
-) -> tuple[View, tuple[Obj, ...]]:
+def _render(case: Case, bridge: Bridge, compiled: Compiled, view: View) -> tuple[View, tuple[Obj, ...]]:
     """The children; where a new default of the operator would roll too many bridges at once, with the old template."""
-    children = desired(bridge, compiled, observed, view.scene, ctx.settings)
-    live = child_of(observed, "Deployment")
+    ctx = case.ctx
+    children = desired(bridge, compiled, case.observed, view.scene, ctx.settings)
+    live = child_of(case.observed, "Deployment")
     wanted = next(child for child in children if child["kind"] == "Deployment")
-    if live is None or view.scene.draining or is_still(bridge, ctx) or not _rolls_by_default(wanted, live):
+    if live is None or view.scene.draining or case.still or not _rolls_by_default(wanted, live):
+        _wake(ctx.rollouts.withdraw(case.key), ctx)
         return view, children
-    if ctx.rollouts.may_begin(key, lambda: [held.open() for held in ctx.indices.of_kind("Deployment").values()]):
+    if ctx.rollouts.may_begin(case.key, lambda: [held.open() for held in ctx.indices.of_kind("Deployment").values()]):
         return view, children
     view = replace(
         view,
@@ -344,7 +336,7 @@ def _render(
         waiting=view.waiting or _queued(ctx),
         again_s=_soonest(view.again_s, QUEUED_S),
     )
-    return view, desired(bridge, compiled, observed, view.scene, ctx.settings)
+    return view, desired(bridge, compiled, case.observed, view.scene, ctx.settings)
 
 
 def _queued(ctx: Context) -> Problem:
@@ -364,44 +356,41 @@ def _rolls_by_default(wanted: Obj, live: Obj) -> bool:
     return new[TEMPLATE_HASH] != old.get(TEMPLATE_HASH) and old.get(TEMPLATE_INPUTS) in (None, new[TEMPLATE_INPUTS])
 
 
-async def _write(key: Key, bridge: Bridge, plan: Plan, troubles: Troubles, known: Known, ctx: Context) -> None:
+async def _write(bridge: Bridge, plan: Plan) -> None:
     """Everything that is to be written of a bridge but its status. A forced reconcile trusts no comparison, once."""
-    draining, found = plan.view.scene.draining, plan.found
-    if not draining and bridge.spec.drain.on_delete != has_finalizer(plan.observed.bridge):
-        await troubles.bear((hold if bridge.spec.drain.on_delete else release)(plan.observed.bridge, ctx))
+    case, found = plan.case, plan.found
+    known, ctx = case.known, case.ctx
+    if not case.leaving and bridge.spec.drain.on_delete != has_finalizer(case.obj):
+        await case.troubles.bear((hold if bridge.spec.drain.on_delete else release)(case.obj, ctx))
     request = bridge.meta.annotations.get(REQUESTED_AT, "")[:253]
     if request and request not in (bridge.meta.status.get("lastHandledReconcileAt"), known.handled):
-        found = differences(plan.children, plan.observed, all_of_them=True)
-    await converge(key, bridge.meta, found, plan.asked, troubles, known, ctx)
-    await mark(plan.view.marks, key, plan.view.scene.pods, troubles, known, ctx)
-    if not troubles:
+        found = differences(plan.children, case.observed, all_of_them=True)
+    written = await converge(case, bridge.meta, found, plan.asked)
+    if any(
+        one.live and one.child["kind"] == "Deployment" and key_of(one.child) not in written for one in found.written
+    ):
+        _wake(ctx.rollouts.saw(case.key, child_of(case.observed, "Deployment")), ctx)  # it gives its turn to others
+    await mark(case, plan.view.marks, plan.view.scene.pods)
+    if not case.troubles:
         known.handled = request
 
 
-async def _report(
-    key: Key, bridge: Bridge, compiled: Compiled, result: Result, known: Known, ctx: Context
-) -> float | None:
+async def _report(bridge: Bridge, compiled: Compiled, result: Result) -> float | None:
     """Writes the status, unless it would only say that what has just been written is on its way."""
-    pods, outcome, observed = result.view.scene.pods, result.outcome, result.observed
+    case, outcome, pods = result.case, result.outcome, result.view.scene.pods
+    known, observed, ctx = case.known, case.observed, case.ctx
     status = derive(bridge, observed, result.view.scene, compiled, outcome, ctx.now())
-    _measure(key, pods, outcome, ctx)
-    if result.error is None and _to_be_confirmed(bridge, outcome, known, ctx):
+    _measure(case.key, pods, outcome, ctx)
+    if result.error is None and _to_be_confirmed(case, outcome):
         return CONFIRM_S
     if (grace_s := _grace_s(bridge, pods, outcome, known, ctx)) > 0:
-        if result.error is not None:
-            raise result.error
         return _soonest(grace_s, result.again_s)
+    later_s: float | None = None
     if (left_s := known.written_at + STATUS_EVERY_S - ctx.clock()) > 0 and can_wait(bridge.meta.status, status):
-        later_s: float | None = left_s
-    else:
-        later_s = None
-        if await write_status(observed.bridge, status, ctx):
-            known.written_at = ctx.clock()
-    if result.error is not None:
-        raise result.error
-    return _soonest(
-        later_s, result.again_s, next_look_s(status, observed, ctx.now()), _drain_ends_s(bridge, observed, ctx)
-    )
+        later_s = left_s
+    elif await write_status(observed.bridge, status, ctx):
+        known.written_at = ctx.clock()
+    return _soonest(later_s, result.again_s, next_look_s(status, observed, ctx.now()), _drain_ends_s(bridge, case, ctx))
 
 
 def _measure(key: Key, pods: Sequence[PodView], outcome: Outcome, ctx: Context) -> None:
@@ -415,21 +404,22 @@ def _soonest(*seconds: float | None) -> float | None:
     return min((one for one in seconds if one is not None), default=None)
 
 
-def _drain_ends_s(bridge: Bridge, observed: Observed, ctx: Context) -> float | None:
-    if not _leaving(observed.bridge):
+def _drain_ends_s(bridge: Bridge, case: Case, ctx: Context) -> float | None:
+    if not case.leaving:
         return None
-    since = datetime.fromisoformat(observed.bridge["metadata"]["deletionTimestamp"])
+    since = datetime.fromisoformat(case.obj["metadata"]["deletionTimestamp"])
     drain = bridge.spec.drain
     longest_s = drain.propagation_seconds + drain.timeout_seconds + DRAIN_GRACE_S
     return max(1.0, longest_s - (ctx.now() - since).total_seconds() + 1.0)
 
 
-def _to_be_confirmed(bridge: Bridge, outcome: Outcome, known: Known, ctx: Context) -> bool:
+def _to_be_confirmed(case: Case, outcome: Outcome) -> bool:
     """Whether the status can wait for the watch to show what has just been written: the next look is milliseconds away.
 
     Only so many times in a row, lest a child that somebody else keeps changing keeps the bridge silent.
     """
-    fine = outcome.stalled is None and outcome.waiting is None and not outcome.failing and not is_still(bridge, ctx)
+    known = case.known
+    fine = outcome.stalled is None and outcome.waiting is None and not outcome.failing and not case.still
     passes, known.passes = known.passes + 1, 0
     if not outcome.unapplied or not fine or passes > MAX_SILENT_PASSES:
         return False
@@ -447,54 +437,3 @@ def _grace_s(bridge: Bridge, pods: Sequence[PodView], outcome: Outcome, known: K
         return left_s
     known.grace_until = None
     return 0.0
-
-
-# --- policies ------------------------------------------------------------------------------------------------------
-
-
-async def _reconcile_policy(key: Key, ctx: Context) -> float | None:
-    observed = observe_policy(ctx.indices, key)
-    if observed is None or _leaving(observed.policy):
-        raise Gone
-    known = ctx.of(key)
-    try:
-        policy = parse_policy(observed.policy)
-    except InvalidSpecError as error:
-        if not ctx.settings.shard:
-            await write_status(observed.policy, derive_invalid(meta_of(observed.policy), str(error), ctx.now()), ctx)
-        return None
-    matched = _matched(key, observed, ctx)
-    if (left_s := _policy_grace_s(policy, matched, known, ctx)) > 0:
-        return left_s
-    elsewhere = matched_elsewhere(observed.policy, [bridge.name for bridge in matched], known)
-    await write_policy_status(observed.policy, derive_policy(policy, matched, ctx.now(), elsewhere), known, ctx)
-    return None
-
-
-def _matched(key: Key, observed: ObservedPolicy, ctx: Context) -> list[MatchedBridge]:
-    found = []
-    for bridge in observed.bridges:
-        if _leaving(bridge):
-            continue
-        name, nothing = bridge["metadata"]["name"], Known()
-        losses = ctx.known.get(key_of(bridge), nothing).losses
-        found.append(
-            MatchedBridge(
-                name,
-                carried_policies(observed.config_maps.get(name)).get(key.name),
-                conflicts=tuple(conflict for conflict in losses.conflicts if conflict.loser == key.name),
-                dropped=key.name in losses.dropped,
-                suspended=bool((bridge.get("spec") or {}).get("suspend")),
-            )
-        )
-    return found
-
-
-def _policy_grace_s(policy: RoomPolicy, matched: Sequence[MatchedBridge], known: Known, ctx: Context) -> float:
-    """The bridges are being reconciled at this moment: no word of it unless it takes longer than usual."""
-    if all(bridge.carries == policy.meta.generation for bridge in matched):
-        known.grace_until = None
-        return 0.0
-    if known.grace_until is None:
-        known.grace_until = ctx.clock() + ACK_GRACE_S
-    return known.grace_until - ctx.clock()

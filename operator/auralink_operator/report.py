@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from auralink_operator.cluster import ApiError
-from auralink_operator.context import STATUS_MANAGER, Context, Gone, Known, fields, named
+from auralink_operator.context import STATUS_MANAGER, Case, Context, Gone, Known, fields, named
 from auralink_operator.index import Key, Obj, key_of
 from auralink_operator.models import API_VERSION
-from auralink_operator.sight import forgotten
+from auralink_operator.sight import STRANGER_S
 from auralink_operator.status import Condition, Status, flips, same, warns
 
 log = logging.getLogger("auralink_operator.reconcile")
@@ -112,13 +112,24 @@ async def _post_event(obj: Obj, flip: Condition, ctx: Context) -> None:
         log.warning("event refused", extra=fields(key, error=str(error)))
 
 
-async def forget_dead_pods(key: Key, dead: Iterable[tuple[str, str]], known: Known, ctx: Context) -> None:
-    """Removes what dead pods have left in `status.pods`: an apply without a status in the name of the pod's manager."""
+async def forget_dead_pods(case: Case, dead: Iterable[tuple[str, str]]) -> None:
+    """Removes what dead pods have left in `status.pods`: an apply without a status in the name of the pod's manager.
+
+    An entry that stays although it was removed is of a manager that we do not know, and one that the API server will
+    not have removed is not tried again soon: it says nothing of any live pod.
+    """
+    ctx = case.ctx
     for name, uid in dead:
-        written = await _remove_entry(key, name, ctx)
-        ctx.metrics.dead_pods.inc()
-        ctx.expectations.wrote(key, written, ctx.clock())
-        forgotten((name, uid), known, ctx)
+        try:
+            written = await _remove_entry(case.key, name, ctx)
+        except ApiError as error:
+            if error.transient:
+                raise
+            log.warning("the entry of a dead pod cannot be removed", extra=fields(case.key, pod=name, error=str(error)))
+        else:
+            ctx.metrics.dead_pods.inc()
+            ctx.expectations.wrote(case.key, written, ctx.clock())
+        case.known.strangers[name, uid] = ctx.clock() + STRANGER_S
 
 
 async def _remove_entry(key: Key, pod: str, ctx: Context) -> Any:

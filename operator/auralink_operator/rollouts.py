@@ -8,6 +8,7 @@ waits twice as long. `reconcile` asks both.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from auralink_operator.index import BRIDGE, LABEL_BRIDGE, Key, Obj
@@ -66,18 +67,21 @@ class Rollouts:
         self._waiting: dict[Key, None] = {}
 
     def may_begin(self, key: Key, deployments: Callable[[], Iterable[Obj]]) -> bool:
-        """Whether this bridge may roll now; it then counts. Else it is remembered until its turn."""
+        """Whether this bridge may roll now; it then counts. Else it is remembered until its turn, behind the others."""
         if self._rolling is None:
             self._rolling = {_bridge(obj): _given_up(obj) for obj in deployments() if rolling(obj)}
-        if len(self._rolling.keys() | {key}) > self._limit:
-            self._waiting[key] = None
+        if key in self._rolling:
+            return True
+        self._waiting.setdefault(key)
+        if key not in self._next():
             return False
-        self._waiting.pop(key, None)
-        self._rolling.setdefault(key, False)
+        del self._waiting[key]
+        self._rolling[key] = False
         return True
 
     def saw(self, key: Key, deployment: Obj | None) -> list[Key]:
-        """What the index has of a bridge now; answers with the keys whose turn may have come."""
+        """What the index has of a bridge now, or what is left of it where a rollout could not be begun; answers with
+        the keys whose turn may have come."""
         if self._rolling is None:
             return []
         if deployment is not None and rolling(deployment):
@@ -86,16 +90,25 @@ class Rollouts:
         if key not in self._rolling:
             return []
         del self._rolling[key]
-        free = self._limit - len(self._rolling)
-        return [waiting for waiting in self._waiting if waiting != key][: max(0, free)]
+        return [waiting for waiting in self._next() if waiting != key]
+
+    def withdraw(self, key: Key) -> list[Key]:
+        """A bridge that does not want to roll any more, or cannot; answers with the keys whose turn may have come."""
+        if key not in self._waiting:
+            return []
+        del self._waiting[key]
+        return self._next()
+
+    def _next(self) -> list[Key]:
+        """Whose turn it is: the first of those that wait, as many as there is room for."""
+        return list(islice(self._waiting, max(0, self._limit - len(self._rolling or {}))))
 
     def stuck(self) -> list[Key]:
         """Who holds a turn and does not come to its end by itself."""
         return [key for key, given_up in (self._rolling or {}).items() if given_up]
 
     def forget(self, key: Key) -> list[Key]:
-        self._waiting.pop(key, None)
-        return self.saw(key, None)
+        return list(dict.fromkeys([*self.withdraw(key), *self.saw(key, None)]))
 
 
 def _bridge(deployment: Obj) -> Key:

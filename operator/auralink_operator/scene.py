@@ -11,7 +11,7 @@ from json import JSONDecodeError, loads
 from typing import Any
 
 from auralink_operator.cluster import ApiError
-from auralink_operator.context import Context, Known
+from auralink_operator.context import Case, Context, Known
 from auralink_operator.exposure import addresses, nodes_needed, pending
 from auralink_operator.index import NODE, Key, Obj, Observed
 from auralink_operator.manifests import ROOM
@@ -45,17 +45,18 @@ class View:
     again_s: float | None = None
 
 
-async def look(bridge: Bridge, observed: Observed, known: Known, ctx: Context) -> View:
+async def look(bridge: Bridge, case: Case) -> View:
     """Everything around the bridge; draining, if it is being deleted."""
-    pods = pod_views(observed.pods, observed.bridge.get("status") or {})
-    draining = "deletionTimestamp" in observed.bridge["metadata"]
+    observed, known, ctx = case.observed, case.known, case.ctx
+    pods = pod_views(observed.pods, case.obj.get("status") or {})
+    draining = case.leaving
     target = bridge.spec.autoscaling.target_sessions_per_pod if bridge.spec.autoscaling else None
     rooms = [room.name for room in bridge.spec.rooms if room.listen_ports()]
     serving = owners(rooms, pods, current_owners(observed), target)
     live = child_of(observed, "Deployment")
     costs = deletion_costs(pods, _most(bridge, live))
     # While nothing is written no mark can be waited for: what would be done is only told.
-    missing = [] if is_still(bridge, ctx) and not draining else unmarked(costs, observed.pods)
+    missing = [] if case.still and not draining else unmarked(costs, observed.pods)
     due, later_s = to_mark(missing, known.scaling, ctx.clock())
     found = Replicas(0, 0) if draining else _replicas(bridge, pods, live, bool(missing), known, ctx)
     nodes = await _nodes(nodes_needed(bridge, serving), ctx)
@@ -76,11 +77,6 @@ async def look(bridge: Bridge, observed: Observed, known: Known, ctx: Context) -
         exposure=Problem(*unknown) if unknown else None,
         again_s=min(again, default=None),
     )
-
-
-def is_still(bridge: Bridge, ctx: Context) -> bool:
-    """Whether nothing may be changed: a difference is only told."""
-    return bridge.spec.suspend or ctx.settings.paused
 
 
 def child_of(observed: Observed, kind: str) -> Obj | None:

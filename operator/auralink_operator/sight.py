@@ -9,18 +9,19 @@ and gets its labels back. Called by `reconcile`.
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from auralink_operator.cluster import ApiError
 from auralink_operator.context import (
     MANAGER,
+    Case,
     Context,
     Gone,
-    Known,
     Stalled,
-    Troubles,
     Waiting,
     calling,
     fields,
+    is_leaving,
     names_of,
 )
 from auralink_operator.index import (
@@ -42,7 +43,7 @@ log = logging.getLogger("auralink_operator.reconcile")
 
 # A room has an EndpointSlice once it has an owner: that it is missing says nothing, and its name is nobody else's.
 COMES_AND_GOES = "EndpointSlice"
-_STRANGER_S = 600.0
+STRANGER_S = 600.0
 _OVER = ("Succeeded", "Failed")
 
 
@@ -63,17 +64,20 @@ class Asked:
         return child not in self.refused and (child in self.absent or child.kind == COMES_AND_GOES)
 
 
-async def ask(missing: Sequence[Obj], observed: Observed, ctx: Context) -> Asked:
+async def ask(missing: Sequence[Obj], case: Case) -> Asked:
     """Looks up children that are wanted and not indexed. Raises Gone if the bridge itself is not there any more."""
     ours: dict[Key, Obj] = {}
     refused: dict[Key, Exception] = {}
     sure = [child for child in missing if child["kind"] != COMES_AND_GOES]
-    if sure and (observed.bridge.get("status") or {}).get("conditions"):
-        await _still_there(observed.bridge, ctx)
-    uid = observed.bridge["metadata"]["uid"]
-    await _ask_for(sure, uid, ours, refused, ctx)
+    if sure and (case.obj.get("status") or {}).get("conditions"):
+        try:
+            await still_there(case.obj, case.ctx)
+        except (Stalled, Waiting, ApiError) as error:
+            return Asked(refused={key_of(child): error for child in sure})
+    uid = case.obj["metadata"]["uid"]
+    await _ask_for(sure, uid, ours, refused, case.ctx)
     if ours:  # then the watch does not show these either
-        await _ask_for([child for child in missing if child["kind"] == COMES_AND_GOES], uid, ours, refused, ctx)
+        await _ask_for([child for child in missing if child["kind"] == COMES_AND_GOES], uid, ours, refused, case.ctx)
     absent = frozenset(key_of(child) for child in sure) - ours.keys() - refused.keys()
     return Asked(ours, absent, refused)
 
@@ -95,25 +99,33 @@ def with_children(observed: Observed, found: Mapping[Key, Obj]) -> Observed:
     return replace(observed, children={**observed.children, **found})
 
 
-async def with_deployment(observed: Observed, ctx: Context) -> Observed:
-    """Whether a deleted bridge still has pods to wait for must not be read off an index that lacks its Deployment."""
-    key = Key("Deployment", *key_of(observed.bridge)[1:])
-    key = key._replace(name=child_name(key.name))
-    if key in observed.children:
-        return observed
-    live = await ctx.cluster.get(key)
-    if live is None or not is_owned_by(live, observed.bridge["metadata"]["uid"]):
-        return observed
-    return with_children(observed, {key: slim({**live, "kind": key.kind})})
+async def with_deployment(case: Case) -> tuple[Case, bool]:
+    """Whether a deleted bridge still has pods to wait for must not be read off an index that lacks its Deployment.
+
+    False: the API server does not say, so it may have.
+    """
+    key = Key("Deployment", case.key.namespace, child_name(case.key.name))
+    if key in case.observed.children:
+        return case, True
+    try:
+        live = await calling(case.ctx.cluster.get(key))
+    except (Stalled, Waiting, ApiError) as error:
+        case.troubles.add(error)
+        return case, False
+    if live is None or not is_owned_by(live, case.obj["metadata"]["uid"]):
+        return case, True
+    return case.seeing(with_children(case.observed, {key: slim({**live, "kind": key.kind})})), True
 
 
-async def _still_there(bridge: Obj, ctx: Context) -> None:
-    """A missing child may mean that the bridge is gone and the watch does not know: asked before children come back."""
+async def still_there(bridge: Obj, ctx: Context) -> None:
+    """A missing child may mean that the bridge is gone and the watch does not know: asked before children come back.
+
+    Raises Gone if it is."""
     live = await calling(ctx.cluster.get(key_of(bridge)))
     if live is None or live["metadata"]["uid"] != bridge["metadata"]["uid"]:
         ctx.ghost(bridge)
         raise Gone
-    if "deletionTimestamp" in live["metadata"] and "deletionTimestamp" not in bridge["metadata"]:
+    if is_leaving(live) and not is_leaving(bridge):
         raise Gone
 
 
@@ -136,51 +148,59 @@ async def own(child: Obj, uid: str, ctx: Context) -> Obj | None:
 
 # --- pods ----------------------------------------------------------------------------------------------------------
 
-
-@dataclass(frozen=True, slots=True)
-class Pods:
-    """`observed` has every pod that lives; `dead` are the names of those that have left an entry in `status.pods`."""
-
-    observed: Observed
-    dead: tuple[tuple[str, str], ...]  # (name, uid)
+Entry = tuple[str, str]  # name and uid of a pod in `status.pods`
 
 
-async def with_hidden_pods(
-    key: Key, observed: Observed, still: bool, known: Known, ctx: Context
-) -> tuple[Pods, Troubles]:
-    """Asks for each pod that `status.pods` names and the index lacks, before its rooms are given to others.
+async def with_hidden_pods(case: Case) -> tuple[Case, tuple[Entry, ...]]:
+    """Asks for each pod that `status.pods` names and the index lacks, before its rooms are given to others; answers
+    with the entries of those that are dead.
 
-    An entry may be none of ours, by a live pod or by a manager that we do not know: such a one is not asked for again
-    soon. While nothing may be changed (`still`) a pod does not get its labels back.
+    A pod of which the API server does not say whether it lives keeps its rooms: to move one that is well costs every
+    receiver a moment of picture. An entry may be none of ours, by a live pod or by a manager that we do not know: such
+    a one is not asked for again soon. While nothing may be changed a pod does not get its labels back.
     """
+    observed, known, ctx = case.observed, case.known, case.ctx
     indexed = {pod["metadata"]["name"] for pod in observed.pods}
-    entries = (observed.bridge.get("status") or {}).get("pods") or ()
-    left = [(str(entry.get("name")), str(entry.get("uid"))) for entry in entries if entry.get("name") not in indexed]
+    entries = {(str(e.get("name")), str(e.get("uid"))): e for e in (case.obj.get("status") or {}).get("pods") or ()}
+    left = {entry: said for entry, said in entries.items() if entry[0] not in indexed}
     known.strangers = {entry: at for entry, at in known.strangers.items() if entry in left}
-    found, dead, troubles, now = list(observed.pods), [], Troubles(), ctx.clock()
-    for name, uid in left:
+    found, dead, now = list(observed.pods), [], ctx.clock()
+    for (name, uid), said in left.items():
         if now < known.strangers.get((name, uid), now):
             continue
         try:
-            live = await ctx.cluster.get(Key(POD, key.namespace, name))
-        except ApiError as error:
-            troubles.add(error)
+            live = await calling(ctx.cluster.get(Key(POD, case.key.namespace, name)))
+        except (Stalled, Waiting, ApiError) as error:
+            case.troubles.add(error)
+            found.append(_as_reported(said, observed))
             continue
         if live is None or (live.get("status") or {}).get("phase") in _OVER:
             dead.append((name, uid))
         elif live["metadata"]["uid"] == uid and _serves(live, observed.bridge):
             ctx.ghosts.seen(uid)
             found.append(slim({**live, "kind": POD}))
-            await _bring_into_sight(key, live, still, troubles, ctx)
+            await _bring_into_sight(live, case)
         else:
-            known.strangers[name, uid] = now + _STRANGER_S
+            known.strangers[name, uid] = now + STRANGER_S
     found.sort(key=lambda pod: str(pod["metadata"]["name"]))
-    return Pods(replace(observed, pods=tuple(found)), tuple(dead)), troubles
+    return case.seeing(replace(observed, pods=tuple(found))), tuple(dead)
 
 
-def forgotten(entry: tuple[str, str], known: Known, ctx: Context) -> None:
-    """An entry that stays although it was removed is of a manager that we do not know."""
-    known.strangers[entry] = ctx.clock() + _STRANGER_S
+def _as_reported(entry: Mapping[str, Any], observed: Observed) -> Obj:
+    """A pod as it was when it was last heard of: ready, and where the EndpointSlices of its rooms say."""
+    slices = (child for key, child in observed.children.items() if key.kind == COMES_AND_GOES)
+    endpoints = (endpoint for child in slices for endpoint in child.get("endpoints") or ())
+    addresses = (
+        endpoint["addresses"][0]
+        for endpoint in endpoints
+        if (endpoint.get("targetRef") or {}).get("name") == entry["name"] and endpoint.get("addresses")
+    )
+    return {
+        "kind": POD,
+        "metadata": {"namespace": observed.bridge["metadata"]["namespace"], "name": entry["name"], "uid": entry["uid"]},
+        "spec": {"nodeName": entry.get("node") or ""},
+        "status": {"podIP": next(addresses, ""), "conditions": [{"type": "Ready", "status": "True"}]},
+    }
 
 
 def _serves(pod: Obj, bridge: Obj) -> bool:
@@ -189,19 +209,20 @@ def _serves(pod: Obj, bridge: Obj) -> bool:
     return bool(noted == of["uid"] and (meta.get("labels") or {}).get(LABEL_BRIDGE) == of["name"])
 
 
-async def _bring_into_sight(key: Key, pod: Obj, still: bool, troubles: Troubles, ctx: Context) -> None:
+async def _bring_into_sight(pod: Obj, case: Case) -> None:
     """Labels that the watch asks for; what has them is shown in a moment, and the next look waits for it."""
+    key, ctx = case.key, case.ctx
     if _is_watched(pod, ctx.settings):
         ctx.expectations.wrote(key, {**pod, "kind": POD}, ctx.clock())
         return
-    if still:
+    if case.still:
         return
     shown = {"app.kubernetes.io/managed-by": MANAGED_BY, LABEL_SHARD: ctx.settings.shard or None}
     name = Key(POD, key.namespace, pod["metadata"]["name"])
     try:
         written = await calling(ctx.cluster.merge(name, {"metadata": {"labels": shown}}, manager=MANAGER))
     except (Stalled, Waiting, ApiError) as error:
-        troubles.add(error)
+        case.troubles.add(error)
         return
     if written is not None:
         ctx.expectations.wrote(key, written, ctx.clock())

@@ -167,3 +167,26 @@ def test_the_managers_of_a_field_are_named() -> None:
     assert managers(found, ".data", "auralink-") == []
     assert managers(found, ".metadata.labels.a.b/c", "auralink-") == ["other"]
     assert managers(found, ".metadata.labels.a", "auralink-") == []
+
+
+def test_turns_come_in_the_order_of_asking_and_who_gave_one_back_asks_behind_the_others() -> None:
+    queue = Rollouts(1)
+    assert queue.may_begin(key("a"), list)
+    assert not queue.may_begin(key("b"), list)
+    assert not queue.may_begin(key("c"), list)
+    assert queue.saw(key("a"), deployment("a")) == [key("b")]
+    assert not queue.may_begin(key("c"), list)
+    assert not queue.may_begin(key("a"), list)
+    assert queue.may_begin(key("b"), list)
+    assert queue.saw(key("b"), None) == [key("c")]
+
+
+def test_who_does_not_want_to_roll_any_more_holds_up_nobody() -> None:
+    queue = Rollouts(1)
+    assert queue.may_begin(key("a"), list)
+    for name in ("b", "c"):
+        assert not queue.may_begin(key(name), list)
+    assert queue.saw(key("a"), deployment("a")) == [key("b")]
+    assert queue.withdraw(key("b")) == [key("c")]
+    assert queue.withdraw(key("b")) == []
+    assert queue.may_begin(key("c"), list)

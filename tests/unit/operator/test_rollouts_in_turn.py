@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from auralink_operator.index import BRIDGE, Key
+from auralink_operator.cluster import ApiError
+from auralink_operator.index import BRIDGE, Key, Obj
 
 from tests.unit.operator import samples
 from tests.unit.operator.desk import Desk
@@ -165,3 +166,34 @@ async def test_a_policy_that_is_deleted_takes_nothing_from_the_bridge_of_its_nam
     assert desk.context.metrics.registry.get_sample_value("auralink_operator_bridge_condition", shown) == 0
     await desk.look(keys[1])
     assert image(desk, "b") == "data-plane:1"
+
+
+async def test_a_bridge_whose_deployment_is_refused_keeps_no_turn() -> None:
+    desk, keys = await fleet("a", "b", "c")
+    desk.another_process(replace(NEW_DEFAULT, max_rollouts=1))
+
+    def refused(obj: Obj) -> None:
+        if (obj["kind"], obj["metadata"]["name"]) == ("Deployment", "auralink-a"):
+            raise ApiError(403, "Forbidden", "denied by policy")
+
+    desk.cluster.before_apply = refused
+    for _ in range(3):
+        await looked_at(desk, *keys)
+        for key in keys[1:]:
+            desk.roll_out(Key("Deployment", "ns", f"auralink-{key.name}"))
+    assert [image(desk, key.name) for key in keys] == ["data-plane:1", "data-plane:2", "data-plane:2"]
+    desk.time += 60.0
+    await looked_at(desk, keys[0])
+    assert desk.ready(keys[0]) == ("False", "AccessDenied")
+
+
+@pytest.mark.parametrize("spec", [{"rooms": "none"}, {"suspend": True}, {"pod": {"template": {"status": {}}}}])
+async def test_a_bridge_that_waited_and_cannot_roll_any_more_holds_up_nobody(spec: Obj) -> None:
+    desk, keys = await fleet("a", "b", "c")
+    desk.another_process(replace(NEW_DEFAULT, max_rollouts=1))
+    await looked_at(desk, *keys)
+    desk.cluster.change(keys[1], {"spec": spec})
+    await looked_at(desk, keys[1])
+    desk.roll_out(Key("Deployment", "ns", "auralink-a"))
+    await looked_at(desk, *keys)
+    assert [image(desk, key.name) for key in keys] == ["data-plane:2", "data-plane:1", "data-plane:2"]
