@@ -190,9 +190,9 @@ class Operator:
         )
 
     def _resync(self, context: Context) -> Resync:
-        def again(key: Key) -> None:
+        def again(key: Key, after_s: float) -> None:
             if self.leading.is_set():
-                self.queue.add(key, priority=BULK)
+                self.queue.add(key, priority=BULK, after_s=after_s)
 
         return Resync(
             context.cluster,

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 DEAD_WATCH_S = 30.0
 _LOOK_S, _ASK_AGAIN_S = 0.1, 5.0  # while the index fills
+_LOOKS_PER_S = 25.0  # a resync is in no hurry: all keys at once would keep what is urgent waiting for a moment
 # EndpointSlices of ordinary Services carry the Service's labels too: only ours are wanted.
 _NARROWER = {"EndpointSlice": f"endpointslice.kubernetes.io/managed-by={MANAGED_BY}"}
 _MANAGED = f"app.kubernetes.io/managed-by={MANAGED_BY}"
@@ -71,7 +72,8 @@ def watched(capabilities: Capabilities) -> tuple[str, ...]:
 @dataclass(slots=True)
 class Resync:
     """Compares index and API server, a kind at a time. `hide` is told what is gone and says whom that concerns; `again`
-    gets their keys and each of ours that it comes across. `capabilities` are those of the start."""
+    gets their keys, each of ours that it comes across, and in how many seconds to look at it. `capabilities` are those
+    of the start."""
 
     cluster: Cluster
     indices: Indices
@@ -81,7 +83,7 @@ class Resync:
     clock: Callable[[], float]
     jitter: Callable[[], float]
     hide: Callable[[Obj], Iterable[Key]]
-    again: Callable[[Key], None]
+    again: Callable[[Key, float], None]
     _lacking: dict[str, Versions] = field(default_factory=dict)
     _lacking_since: dict[str, float] = field(default_factory=dict)
 
@@ -125,13 +127,15 @@ class Resync:
         indexed = self.indices.of_kind(kind)
         for uid in (before.keys() & indexed.keys()) - there.keys():
             for key in self.hide(indexed[uid].open()):
-                self.again(key)
+                self.again(key, 0.0)
         missing = _behind(indexed, there)
         self._judge(kind, indexed, missing)
         self.metrics.objects.labels(kind).set(len(there))
         if kind in (BRIDGE, POLICY):
-            for uid in indexed.keys() & there.keys():
-                self.again(indexed[uid].key)
+            ours = sorted(indexed[uid].key for uid in indexed.keys() & there.keys())
+            pause_s = min(1 / _LOOKS_PER_S, 0.5 * self.settings.resync_s / max(1, len(ours)))
+            for number, key in enumerate(ours):
+                self.again(key, number * pause_s)
         return not missing
 
     async def _discover(self) -> None:

@@ -37,6 +37,7 @@ class Desk:
         self.now = 1000.0
         self.ghosts = Ghosts()
         self.again: list[Key] = []
+        self.after_s: list[float] = []
         self.context = Context(
             cluster=cast(Cluster, self.cluster),
             queue=WorkQueue(lambda: self.now, lambda: 0.5),
@@ -56,8 +57,12 @@ class Desk:
             lambda: self.now,
             lambda: 0.5,
             self.context.hide,
-            self.again.append,
+            self._again,
         )
+
+    def _again(self, key: Key, after_s: float) -> None:
+        self.again.append(key)
+        self.after_s.append(after_s)
 
 
 async def test_what_is_indexed_and_not_listed_is_a_ghost() -> None:
@@ -74,7 +79,7 @@ async def test_the_bridge_of_a_child_that_went_without_an_event_is_looked_at_in_
     desk.cluster.lag()
     del desk.cluster.objects[Key("Pod", "ns", "p1")]
     await desk.resync.look("Pod")
-    assert desk.again == [KEY]
+    assert (desk.again, desk.after_s) == ([KEY], [0.0])
 
 
 async def test_of_a_bridge_that_went_without_an_event_nothing_is_remembered_and_its_policies_know() -> None:
@@ -99,6 +104,20 @@ async def test_the_bridges_of_a_policy_that_went_without_an_event_are_looked_at(
     del desk.cluster.objects[policy]
     await desk.resync.look(POLICY)
     assert set(desk.again) == {policy, Key(BRIDGE, "ns", "c")}
+
+
+@pytest.mark.parametrize(("bridges", "last_s"), [(100, 3.96), (20_000, 300.0)])
+async def test_a_comparison_is_in_no_hurry_to_look_at_every_bridge_but_is_through_before_the_next(
+    bridges: int, last_s: float
+) -> None:
+    desk = Desk()
+    for number in range(bridges):
+        desk.cluster.objects[Key(BRIDGE, "ns", f"b{number:05}")] = samples.bridge(f"b{number:05}")
+    await desk.resync.look(BRIDGE)
+    assert len(desk.again) == bridges
+    assert desk.after_s == sorted(desk.after_s)
+    assert desk.after_s[0] == 0.0
+    assert desk.after_s[-1] == pytest.approx(last_s, rel=0.001)
 
 
 async def test_every_bridge_is_looked_at_again() -> None:
