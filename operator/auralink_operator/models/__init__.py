@@ -29,6 +29,7 @@ from auralink_operator.models.policy import (
     PolicySpec,
     RoomPolicy,
 )
+from auralink_operator.models.reserved import is_merge_key
 from auralink_operator.models.rooms import Direction, Leg, Medium, Room, Rtp
 from auralink_operator.models.schema import API_VERSION, GROUP, VERSION, Meta, Model, SecretKey, rule
 from auralink_operator.models.services import EndpointType
@@ -70,6 +71,7 @@ __all__ = [
     "SecretKey",
     "ServiceMonitorMode",
     "check",
+    "is_merge_key",
     "meta_of",
     "parse_bridge",
     "parse_policy",

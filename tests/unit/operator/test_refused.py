@@ -149,9 +149,10 @@ async def test_an_error_that_names_another_port_each_time_is_told_once() -> None
 CLASH = {"rooms": [samples.room(), samples.room("other", 5004)]}
 UNREADABLE = {"compression": {"qualityLevel": 99}}
 UNRENDERABLE = {"pod": {"template": {"spec": {"containers": [{"image": "without-a-name"}]}}}}
+UNFINDABLE = {"pod": {"template": {"spec": {"containers": [{"name": "data-plane", "env": [{"name": {"a": "b"}}]}]}}}}
 
 
-@pytest.mark.parametrize("spec", [CLASH, UNREADABLE, UNRENDERABLE])
+@pytest.mark.parametrize("spec", [CLASH, UNREADABLE, UNRENDERABLE, UNFINDABLE])
 async def test_rooms_move_with_their_pods_while_the_spec_is_invalid(spec: Obj) -> None:
     desk, before = await draining()
     config = desk.cluster.objects[CONFIG]["data"]["config.json"]
@@ -165,7 +166,7 @@ async def test_rooms_move_with_their_pods_while_the_spec_is_invalid(spec: Obj) -
     assert desk.since(count) == []
 
 
-@pytest.mark.parametrize("spec", [CLASH, UNREADABLE, UNRENDERABLE])
+@pytest.mark.parametrize("spec", [CLASH, UNREADABLE, UNRENDERABLE, UNFINDABLE])
 async def test_an_invalid_spec_alone_writes_no_child(spec: Obj) -> None:
     desk = await serving("p1", "p2")
     desk.edit(**spec)
