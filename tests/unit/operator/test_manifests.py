@@ -174,6 +174,15 @@ def test_the_same_configuration_keeps_its_generation() -> None:
     assert next_generation("b", [(4, "a"), (3, "b")]) == 5
 
 
+@pytest.mark.parametrize("said", [2**63 - 1, 2**53 - 1, 10**12, "\N{SUPERSCRIPT TWO}", "9" * 5000, "-1"])
+def test_a_generation_that_nobody_counts_to_leads_nowhere(said: int | str) -> None:
+    """One more than the largest int64 could not be written, by the operator or by any pod, ever again."""
+    status = {"pods": [{**samples.entry("p1"), "configGeneration": said}]}
+    live = one(render(), "ConfigMap", "-config")
+    live["metadata"]["annotations"] |= {"auralink.io/config-generation": str(said)}
+    assert config_of(render(samples.bridge(status=status), live))[0] == 1
+
+
 def test_our_own_change_is_no_drift_and_somebody_else_s_is() -> None:
     old, new = one(render(), "Service"), one(render(samples.bridge(replicas=2)), "Deployment")
     assert is_drift(old, {**copy.deepcopy(old), "spec": {}})
