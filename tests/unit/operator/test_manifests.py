@@ -194,3 +194,34 @@ def test_what_is_wanted_no_longer_is_pruned_but_never_the_deployment() -> None:
     seen = observed(samples.bridge(), *two)
     assert [key_of(child) for child in prunable(render(), seen)] == [Key("PodDisruptionBudget", "ns", "auralink-b")]
     assert all(child["kind"] != "Deployment" for child in prunable([], seen))
+
+
+def bare(child: Obj, uid: str = "uid-b", **labels: str) -> Obj:
+    """A child whose labels somebody took off; what the server adds does not matter here."""
+    meta = {**child["metadata"], "labels": labels}
+    meta["ownerReferences"] = [{**meta["ownerReferences"][0], "uid": uid}]
+    return {**child, "metadata": meta}
+
+
+SCALED = {"minReplicas": 2, "maxReplicas": 9}
+
+
+def test_a_child_of_a_fixed_name_is_pruned_by_its_owner_whatever_has_become_of_its_labels() -> None:
+    """An autoscaler that nobody wants any longer would go on scaling."""
+    hpa = one(render(samples.bridge(autoscaling=SCALED)), "HorizontalPodAutoscaler")
+    assert prunable(render(), observed(samples.bridge(), bare(hpa))) == [bare(hpa)]
+    assert prunable(render(samples.bridge(autoscaling=SCALED)), observed(samples.bridge(), bare(hpa))) == []
+    going = bare(hpa)
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert prunable(render(), observed(samples.bridge(), going)) == []
+
+
+def test_what_is_somebody_else_s_is_not_pruned() -> None:
+    """Another owner's object of that name, and what a user has hung onto the bridge so that it goes with it."""
+    hpa = one(render(samples.bridge(autoscaling=SCALED)), "HorizontalPodAutoscaler")
+    named = bare(hpa)
+    named["metadata"]["name"] = "mine"
+    config = bare(one(render(), "ConfigMap", "-config"))
+    config["metadata"]["name"] = "mine"
+    seen = observed(samples.bridge(), bare(hpa, "uid-of-before"), named, config)
+    assert prunable(render(), seen) == []
