@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from auralink_operator.cluster import ApiError
-from auralink_operator.index import Key, Obj
+from auralink_operator.index import POLICY, Key, Obj
 from auralink_operator.scaling import DELETION_COST
 
 from tests.unit.operator import samples
@@ -196,3 +196,20 @@ async def test_a_suspended_bridge_with_an_invalid_spec_is_left_alone(spec: Obj) 
     desk.edit(suspend=True, **spec)
     await desk.look()
     assert owner(desk) == led_to(desk) == before
+
+
+async def test_a_policy_says_that_the_bridge_which_keeps_it_waiting_is_stalled() -> None:
+    policy = Key(POLICY, "ns", "p")
+    desk = await serving()
+    desk.edit(**CLASH)
+    desk.cluster.put(samples.policy("p", qualityLevel=3))
+    await desk.look()
+    assert desk.ready() == ("False", "InvalidSpec")
+    desk.time += await desk.look(policy) or 0.0
+    await desk.look(policy)
+    assert desk.ready(policy) == ("False", "Progressing")
+    assert desk.message(policy).endswith("its own Ready condition says why: b")
+    desk.edit(rooms=[samples.room()])
+    await desk.settle()
+    await desk.look(policy)
+    assert desk.ready(policy) == ("True", "Succeeded")
