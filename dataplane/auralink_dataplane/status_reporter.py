@@ -33,6 +33,9 @@ SAVED_FIRST_S: Final = 10.0
 CERTAIN: Final = frozenset({"ConfigInvalid", "CredentialsMissing"})
 """Told and taken back at once: a rejected configuration or a missing Secret does not come and go by itself."""
 MESSAGE_LENGTH: Final = 256
+MAX_GENERATION: Final = 2**53 - 1
+"""Both, and the largest of BUCKETS, are within the bounds of `status.pods[]`: for one value beyond them the whole entry
+would be refused."""
 LOOK_S: Final = 1.0
 REMOVE_S: Final = 5.0
 """So long a pod that ends waits for the API server; the operator removes what is left."""
@@ -176,7 +179,7 @@ class Reporter:
         message = "; ".join(problems[name] for name in names)
         return Entry(
             phase=snapshot.phase,
-            config_generation=snapshot.generation,
+            config_generation=min(max(0, snapshot.generation), MAX_GENERATION),
             rooms=self._rooms.take(snapshot.rooms, now),
             sessions=self._sessions.take(snapshot.sessions, now),
             saved_percent=self._saved.take(snapshot.saved, snapshot.sessions, now),

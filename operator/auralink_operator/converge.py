@@ -56,11 +56,16 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Differences:
+    """`hidden` are not wanted either, and the watch does not show them: they go before the others come into sight,
+    after which nobody would ask for them."""
+
     written: tuple[Difference, ...]
     unwanted: tuple[Obj, ...]
+    hidden: tuple[Obj, ...] = ()
 
     def names(self) -> tuple[str, ...]:
-        gone = (f"{child['kind']} {child['metadata']['name']} (not wanted)" for child in self.unwanted)
+        unwanted = (*self.hidden, *self.unwanted)
+        gone = (f"{child['kind']} {child['metadata']['name']} (not wanted)" for child in unwanted)
         return (*(str(one) for one in self.written), *gone)
 
 
@@ -86,6 +91,10 @@ async def converge(
     written: dict[Key, str] = {}
     left: list[Difference] = []
     unsaid = False  # whether the ConfigMap does not say what it should
+    for child in found.hidden:
+        if not await _delete(child, case):
+            return frozenset()  # or nobody would ask for it again
+        written[key_of(child)] = _deleted(child)
     for one in found.written:
         name = key_of(one.child)
         if one.live is not None and is_leaving(one.live):
@@ -106,8 +115,8 @@ async def converge(
             continue
         unsaid = unsaid or name.kind == "ConfigMap"
     for child in found.unwanted:
-        if await troubles.bear(_delete(case.key, child, known, ctx)):
-            written[key_of(child)] = f"{child['kind']} {child['metadata']['name']} (deleted)"
+        if await _delete(child, case):
+            written[key_of(child)] = _deleted(child)
     if written:
         log.info("children written", extra=fields(case.key, children=list(written.values())))
     await troubles.bear(_tell_of_fights(left, known, ctx))
@@ -134,11 +143,18 @@ async def _write(key: Key, meta: Meta, one: Difference, known: Known, ctx: Conte
         known.grace_until = ctx.clock() + ACK_GRACE_S
 
 
-async def _delete(key: Key, child: Obj, known: Known, ctx: Context) -> None:
-    meta = child["metadata"]
-    await calling(ctx.cluster.delete(key_of(child), uid=meta["uid"], resource_version=meta["resourceVersion"]))
-    ctx.expectations.deleted(key, key_of(child), meta["uid"], ctx.clock())
-    known.applied.pop(key_of(child), None)
+def _deleted(child: Obj) -> str:
+    return f"{child['kind']} {child['metadata']['name']} (deleted)"
+
+
+async def _delete(child: Obj, case: Case) -> bool:
+    meta, ctx = child["metadata"], case.ctx
+    gone = ctx.cluster.delete(key_of(child), uid=meta["uid"], resource_version=meta["resourceVersion"])
+    if not await case.troubles.bear(calling(gone)):
+        return False
+    ctx.expectations.deleted(case.key, key_of(child), meta["uid"], ctx.clock())
+    case.known.applied.pop(key_of(child), None)
+    return True
 
 
 async def _apply(child: Obj, live: Obj | None, ctx: Context) -> Obj:

@@ -113,7 +113,7 @@ def _address(
         return None  # known a moment before its pod, it would be told twice, and nobody asks for it before
     if mode in _ON_NODES:
         outside = port if mode in _ON_HOSTS else _node_port(service, port)
-        ip = _node_ip(bridge, nodes.get(owner.node)) if owner else ""
+        ip = node_ip(bridge, nodes.get(owner.node)) if owner else ""
         return (ip, "", outside) if ip and outside else None
     # Until a Service has the type that is wanted, it has an address of another.
     if (service.get("spec") or {}).get("type") != mode.value:
@@ -147,7 +147,8 @@ def _has_node_ports(service: Obj) -> bool:
     return bool(ports) and all(port.get("nodePort") for port in ports)
 
 
-def _node_ip(bridge: Bridge, node: Obj | None) -> str:
+def node_ip(bridge: Bridge, node: Obj | None) -> str:
+    """The address of a Node that the bridge's peers use; "" if it has none of that type."""
     wanted = bridge.spec.exposure.node_address_type.value
     listed: list[dict[str, Any]] = ((node or {}).get("status") or {}).get("addresses") or []
     return next((str(entry.get("address") or "") for entry in listed if entry.get("type") == wanted), "")

@@ -111,7 +111,7 @@ def _brief(obj: Mapping[str, Any]) -> Obj:
             "kind": BRIDGE,
             "metadata": {**kept, "labels": dict(meta.get("labels") or {})},
             "spec": {"suspend": bool(spec.get("suspend"))},
-            "status": {"appliedPolicies": applied},
+            "status": {"appliedPolicies": applied, "stalled": _is_stalled(status)},
         }
     if obj["kind"] == POLICY:
         matched = [{"name": bridge.get("name")} for bridge in status.get("matchedBridges") or ()]
@@ -126,6 +126,10 @@ def _brief(obj: Mapping[str, Any]) -> Obj:
         owners = [{"uid": owner.get("uid")} for owner in meta.get("ownerReferences") or ()]
         return {"metadata": {"ownerReferences": owners, "annotations": {ANNOTATION_POLICIES: note}}}
     return {}
+
+
+def _is_stalled(status: Mapping[str, Any]) -> bool:
+    return any(c.get("type") == "Stalled" and c.get("status") == "True" for c in status.get("conditions") or ())
 
 
 Groups = dict[tuple[str, str], dict[Key, None]]

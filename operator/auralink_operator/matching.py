@@ -47,6 +47,7 @@ def _matched(key: Key, observed: ObservedPolicy, ctx: Context) -> list[MatchedBr
                 conflicts=tuple(conflict for conflict in losses.conflicts if conflict.loser == key.name),
                 dropped=key.name in losses.dropped,
                 suspended=bool((bridge.get("spec") or {}).get("suspend")),
+                stalled=bool((bridge.get("status") or {}).get("stalled")),
             )
         )
     return found

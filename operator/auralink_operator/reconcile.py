@@ -68,7 +68,7 @@ from auralink_operator.policies import compile_policies
 from auralink_operator.report import can_wait, forget_dead_pods, write_status
 from auralink_operator.scaling import owners
 from auralink_operator.scene import View, child_of, current_owners, look
-from auralink_operator.sight import Asked, ask, with_children, with_deployment, with_hidden_pods
+from auralink_operator.sight import Asked, ask, hidden_and_unwanted, with_children, with_deployment, with_hidden_pods
 from auralink_operator.status import (
     FAILURES_TO_REPORT,
     Outcome,
@@ -315,7 +315,8 @@ async def _plan(case: Case, bridge: Bridge, compiled: Compiled, view: View) -> P
     if asked.ours:
         case = case.seeing(with_children(case.observed, asked.ours))
         view, children = _render(case, bridge, compiled, await look(bridge, case))
-        found = differences(children, case.observed)
+        hidden, asked = await hidden_and_unwanted(children, asked, case)
+        found = replace(differences(children, case.observed), hidden=hidden)
     return Plan(case, view, children, found, asked)
 
 

@@ -5,14 +5,14 @@ all that is ever read.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from json import JSONDecodeError, loads
 from typing import Any
 
 from auralink_operator.cluster import ApiError
 from auralink_operator.context import Case, Context, Known
-from auralink_operator.exposure import addresses, nodes_needed, pending
+from auralink_operator.exposure import addresses, node_ip, nodes_needed, pending
 from auralink_operator.index import NODE, Key, Obj, Observed
 from auralink_operator.manifests import ROOM
 from auralink_operator.models import Bridge, Driver, PodView, Scene, pod_views
@@ -30,7 +30,8 @@ from auralink_operator.status import Problem
 
 log = logging.getLogger("auralink_operator.reconcile")
 
-NODE_CACHE_S, _MAX_NODES = 600.0, 10_000
+NODE_CACHE_S, NODE_AGAIN_S, _MAX_NODES = 600.0, 10.0, 10_000
+_UNREAD = "unread"
 _MARKING = "before pods go, each is marked with the sessions it has, so that the one with the fewest goes"
 
 
@@ -59,10 +60,10 @@ async def look(bridge: Bridge, case: Case) -> View:
     missing = [] if case.still and not draining else unmarked(costs, observed.pods)
     due, later_s = to_mark(missing, known.scaling, ctx.clock())
     found = Replicas(0, 0) if draining else _replicas(bridge, pods, live, bool(missing), known, ctx)
-    nodes = await _nodes(nodes_needed(bridge, serving), ctx)
+    nodes, nodes_s = await _nodes(bridge, serving, ctx)
     public = addresses(bridge, observed, serving, nodes)
     unknown = pending(bridge, observed, serving, public, nodes)
-    again = [seconds for seconds in (found.again_s, later_s) if seconds is not None]
+    again = [seconds for seconds in (found.again_s, later_s, nodes_s) if seconds is not None]
     return View(
         Scene(
             pods=pods,
@@ -140,31 +141,52 @@ def _replicas(
 # --- nodes ---------------------------------------------------------------------------------------------------------
 
 
-async def _nodes(names: Iterable[str], ctx: Context) -> dict[str, Obj]:
-    """Nodes by name, asked for once in a while: their addresses hardly change. Without the right to, none."""
+async def _nodes(bridge: Bridge, serving: Mapping[str, PodView], ctx: Context) -> tuple[dict[str, Obj], float | None]:
+    """Nodes by name, and after how many seconds to look again for an address that could not be had.
+
+    An address that peers can be told hardly changes and is kept. No other answer is, beyond sparing the API server the
+    bridges that ask the same at that moment: no watch tells when the address comes. Without the right to, none is read.
+    """
     found: dict[str, Obj] = {}
-    if not ctx.settings.nodes:
-        return found
-    for name in sorted(names):
-        until, node = ctx.nodes.get(name, (float("-inf"), None))
-        if until <= ctx.clock():
+    lacking: list[float] = []
+    for name in sorted(nodes_needed(bridge, serving)) if ctx.settings.nodes else ():
+        due, node = ctx.nodes.get(name, (float("-inf"), None))
+        kept_for_another = due > ctx.clock() + NODE_AGAIN_S  # a bridge that wants another address of the same Node
+        if due <= ctx.clock() or (kept_for_another and not node_ip(bridge, node)):
             node = await _node(name, ctx)
-            ctx.nodes.pop(name, None)
-            ctx.nodes[name] = (ctx.clock() + NODE_CACHE_S, node)
-            while len(ctx.nodes) > _MAX_NODES:
-                del ctx.nodes[next(iter(ctx.nodes))]
-        if node is not None:
+            good = node_ip(bridge, node) and not _is_unread(node)
+            due = ctx.clock() + (NODE_CACHE_S if good else NODE_AGAIN_S)
+            _remember(name, due, node, ctx)
+        if node is not None and "status" in node:
             found[name] = node
-    return found
+        if not node_ip(bridge, node):
+            lacking.append(max(1.0, due - ctx.clock()))
+    return found, min(lacking, default=None)
+
+
+def _remember(name: str, due: float, node: Obj | None, ctx: Context) -> None:
+    ctx.nodes.pop(name, None)
+    ctx.nodes[name] = (due, node)
+    while len(ctx.nodes) > _MAX_NODES:
+        del ctx.nodes[next(iter(ctx.nodes))]
+
+
+def _is_unread(node: Obj | None) -> bool:
+    return node is not None and _UNREAD in node
 
 
 async def _node(name: str, ctx: Context) -> Obj | None:
-    """None too if it cannot be read now: what is known without it goes on being served."""
+    """What counts of a Node; None if there is none. If it cannot be read now, what was known of it goes on being
+    served, marked as unread."""
+    _, known = ctx.nodes.get(name, (0.0, None))
     try:
         live = await ctx.cluster.get(Key(NODE, "", name))
     except ApiError as error:
-        log.warning("a Node cannot be read", extra={"node": name, "error": str(error)})
-        return ctx.nodes.get(name, (0.0, None))[1]
+        if not _is_unread(known):
+            log.warning("a Node cannot be read", extra={"node": name, "error": str(error)})
+        return {**(known or {}), _UNREAD: True}
+    if _is_unread(known):
+        log.info("a Node can be read again", extra={"node": name})
     if live is None:
         return None
     meta = {"name": name, "labels": live["metadata"].get("labels") or {}}

@@ -36,7 +36,7 @@ from auralink_operator.index import (
     key_of,
     slim,
 )
-from auralink_operator.manifests import LABEL_SHARD, MANAGED_BY, child_name
+from auralink_operator.manifests import LABEL_SHARD, MANAGED_BY, child_name, unwanted_names
 from auralink_operator.settings import Settings
 
 log = logging.getLogger("auralink_operator.reconcile")
@@ -93,6 +93,26 @@ async def _ask_for(
         else:
             if live is not None:
                 ours[key_of(child)] = live
+
+
+async def hidden_and_unwanted(wanted: Sequence[Obj], asked: Asked, case: Case) -> tuple[tuple[Obj, ...], Asked]:
+    """Where the watch does not show some children it may not show such as are wanted no longer either: they are asked
+    for by their names, and EndpointSlices, which have many, by the bridge's label.
+
+    If that fails the others must not come into sight yet, after which nobody would ask again."""
+    uid, ctx, found = case.obj["metadata"]["uid"], case.ctx, list[Obj]()
+    keep = {key_of(child) for child in wanted} | case.observed.children.keys()
+    try:
+        for key in unwanted_names(wanted, case.key):
+            if key not in keep and (live := await calling(ctx.cluster.get(key))) is not None:
+                found.append({**live, "kind": key.kind})
+        selector = f"{LABEL_BRIDGE}={case.key.name}"
+        async for live in ctx.cluster.list_metadata(COMES_AND_GOES, case.key.namespace, selector):
+            if key_of(obj := {**live, "kind": COMES_AND_GOES}) not in keep:
+                found.append(obj)
+    except (Stalled, Waiting, ApiError) as error:
+        return (), replace(asked, refused={**asked.refused, **dict.fromkeys(asked.ours, error)})
+    return tuple(obj for obj in found if is_owned_by(obj, uid) and not is_leaving(obj)), asked
 
 
 def with_children(observed: Observed, found: Mapping[Key, Obj]) -> Observed:

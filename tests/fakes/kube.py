@@ -102,8 +102,10 @@ class FakeCluster:
         live = self.objects.get(key)
         if live is None and subresource:
             raise ApiError(404, "NotFound", f"{key} not found")
-        meta = obj["metadata"]
-        if live is not None and meta.get("uid") not in (None, live["metadata"]["uid"]) and not subresource:
+        uid = None if subresource else obj["metadata"].get("uid")
+        if live is None and uid is not None:
+            raise ApiError(409, "Conflict", f"uid mismatch: there is no {key} with {uid}")
+        if live is not None and uid not in (None, live["metadata"]["uid"]):
             raise ApiError(422, "Invalid", "metadata.uid: field is immutable")
         body = {"status": obj.get("status") or {}} if subresource else _without(obj, "status")
         found = self._server_side(key, live, copy.deepcopy(body), manager, subresource)
@@ -116,7 +118,9 @@ class FakeCluster:
         others = [tree for owner, tree in self.applied.items() if owner[0] == key and owner != mine]
         self.applied[mine] = body
         if live is None:
-            fresh = {**body, "metadata": {"uid": f"uid-{key.kind}-{key.name}", "generation": 1, **body["metadata"]}}
+            # Another each time: what comes back under a name is not what was there before.
+            uid = f"uid-{key.kind}-{key.name}-{self.version + 1}"
+            fresh = {**body, "metadata": {"generation": 1, **body["metadata"], "uid": uid}}
             self.objects[key] = self._new_version(fresh)
         else:
             kept = _pruned(copy.deepcopy(live), before, body, others)

@@ -1,22 +1,27 @@
 """What operator and data plane agree on, without importing each other: one renders it, the other parses it."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import auralink_dataplane
 import pytest
 import yaml
+from auralink_dataplane import __version__
 from auralink_dataplane.policy import rules_for
 from auralink_dataplane.settings import BridgeConfig, Settings, from_cluster, parse_documents, secret_refs
+from auralink_dataplane.status_reporter import Snapshot, StatusReporter
 from auralink_operator import manifests
 from auralink_operator.index import Obj, Observed
-from auralink_operator.models import PodView, PublicAddress, Scene, parse_bridge, parse_policy
+from auralink_operator.models import PROBLEMS, PodView, PublicAddress, Scene, parse_bridge, parse_policy
 from auralink_operator.models.schema import CLOSED, NOT_YET
 from auralink_operator.policies import compile_policies
 from auralink_operator.settings import Settings as OperatorSettings
 
 CRDS = Path(__file__).parents[2] / "crds"
+SOURCE = Path(auralink_dataplane.__file__).parent
 OPERATOR = OperatorSettings(data_plane_image="registry.test/data-plane:1", ai_core_address="ai-core.system:50051")
 
 
@@ -232,6 +237,69 @@ def test_every_service_reaches_the_pods() -> None:
     assert spec.communication is not None
     assert (spec.dashboard.url, spec.communication.url) == ("https://dashboard.test", "https://communication.test")
     assert (spec.ai_core.failover, spec.drain.strategy) == ("Standby", "Wait")
+
+
+# --- what pods write into the status --------------------------------------------------------------------------------
+
+ENDS = pytest.mark.parametrize("most", [True, False], ids=["the most", "the least"])
+
+
+def entry_schema() -> Obj:
+    spec = yaml.safe_load((CRDS / "auralinkbridges.auralink.io.yaml").read_text())["spec"]
+    root = spec["versions"][0]["schema"]["openAPIV3Schema"]
+    found: Obj = root["properties"]["status"]["properties"]["pods"]["items"]
+    return found
+
+
+def breaks(schema: Obj, value: Any, path: str = "") -> list[str]:
+    """What of a value the API server would refuse, as far as entries have such bounds."""
+    found = [path for name in schema.get("required", ()) if name not in value]
+    if schema["type"] == "object":
+        found += [f"{path}.{name} unknown" for name in value if name not in schema["properties"]]
+        known = {name: item for name, item in value.items() if name in schema["properties"]}
+        return found + [e for n, item in known.items() for e in breaks(schema["properties"][n], item, f"{path}.{n}")]
+    if schema["type"] == "array":
+        found += [f"{path} length"] if len(value) > schema["maxItems"] else []
+        return found + [
+            e for number, item in enumerate(value) for e in breaks(schema["items"], item, f"{path}[{number}]")
+        ]
+    if schema["type"] == "integer":
+        return [] if schema["minimum"] <= value <= schema["maximum"] else [f"{path} = {value}"]
+    fits = len(value) <= schema.get("maxLength", len(value)) and value in schema.get("enum", (value,))
+    return [] if fits else [f"{path} = {value}"]
+
+
+@ENDS
+async def test_whatever_a_pod_has_to_report_fits_into_its_entry(most: bool) -> None:
+    written: list[Obj] = []
+
+    class Writer:
+        async def apply_pod_entry(self, entry: Mapping[str, Any] | None) -> None:
+            written.append(dict(entry or {}))
+
+    many = 2**63 if most else -(2**63)
+    said = Snapshot("Serving", many, many, many, float(many), dict.fromkeys(PROBLEMS, "\N{GRINNING FACE}" * 1000))
+    now = [0.0]
+    fixed = {
+        "name": "p" * 62,
+        "uid": "u" * 36,
+        "node": "n" * 253,
+        "version": __version__,
+        "since": "2026-01-01T00:00:00Z",
+    }
+    reporter = StatusReporter(Writer(), lambda: said, fixed, clock=lambda: now[0])
+    for _ in range(100):
+        await reporter.report()
+        now[0] += 1.0
+    assert written[-1]["problems"] == sorted(PROBLEMS)
+    assert [broken for entry in written for broken in breaks(entry_schema(), entry)] == []
+    assert {"savedPercent", "message"} <= written[-1].keys()
+
+
+def test_pods_report_no_problem_that_the_resource_does_not_know() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (SOURCE / "app").glob("*.py"))
+    named = set(re.findall(r'found(?:\.setdefault\(|\[)"([A-Z]\w+)"', sources))
+    assert {"AICoreUnavailable", "ConfigInvalid"} <= named <= set(PROBLEMS)
 
 
 def test_the_resource_says_what_pods_of_this_version_do_nothing_with() -> None:

@@ -5,9 +5,9 @@ children, `template` and `merge` what pods are like, `diff` when a child must be
 done for rooms while a spec is invalid.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from auralink_operator.index import Obj, Observed
+from auralink_operator.index import Key, Obj, Observed, is_owned_by, key_of
 from auralink_operator.manifests.access import role, role_binding, service_account
 from auralink_operator.manifests.config import (
     CONFIG_GENERATION,
@@ -30,6 +30,7 @@ from auralink_operator.manifests.labels import (
     UnrenderableError,
     child_name,
     labels,
+    rtp_name,
     selector,
     selector_text,
     short_hash,
@@ -77,6 +78,7 @@ __all__ = [
     "selector",
     "selector_text",
     "short_hash",
+    "unwanted_names",
 ]
 
 # In the order of writing: what a pod needs is there before the pod, and a room's new owner has its configuration
@@ -93,6 +95,14 @@ CHILDREN = (
     "Deployment",
     "HorizontalPodAutoscaler",
     "ServiceMonitor",
+)
+# What a bridge has or has not, by its settings, and its name, which is the same each time: it can be asked for.
+_SWITCHED = (
+    ("Service", rtp_name),
+    ("NetworkPolicy", child_name),
+    ("PodDisruptionBudget", child_name),
+    ("HorizontalPodAutoscaler", child_name),
+    ("ServiceMonitor", child_name),
 )
 
 
@@ -119,15 +129,32 @@ def desired(
     return tuple(children)
 
 
+def unwanted_names(wanted: Sequence[Obj], bridge: Key) -> tuple[Key, ...]:
+    """The children of fixed names that are not wanted: where a watch hides children, one of these may be there too."""
+    keep = {key_of(child) for child in wanted}
+    return tuple(key for key in _switched(bridge) if key not in keep)
+
+
+def _switched(bridge: Key) -> Iterator[Key]:
+    for kind, name in _SWITCHED:
+        yield Key(kind, bridge.namespace, name(bridge.name))
+
+
 def prunable(wanted: Sequence[Obj], observed: Observed) -> list[Obj]:
-    """Children of ours that are wanted no longer. Never the Deployment: it takes every session with it."""
-    keep = {(child["kind"], child["metadata"]["name"]) for child in wanted}
+    """Children of ours that are wanted no longer. Never the Deployment: it takes every session with it.
+
+    What has a name of ours and this bridge for its owner is ours; its labels may be gone. Of what else has this owner
+    some may be a user's, who wants it to go with the bridge: there the label tells.
+    """
+    keep = {key_of(child) for child in wanted}
+    uid, ours = observed.bridge["metadata"]["uid"], set(_switched(key_of(observed.bridge)))
     return [
         child
         for key, child in observed.children.items()
         if key.kind in CHILDREN
         and key.kind != "Deployment"
-        and (key.kind, key.name) not in keep
-        and (child["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") == MANAGED_BY
+        and key not in keep
+        and is_owned_by(child, uid)
+        and (key in ours or (child["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") == MANAGED_BY)
         and "deletionTimestamp" not in child["metadata"]
     ]

@@ -22,6 +22,8 @@ from auralink_operator.settings import Settings
 CONFIG_GENERATION = "auralink.io/config-generation"
 CONFIG_HASH = "auralink.io/config-hash"
 CONFIG_LIMIT_BYTES = 900_000
+# One edit a second for 30 000 years: a longer number is nobody's count, and following it would leave no next one.
+_DIGITS = 12
 _HOT = (
     *("region", "environment", "logLevel", "endpoints", "rooms", "aiCore", "compression"),
     *("redis", "postgres", "dashboard", "communication", "api"),
@@ -86,7 +88,7 @@ def _seen_generations(bridge: Bridge, live: Obj | None) -> list[tuple[int, str]]
         # Of what a pod has applied the content is not known: the same number must not stand for another one.
         *((str(entry.get("configGeneration")), "") for entry in bridge.meta.status.get("pods") or ()),
     ]
-    return [(int(number), known) for number, known in found if number.isdigit()]
+    return [(int(number), known) for number, known in found if number.isdecimal() and len(number) <= _DIGITS]
 
 
 def config_of(children: Sequence[Obj]) -> tuple[int, str]:

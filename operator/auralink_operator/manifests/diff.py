@@ -13,14 +13,16 @@ in a row each further one of that child waits twice as long as the one before.
 
 import re
 from collections.abc import Iterator, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from typing import Any
 
 from auralink_operator.index import Obj
 from auralink_operator.manifests.labels import APPLIED_HASH, annotations_of
+from auralink_operator.models import is_merge_key
 
 # Lists that are maps: field -> what an item is found by. The first entry of which all items have all fields, all
-# different, is taken; a list of any other field is compared item by item, as Kubernetes replaces it as a whole.
+# different, each text or a number, is taken; any other list is compared item by item, as Kubernetes replaces it as a
+# whole. Nothing that stands in a template or in the cluster may stop the comparing.
 _LIST_KEYS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "containers": (("name",),),
     "initContainers": (("name",),),
@@ -121,7 +123,7 @@ def _keys(name: str, want: list[Any], have: list[Any]) -> tuple[str, ...] | None
 
 def _keyed(items: list[Any], keys: tuple[str, ...]) -> bool:
     found = [_key(item, keys) for item in items if isinstance(item, dict)]
-    return len(found) == len(items) == len(set(found)) and not any(None in key for key in found)
+    return all(is_merge_key(part) for key in found for part in key) and len(found) == len(items) == len(set(found))
 
 
 def _key(item: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[Any, ...]:
@@ -142,12 +144,11 @@ def _quantity(text: str) -> Decimal | None:
     number, unit = match.groups()
     try:
         value: Decimal = Decimal(number)
-    except InvalidOperation:
+        if unit in _BINARY:
+            return value * Decimal(1024) ** _BINARY[unit]
+        return value.scaleb(_DECIMAL[unit] if unit in _DECIMAL else int(unit[1:]))
+    except (DecimalException, ValueError):  # 1.1.1, or an exponent beyond all bounds
         return None
-    if unit in _BINARY:
-        return value * Decimal(1024) ** _BINARY[unit]
-    exponent = _DECIMAL[unit] if unit in _DECIMAL else int(unit[1:])
-    return value.scaleb(exponent)
 
 
 def needs_write(want: Obj, have: Obj | None) -> str | None:

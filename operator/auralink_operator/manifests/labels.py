@@ -22,6 +22,11 @@ def child_name(bridge: str) -> str:
     return f"auralink-{bridge}"
 
 
+def rtp_name(bridge: str) -> str:
+    """Of the Service that carries media."""
+    return f"{child_name(bridge)}-rtp"
+
+
 def selector(bridge: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": "auralink-data-plane", LABEL_BRIDGE: bridge}
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from auralink_operator.index import Obj
 from auralink_operator.manifests.labels import UnrenderableError
+from auralink_operator.models import is_merge_key
 
 # Field -> what its items are found by. Lists of other names are replaced as a whole.
 MERGE_KEYS: Mapping[str, str] = {
@@ -106,7 +107,8 @@ def _merge_list(base: list[Any], patch: list[Any], path: str, field: str, key: s
     if "replace" in directives:
         return [_plain(item, path) for item in wanted]
     gone = [item[key] for item, directive in zip(items, directives, strict=True) if directive == "delete"]
-    kept = [item for item in base if item.get(key) not in gone]
+    # Where the template names an item twice, the base is what its first naming has brought, as the user wrote it.
+    kept = [item for item in (_keyed(item, key, path) for item in base) if item[key] not in gone]
     by_key = {item[key]: item for item in kept}
     merged: dict[Any, Obj] = {}
     for item in wanted:
@@ -119,8 +121,8 @@ def _merge_list(base: list[Any], patch: list[Any], path: str, field: str, key: s
 def _keyed(item: Any, key: str, path: str) -> Obj:
     if not isinstance(item, dict):
         raise TemplateError(f"{path}: its items are objects")
-    if key not in item and item.get(_DIRECTIVE) != "replace":
-        raise TemplateError(f"{path}: each item needs {key}, by which it is found")
+    if not is_merge_key(item.get(key)) and item.get(_DIRECTIVE) != "replace":
+        raise TemplateError(f"{path}: each item needs {key}, text or a number, by which it is found")
     return item
 
 

@@ -8,7 +8,15 @@ from hashlib import sha256
 from typing import Any
 
 from auralink_operator.index import Key, Obj, Observed
-from auralink_operator.manifests.labels import HTTP_PORT, MANAGED_BY, METRICS_PORT, child_name, new_child, selector
+from auralink_operator.manifests.labels import (
+    HTTP_PORT,
+    MANAGED_BY,
+    METRICS_PORT,
+    child_name,
+    new_child,
+    rtp_name,
+    selector,
+)
 from auralink_operator.models import Bridge, ExposureMode, PodView, Room, Scene, ServiceMonitorMode
 from auralink_operator.settings import Settings
 
@@ -56,7 +64,7 @@ def rtp_service(bridge: Bridge, settings: Settings) -> list[Obj]:
         spec["loadBalancerClass"] = exposure.load_balancer_class
     if filtered_by_service(bridge):
         spec["loadBalancerSourceRanges"] = list(bridge.spec.network_policy.media_from)
-    found = new_child(bridge, settings, "Service", f"{child_name(bridge.meta.name)}-rtp", spec=spec)
+    found = new_child(bridge, settings, "Service", rtp_name(bridge.meta.name), spec=spec)
     found["metadata"]["annotations"] = {**exposure.service_annotations, **found["metadata"]["annotations"]}
     return [found]
 
@@ -75,7 +83,7 @@ def endpoint_slices(bridge: Bridge, observed: Observed, scene: Scene, settings: 
     """A slice per room that listens; it stays, empty, while the room has no owner."""
     if bridge.spec.exposure.mode in HOST_MODES:
         return []
-    service_name = f"{child_name(bridge.meta.name)}-rtp"
+    service_name = rtp_name(bridge.meta.name)
     slices = []
     for room in bridge.spec.rooms:
         name = f"{service_name}-{sha256(room.name.encode()).hexdigest()[:10]}"
@@ -100,7 +108,7 @@ def _endpoint_slice(
     )
     found["metadata"]["annotations"][ROOM] = room.name
     found["metadata"]["labels"] |= {
-        "kubernetes.io/service-name": f"{child_name(bridge.meta.name)}-rtp",
+        "kubernetes.io/service-name": rtp_name(bridge.meta.name),
         "endpointslice.kubernetes.io/managed-by": MANAGED_BY,
     }
     return found

@@ -18,7 +18,19 @@ from auralink_operator.models.bridge import (
     ServiceMonitorMode,
 )
 from auralink_operator.models.checks import InvalidSpecError, check, meta_of, parse_bridge, parse_policy
-from auralink_operator.models.observed import PHASES, PROBLEMS, Capabilities, PodView, PublicAddress, Scene, pod_views
+from auralink_operator.models.observed import (
+    MAX_GENERATION,
+    MAX_POD_NAME,
+    MAX_PODS,
+    PHASES,
+    POD_FIGURES,
+    PROBLEMS,
+    Capabilities,
+    PodView,
+    PublicAddress,
+    Scene,
+    pod_views,
+)
 from auralink_operator.models.policy import (
     EFFECTS,
     LEAVES,
@@ -29,6 +41,7 @@ from auralink_operator.models.policy import (
     PolicySpec,
     RoomPolicy,
 )
+from auralink_operator.models.reserved import is_merge_key
 from auralink_operator.models.rooms import Direction, Leg, Medium, Room, Rtp
 from auralink_operator.models.schema import API_VERSION, GROUP, VERSION, Meta, Model, SecretKey, rule
 from auralink_operator.models.services import EndpointType
@@ -38,8 +51,12 @@ __all__ = [
     "EFFECTS",
     "GROUP",
     "LEAVES",
+    "MAX_GENERATION",
+    "MAX_PODS",
+    "MAX_POD_NAME",
     "MAX_POLICIES",
     "PHASES",
+    "POD_FIGURES",
     "PROBLEMS",
     "VERSION",
     "Autoscaling",
@@ -70,6 +87,7 @@ __all__ = [
     "SecretKey",
     "ServiceMonitorMode",
     "check",
+    "is_merge_key",
     "meta_of",
     "parse_bridge",
     "parse_policy",

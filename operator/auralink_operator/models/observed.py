@@ -20,6 +20,21 @@ PROBLEMS = (
 )
 """What a pod may report of itself in `status.pods[].problems`."""
 
+MAX_PODS = 256
+"""Entries in `status.pods`."""
+MAX_POD_NAME = 115
+"""A pod's field manager is `auralink-pod.<name>`, of which Kubernetes takes 128 characters: the entry of a longer name
+could never be removed. Names of a bridge's pods end at 62: auralink-<36>-<10>-<5>."""
+MAX_GENERATION = 2**53 - 1
+"""More than anybody counts to, and exact in every reader of JSON."""
+POD_FIGURES: Mapping[str, int] = {
+    "configGeneration": MAX_GENERATION,
+    "rooms": 1_000_000,
+    "sessions": 1_000_000,
+    "savedPercent": 100,
+}
+"""The most that a pod may report of each; the least is 0. Sums over all pods fit into any integer."""
+
 
 @dataclass(frozen=True, slots=True)
 class PodView:
@@ -94,7 +109,13 @@ def pod_views(pods: Sequence[Mapping[str, Any]], status: Mapping[str, Any]) -> t
                 node=(pod.get("spec") or {}).get("nodeName") or "",
                 ready=ready,
                 deleting="deletionTimestamp" in meta,
-                entry=reported.get((meta["name"], meta["uid"]), {}),
+                entry=_bounded(reported.get((meta["name"], meta["uid"]), {})),
             )
         )
     return tuple(views)
+
+
+def _bounded(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An entry that was written before its schema had bounds must not make a sum that its bridge's schema refuses."""
+    figures = {name: min(max(int(entry[name] or 0), 0), most) for name, most in POD_FIGURES.items() if name in entry}
+    return {**entry, **figures}

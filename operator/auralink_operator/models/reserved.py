@@ -75,6 +75,11 @@ def reserved(template: Mapping[str, Any]) -> Iterator[str]:
     yield from _named(spec, "volumes", "name", VOLUMES, here)
 
 
+def is_merge_key(value: Any) -> bool:
+    """Whether items of a list can be told apart by the value: the schema lets any object stand in a template."""
+    return isinstance(value, (str, int)) and not isinstance(value, bool)
+
+
 def _metadata(template: Mapping[str, Any], path: str) -> Iterator[str]:
     meta = template.get("metadata", {})
     if not isinstance(meta, dict):
@@ -128,11 +133,13 @@ def _items(
     if not isinstance(items, list):
         yield None, None, f"{here}: a list is needed; null would remove what the operator has there"
         return
-    for item in items:
+    for number, item in enumerate(items):
         if not isinstance(item, dict):
             yield None, None, f"{here}: its items are objects"
         elif item.get("$patch") == "replace":
             yield None, None, f"{here}: $patch: replace would remove what the operator has there: {_REMOVE}"
+        elif item.get(key) is not None and not is_merge_key(item[key]):
+            yield None, None, f"{here}[{number}].{key}: text or a number is needed, by which the item is found"
         else:
             yield item.get(key), item, f"{here}[{item.get(key)}]"
 

@@ -23,6 +23,7 @@ class MatchedBridge:
     conflicts: tuple[Conflict, ...] = ()
     dropped: bool = False
     suspended: bool = False
+    stalled: bool = False
 
 
 def derive_policy(policy: RoomPolicy, matched: Sequence[MatchedBridge], now: datetime, elsewhere: int = 0) -> Status:
@@ -49,10 +50,11 @@ def _ready(policy: RoomPolicy, matched: Sequence[MatchedBridge], elsewhere: int)
     behind = [bridge for bridge in matched if bridge.carries != policy.meta.generation]
     if not behind:
         return [Condition("Ready", "True", "Succeeded", _carried(bool(matched), bool(elsewhere)))]
-    held = named(bridge.name for bridge in behind if bridge.suspended)
     message = f"not in the configuration of {named(bridge.name for bridge in behind)} yet"
-    if held:
+    if held := named(bridge.name for bridge in behind if bridge.suspended):
         message += f"; suspended, so that nothing changes there: {held}"
+    if stuck := named(bridge.name for bridge in behind if bridge.stalled):
+        message += f"; Stalled until somebody acts, and its own Ready condition says why: {stuck}"
     return _not_ready("Reconciling", "Progressing", message)
 
 

@@ -117,6 +117,25 @@ class ClusterPromises:
             await at.cluster.apply(other, manager="us")
         assert error.value.status == 422
 
+    async def test_an_object_that_is_made_again_under_its_name_is_another(self, at: At) -> None:
+        made = await at.cluster.apply(at.config(a="1"), manager="us")
+        uid = made["metadata"]["uid"]
+        await at.cluster.delete(at.key("ConfigMap", "c"), uid=uid, resource_version=version(made))
+        again = await at.cluster.apply(at.config(a="1"), manager="us")
+        assert again["metadata"]["uid"] != uid
+        assert int(version(again)) > int(version(made))
+        with pytest.raises(ApiError) as error:
+            await at.cluster.delete(at.key("ConfigMap", "c"), uid=uid, resource_version=version(again))
+        assert error.value.status == 409
+
+    async def test_an_apply_that_names_an_object_which_is_gone_makes_none(self, at: At) -> None:
+        body = at.config(a="1")
+        body["metadata"]["uid"] = "gone"
+        with pytest.raises(ApiError) as error:
+            await at.cluster.apply(body, manager="us")
+        assert error.value.status == 409
+        assert await at.cluster.get(at.key("ConfigMap", "c")) is None
+
     async def test_a_status_of_nothing_is_404(self, at: At) -> None:
         with pytest.raises(ApiError) as error:
             await at.tell("us", rooms=1)

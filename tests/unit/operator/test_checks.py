@@ -7,6 +7,9 @@ import pytest
 from auralink_operator.manifests import pod_template
 from auralink_operator.models import check, parse_bridge
 from auralink_operator.models.reserved import reserved
+from hypothesis import given
+from hypothesis import settings as runs
+from hypothesis import strategies as st
 
 from tests.unit.operator import samples
 from tests.unit.operator.whole import BASES
@@ -120,6 +123,12 @@ REFUSED: tuple[tuple[Any, str], ...] = (
     (spec(volumes=[{"name": "tmp", "$patch": "delete"}]), "spec.pod.template.spec.volumes[tmp]"),
     (spec(volumes=[{"name": "secrets", "emptyDir": {}}]), "spec.pod.template.spec.volumes[secrets]"),
     (spec(volumes=None), "spec.pod.template.spec.volumes: a list is needed"),
+    (spec(containers=[{"name": ["data-plane"]}]), "spec.pod.template.spec.containers[0].name: text or a number"),
+    (spec(volumes=[{"name": "x"}, {"name": [1]}]), "spec.pod.template.spec.volumes[1].name: text or a number"),
+    (ours(env=[{"name": {"a": "b"}}]), f"{CONTAINER}.env[0].name: text or a number"),
+    (ours(ports=[{"containerPort": {}}]), f"{CONTAINER}.ports[0].containerPort: text or a number"),
+    (ours(ports=[{"containerPort": True}]), f"{CONTAINER}.ports[0].containerPort: text or a number"),
+    (ours(volumeMounts=[{"mountPath": ["/tmp"]}]), f"{CONTAINER}.volumeMounts[0].mountPath: text or a number"),
 )
 
 
@@ -128,6 +137,31 @@ def test_what_a_template_would_take_from_a_pod_is_refused_by_name(template: Any,
     (problem,) = problems_of(template)
     assert said in problem
     assert ": " in problem
+
+
+VALUE = st.sampled_from(
+    [None, True, 0, 8080, "data-plane", "tmp", "/tmp", "delete", "replace", [1], {"a": "b"}, [], {}]
+)
+
+
+def items(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """What may stand where a list of objects with these fields belongs."""
+    item = st.fixed_dictionaries(fields) | st.fixed_dictionaries({}, optional={**fields, "$patch": VALUE})
+    return st.lists(item, max_size=3) | st.lists(VALUE, max_size=1) | VALUE
+
+
+CONTAINERS = items(
+    name=st.just("data-plane") | VALUE,
+    env=items(name=VALUE),
+    ports=items(containerPort=VALUE),
+    volumeMounts=items(mountPath=VALUE),
+)
+
+
+@runs(max_examples=300)
+@given(st.fixed_dictionaries({"containers": CONTAINERS}, optional={"volumes": items(name=VALUE)}) | VALUE)
+def test_no_template_is_too_odd_to_be_looked_at(odd: Any) -> None:
+    assert all(": " in problem for problem in reserved({"spec": odd}))
 
 
 def test_everything_that_is_rendered_into_the_data_plane_is_protected() -> None:

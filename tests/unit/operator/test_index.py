@@ -221,6 +221,21 @@ def test_in_brief_an_object_answers_as_it_does_in_full(wanted: Obj | None) -> No
         assert needed(short) == needed(full)
 
 
+@pytest.mark.parametrize(
+    ("conditions", "stalled"),
+    [
+        (None, False),
+        ([{"type": "Ready", "status": "True"}], False),
+        ([{"type": "Stalled", "status": "False"}], False),
+        ([{"type": "Ready", "status": "False"}, {"type": "Stalled", "status": "True"}], True),
+    ],
+)
+def test_in_brief_a_bridge_says_whether_it_is_stalled(conditions: list[Obj] | None, stalled: bool) -> None:
+    held = indices(samples.bridge(status={} if conditions is None else {"conditions": conditions}))
+    (brief,) = held.briefs(BRIDGE, "ns")
+    assert brief["status"]["stalled"] is stalled
+
+
 def needed(obj: Obj) -> list[object]:
     """What `affected` and a policy's reconcile ask of others, apart from what has functions of its own."""
     meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}

@@ -174,6 +174,15 @@ def test_the_same_configuration_keeps_its_generation() -> None:
     assert next_generation("b", [(4, "a"), (3, "b")]) == 5
 
 
+@pytest.mark.parametrize("said", [2**63 - 1, 2**53 - 1, 10**12, "\N{SUPERSCRIPT TWO}", "9" * 5000, "-1"])
+def test_a_generation_that_nobody_counts_to_leads_nowhere(said: int | str) -> None:
+    """One more than the largest int64 could not be written, by the operator or by any pod, ever again."""
+    status = {"pods": [{**samples.entry("p1"), "configGeneration": said}]}
+    live = one(render(), "ConfigMap", "-config")
+    live["metadata"]["annotations"] |= {"auralink.io/config-generation": str(said)}
+    assert config_of(render(samples.bridge(status=status), live))[0] == 1
+
+
 def test_our_own_change_is_no_drift_and_somebody_else_s_is() -> None:
     old, new = one(render(), "Service"), one(render(samples.bridge(replicas=2)), "Deployment")
     assert is_drift(old, {**copy.deepcopy(old), "spec": {}})
@@ -185,3 +194,34 @@ def test_what_is_wanted_no_longer_is_pruned_but_never_the_deployment() -> None:
     seen = observed(samples.bridge(), *two)
     assert [key_of(child) for child in prunable(render(), seen)] == [Key("PodDisruptionBudget", "ns", "auralink-b")]
     assert all(child["kind"] != "Deployment" for child in prunable([], seen))
+
+
+def bare(child: Obj, uid: str = "uid-b", **labels: str) -> Obj:
+    """A child whose labels somebody took off; what the server adds does not matter here."""
+    meta = {**child["metadata"], "labels": labels}
+    meta["ownerReferences"] = [{**meta["ownerReferences"][0], "uid": uid}]
+    return {**child, "metadata": meta}
+
+
+SCALED = {"minReplicas": 2, "maxReplicas": 9}
+
+
+def test_a_child_of_a_fixed_name_is_pruned_by_its_owner_whatever_has_become_of_its_labels() -> None:
+    """An autoscaler that nobody wants any longer would go on scaling."""
+    hpa = one(render(samples.bridge(autoscaling=SCALED)), "HorizontalPodAutoscaler")
+    assert prunable(render(), observed(samples.bridge(), bare(hpa))) == [bare(hpa)]
+    assert prunable(render(samples.bridge(autoscaling=SCALED)), observed(samples.bridge(), bare(hpa))) == []
+    going = bare(hpa)
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert prunable(render(), observed(samples.bridge(), going)) == []
+
+
+def test_what_is_somebody_else_s_is_not_pruned() -> None:
+    """Another owner's object of that name, and what a user has hung onto the bridge so that it goes with it."""
+    hpa = one(render(samples.bridge(autoscaling=SCALED)), "HorizontalPodAutoscaler")
+    named = bare(hpa)
+    named["metadata"]["name"] = "mine"
+    config = bare(one(render(), "ConfigMap", "-config"))
+    config["metadata"]["name"] = "mine"
+    seen = observed(samples.bridge(), bare(hpa, "uid-of-before"), named, config)
+    assert prunable(render(), seen) == []

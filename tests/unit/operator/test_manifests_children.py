@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from auralink_operator.index import Obj
-from auralink_operator.manifests import TEMPLATE_HASH, TEMPLATE_INPUTS, needs_write
+from auralink_operator.index import BRIDGE, Key, Obj, key_of
+from auralink_operator.manifests import CHILDREN, TEMPLATE_HASH, TEMPLATE_INPUTS, needs_write, unwanted_names
 from auralink_operator.models import Capabilities, PublicAddress
 from auralink_operator.settings import Settings
 from hypothesis import given
@@ -97,6 +97,51 @@ def test_children_get_the_labels_that_an_administrator_lists_and_the_shard() -> 
         assert found["auralink.io/shard"] == "blue"
         assert found["auralink.io/bridge"] == "b"
         assert "argocd.argoproj.io/instance" not in found
+
+
+# --- names that are always the same ----------------------------------------------------------------------------------
+
+NAMED = Key(BRIDGE, "ns", "b")
+ON: Obj = {"autoscaling": {"maxReplicas": 9, "minReplicas": 2}, "exposure": {"mode": "LoadBalancer"}}
+OFF: Obj = {
+    "rooms": [],
+    "networkPolicy": {"enabled": False},
+    "monitoring": {"serviceMonitor": "Disabled"},
+    "podDisruptionBudget": False,
+}
+
+
+def keys(children: list[Obj]) -> set[Key]:
+    """Those of which a bridge has one of a name; EndpointSlices are as many as there are rooms."""
+    return {key_of(child) for child in children if child["kind"] != "EndpointSlice"}
+
+
+EVERY = keys(render(samples.bridge(**ON), capabilities=SERVED))
+
+
+def test_what_can_be_switched_off_has_a_name_to_ask_for() -> None:
+    assert unwanted_names(render(samples.bridge(**ON), capabilities=SERVED), NAMED) == ()
+    off = render(samples.bridge(**OFF))
+    assert set(unwanted_names(off, NAMED)) == EVERY - keys(off)
+    assert {key.kind for key in EVERY} == set(CHILDREN) - {"EndpointSlice"}
+    assert {key.kind for key in unwanted_names(off, NAMED)} == {
+        "Service",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "HorizontalPodAutoscaler",
+        "ServiceMonitor",
+    }
+
+
+@runs(max_examples=80)
+@given(rendered())
+def test_no_child_that_is_wanted_by_some_bridges_only_is_forgotten(given_: tuple[Obj, dict[str, Any]]) -> None:
+    """Whatever a bridge is like: what is not rendered for it and is for others can be asked for."""
+    bridge, scene = given_
+    wanted = render(bridge, **scene)
+    unwanted = set(unwanted_names(wanted, NAMED))
+    assert keys(wanted) | unwanted == EVERY
+    assert not keys(wanted) & unwanted
 
 
 # --- Services ------------------------------------------------------------------------------------------------------

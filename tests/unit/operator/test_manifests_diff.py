@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from auralink_operator.index import Obj
 from auralink_operator.manifests import differs
+from hypothesis import given
+from hypothesis import strategies as st
 
 PORT = {"name": "http", "port": 8080, "protocol": "TCP"}
 
@@ -62,6 +64,20 @@ def test_items_of_a_list_that_is_a_map_are_found_by_their_keys(want: Obj, have: 
 @pytest.mark.parametrize(
     ("want", "have", "path"),
     [
+        ({"volumes": [{"name": [1]}]}, {"volumes": [{"name": [1]}]}, None),
+        ({"volumes": [{"name": [1]}]}, {"volumes": [{"name": "x"}]}, ".volumes[0].name"),
+        ({"volumes": [{"name": "x"}]}, {"volumes": [{"name": {"a": "b"}}]}, ".volumes[0].name"),
+        ({"volumes": [{"name": "x"}]}, {"volumes": [{"name": {}}, {"name": "x"}]}, ".volumes"),
+        ({"ports": [{"containerPort": {}}]}, {"ports": [{"containerPort": 1}]}, ".ports[0].containerPort"),
+    ],
+)
+def test_items_that_cannot_be_found_by_a_key_are_compared_one_by_one(want: Obj, have: Obj, path: str | None) -> None:
+    assert differs(want, have) == path
+
+
+@pytest.mark.parametrize(
+    ("want", "have", "path"),
+    [
         ({"r": {"requests": {"cpu": "0.5"}}}, {"r": {"requests": {"cpu": "500m"}}}, None),
         ({"r": {"limits": {"memory": 1024}}}, {"r": {"limits": {"memory": "1Ki"}}}, None),
         ({"r": {"limits": {"memory": "1e3"}}}, {"r": {"limits": {"memory": "1k"}}}, None),
@@ -69,6 +85,8 @@ def test_items_of_a_list_that_is_a_map_are_found_by_their_keys(want: Obj, have: 
         ({"target": {"averageValue": "1000"}}, {"target": {"averageValue": "1k"}}, None),
         ({"emptyDir": {"sizeLimit": "1024Mi"}}, {"emptyDir": {"sizeLimit": "1Gi"}}, None),
         ({"r": {"limits": {"memory": "lots"}}}, {"r": {"limits": {"memory": "more"}}}, ".r.limits.memory"),
+        ({"r": {"limits": {"memory": "1e9999999"}}}, {"r": {"limits": {"memory": "1Gi"}}}, ".r.limits.memory"),
+        ({"r": {"limits": {"memory": "1e" + "9" * 5000}}}, {"r": {"limits": {"memory": "1"}}}, ".r.limits.memory"),
     ],
 )
 def test_quantities_are_compared_by_what_they_mean(want: Obj, have: Obj, path: str | None) -> None:
@@ -108,3 +126,14 @@ def test_an_empty_selector_selects_all_and_one_with_a_key_does_not() -> None:
     assert differs(want, {"from": [{"namespaceSelector": {}}]}) is None
     assert differs(want, {"from": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]}) is not None
     assert differs(want, {"from": [{}]}) is not None
+
+
+VALUE = st.sampled_from([None, True, 0, 1, 1.5, "", "x", "1e9999999", "1.1.1", "1Ki", [1], {"a": "b"}, [], {}])
+ITEM = st.fixed_dictionaries({}, optional={"name": VALUE, "limits": st.fixed_dictionaries({"cpu": VALUE})})
+ANYTHING = VALUE | st.lists(ITEM | VALUE, max_size=3)
+
+
+@given(ANYTHING, ANYTHING)
+def test_nothing_that_may_be_wanted_or_found_is_too_odd_to_be_compared(want: Any, have: Any) -> None:
+    found = differs({"containers": want}, {"containers": have})
+    assert found is None or found.startswith(".containers")

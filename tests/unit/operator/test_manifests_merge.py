@@ -1,6 +1,7 @@
 """How a bridge's pod template is laid over ours. `test_operator_template` compares with the real API server."""
 
 import copy
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from auralink_operator.index import Obj
 from auralink_operator.manifests import TemplateError, merge_template
 from auralink_operator.manifests.merge import MERGE_KEYS
 from hypothesis import given
+from hypothesis import settings as runs
 from hypothesis import strategies as st
 
 BASE: Obj = {
@@ -65,6 +67,22 @@ def test_a_list_of_the_same_name_elsewhere_is_none_with_a_key() -> None:
         ),
         ({"spec": {"volumes": [{"name": "tmp", "$retainKeys": ["x"], "emptyDir": None}]}}, "must name name too"),
         ({"spec": {"containers": [{"name": "main", "env": [{"value": "1"}]}]}}, r"containers\[main\].env: each item"),
+        ({"spec": {"volumes": [{"name": [1]}]}}, r"spec.pod.template.spec.volumes: each item needs name"),
+        ({"spec": {"volumes": [{"name": None}]}}, r"spec.pod.template.spec.volumes: each item needs name"),
+        ({"spec": {"volumes": [{"name": {}, "$patch": "delete"}]}}, r"spec.volumes: each item needs name"),
+        (
+            {"spec": {"containers": [{"name": "main", "env": [{"name": {"a": "b"}}]}]}},
+            r"spec.containers\[main\].env: each item needs name",
+        ),
+        # the first of two of one name has nothing to merge with, and the second meets what the first has brought
+        *(
+            ({"spec": {"containers": [{"name": "new", "env": first}, {"name": "new", "env": [{"name": "A"}]}]}}, said)
+            for first, said in (
+                ([{"name": {"a": "b"}}], r"spec.containers\[new\].env: each item needs name"),
+                ([{"value": "1"}], r"spec.containers\[new\].env: each item needs name"),
+                (["A=1"], r"spec.containers\[new\].env: its items are objects"),
+            )
+        ),
     ],
 )
 def test_what_cannot_be_merged_is_refused_by_its_path(patch: Obj, said: str) -> None:
@@ -99,6 +117,26 @@ MAPS = st.dictionaries(st.sampled_from(["p", "q", "spec"]), VALUES, max_size=3)
 def test_merging_twice_is_merging_once(base: Obj, patch: Obj) -> None:
     once = merge_template(base, patch)
     assert merge_template(once, patch) == once
+
+
+VALUE = st.sampled_from([None, True, 0, "main", "A", "tmp", "delete", "replace", [1], {"a": "b"}, [], {}])
+
+
+def odd(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """What may stand where a list of objects with these fields belongs."""
+    directives = {"$patch": VALUE, "$retainKeys": VALUE}
+    item = st.fixed_dictionaries(fields) | st.fixed_dictionaries({}, optional={**fields, **directives})
+    return st.lists(item, max_size=3) | st.lists(VALUE, max_size=1) | VALUE
+
+
+CONTAINERS = odd(name=st.sampled_from(["main", "new"]) | VALUE, env=odd(name=VALUE), ports=odd(containerPort=VALUE))
+
+
+@runs(max_examples=300)
+@given(CONTAINERS, odd(name=VALUE))
+def test_whatever_cannot_be_merged_is_a_template_error(containers: Any, volumes: Any) -> None:
+    with suppress(TemplateError):
+        assert merged({"spec": {"containers": containers, "volumes": volumes}})["metadata"] == BASE["metadata"]
 
 
 def test_the_keys_are_those_of_kubernetes() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from auralink_operator.cluster import ApiError
-from auralink_operator.index import Key, Obj
+from auralink_operator.index import POLICY, Key, Obj
 from auralink_operator.scaling import DELETION_COST
 
 from tests.unit.operator import samples
@@ -149,9 +149,10 @@ async def test_an_error_that_names_another_port_each_time_is_told_once() -> None
 CLASH = {"rooms": [samples.room(), samples.room("other", 5004)]}
 UNREADABLE = {"compression": {"qualityLevel": 99}}
 UNRENDERABLE = {"pod": {"template": {"spec": {"containers": [{"image": "without-a-name"}]}}}}
+UNFINDABLE = {"pod": {"template": {"spec": {"containers": [{"name": "data-plane", "env": [{"name": {"a": "b"}}]}]}}}}
 
 
-@pytest.mark.parametrize("spec", [CLASH, UNREADABLE, UNRENDERABLE])
+@pytest.mark.parametrize("spec", [CLASH, UNREADABLE, UNRENDERABLE, UNFINDABLE])
 async def test_rooms_move_with_their_pods_while_the_spec_is_invalid(spec: Obj) -> None:
     desk, before = await draining()
     config = desk.cluster.objects[CONFIG]["data"]["config.json"]
@@ -165,7 +166,7 @@ async def test_rooms_move_with_their_pods_while_the_spec_is_invalid(spec: Obj) -
     assert desk.since(count) == []
 
 
-@pytest.mark.parametrize("spec", [CLASH, UNREADABLE, UNRENDERABLE])
+@pytest.mark.parametrize("spec", [CLASH, UNREADABLE, UNRENDERABLE, UNFINDABLE])
 async def test_an_invalid_spec_alone_writes_no_child(spec: Obj) -> None:
     desk = await serving("p1", "p2")
     desk.edit(**spec)
@@ -195,3 +196,20 @@ async def test_a_suspended_bridge_with_an_invalid_spec_is_left_alone(spec: Obj) 
     desk.edit(suspend=True, **spec)
     await desk.look()
     assert owner(desk) == led_to(desk) == before
+
+
+async def test_a_policy_says_that_the_bridge_which_keeps_it_waiting_is_stalled() -> None:
+    policy = Key(POLICY, "ns", "p")
+    desk = await serving()
+    desk.edit(**CLASH)
+    desk.cluster.put(samples.policy("p", qualityLevel=3))
+    await desk.look()
+    assert desk.ready() == ("False", "InvalidSpec")
+    desk.time += await desk.look(policy) or 0.0
+    await desk.look(policy)
+    assert desk.ready(policy) == ("False", "Progressing")
+    assert desk.message(policy).endswith("its own Ready condition says why: b")
+    desk.edit(rooms=[samples.room()])
+    await desk.settle()
+    await desk.look(policy)
+    assert desk.ready(policy) == ("True", "Succeeded")

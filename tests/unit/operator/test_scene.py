@@ -8,6 +8,7 @@ import pytest
 from auralink_operator.cluster import ApiError
 from auralink_operator.index import Key, Obj
 from auralink_operator.scaling import DELETION_COST
+from auralink_operator.settings import Settings
 
 from tests.unit.operator import samples
 from tests.unit.operator.desk import CONFIG, DEPLOYMENT, KEY, Desk, serving
@@ -292,10 +293,23 @@ async def test_the_operator_comes_back_when_the_window_is_over() -> None:
 # --- addresses -----------------------------------------------------------------------------------------------------
 
 
-def node(address: str = "203.0.113.7") -> Obj:
-    state = {"addresses": [{"type": "ExternalIP", "address": address}]}
+NODE = Key("Node", "", "node-1")
+
+
+def node(address: str = "203.0.113.7", of: str = "ExternalIP") -> Obj:
+    state = {"addresses": [{"type": of, "address": address}]}
     meta = {"name": "node-1", "uid": "uid-node-1", "resourceVersion": "1"}
     return {"apiVersion": "v1", "kind": "Node", "metadata": meta, "status": state}
+
+
+async def on_hosts(*objects: Obj, settings: Settings = samples.SETTINGS, **exposure: Any) -> Desk:
+    """A bridge in mode HostPort, whose pod has what there is of a configuration."""
+    bridge = samples.bridge(exposure={"mode": "HostPort", **exposure})
+    desk = Desk(bridge, samples.pod("p1"), *objects, settings=settings)
+    await desk.look()
+    desk.acknowledge("p1", 1)
+    await desk.settle()
+    return desk
 
 
 def told(desk: Desk) -> dict[str, Any]:
@@ -303,11 +317,10 @@ def told(desk: Desk) -> dict[str, Any]:
 
 
 async def test_the_address_of_a_node_is_asked_for_once_in_ten_minutes() -> None:
-    desk = Desk(samples.bridge(exposure={"mode": "HostPort"}), samples.pod("p1"), node())
-    desk.acknowledge("p1", 1)
-    await desk.settle()
+    desk = await on_hosts(node())
     assert told(desk)["demo/in/video"] == {"ip": "203.0.113.7", "port": 5004}
-    asked = desk.cluster.calls.count(("get", Key("Node", "", "node-1")))
+    assert await desk.look() is None, "nothing is looked for again"
+    asked = desk.cluster.calls.count(("get", NODE))
     assert asked == 1
     desk.cluster.put(node("203.0.113.8"))
     desk.time += 599.0
@@ -316,27 +329,83 @@ async def test_the_address_of_a_node_is_asked_for_once_in_ten_minutes() -> None:
     desk.time += 2.0
     await desk.look()
     assert told(desk)["demo/in/video"]["ip"] == "203.0.113.8"
-    assert desk.cluster.calls.count(("get", Key("Node", "", "node-1"))) == 2
+    assert desk.cluster.calls.count(("get", NODE)) == 2
+
+
+LACKING = [None, node("10.9.0.1", "InternalIP"), node("", "ExternalIP")]
+
+
+@pytest.mark.parametrize("lacking", LACKING, ids=["no Node", "another address", "an empty address"])
+async def test_a_node_without_the_address_is_asked_again_soon(lacking: Obj | None) -> None:
+    """A Node that comes up says its addresses when its cloud does, and no event tells of it here."""
+    desk = await on_hosts(*([lacking] if lacking else []))
+    assert desk.condition("ExposureReady")[0] == "False"
+    asked = desk.cluster.calls.count(("get", NODE))
+    desk.time += 4.0
+    again_s = await desk.look()
+    assert again_s is not None
+    assert 0 < again_s < 10
+    assert desk.cluster.calls.count(("get", NODE)) == asked, "not at each look"
+    desk.cluster.put(node())
+    desk.time += again_s
+    await desk.settle()
+    assert told(desk)["demo/in/video"]["ip"] == "203.0.113.7"
+    assert desk.ready() == ("True", "Succeeded")
+    assert await desk.look() is None
+
+
+async def test_a_node_that_cannot_be_read_is_asked_again_soon_and_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = await on_hosts()
+    reads = desk.cluster.get
+
+    async def get(key: Key) -> Obj | None:
+        if key == NODE:
+            raise ApiError(503, "ServiceUnavailable", "etcd is away")
+        return await reads(key)
+
+    desk.cluster.put(node())
+    desk.cluster.get = get  # type: ignore[method-assign]
+    with caplog.at_level("INFO", logger="auralink_operator.reconcile"):
+        for _ in range(3):
+            desk.time += await desk.look() or 0.0
+            assert desk.condition("ExposureReady") == ("False", "AddressPending")
+        desk.cluster.get = reads  # type: ignore[method-assign]
+        desk.time += 10.0
+        await desk.settle()
+    assert told(desk)["demo/in/video"]["ip"] == "203.0.113.7"
+    assert [one.levelname for one in caplog.records if "a Node can" in one.message] == ["WARNING", "INFO"]
+
+
+async def test_what_one_bridge_can_use_of_a_node_is_not_enough_for_another() -> None:
+    desk = await on_hosts(node("10.9.0.1", "InternalIP"), nodeAddressType="InternalIP")
+    assert told(desk)["demo/in/video"]["ip"] == "10.9.0.1"
+    desk.cluster.put(node())
+    desk.edit(exposure={"nodeAddressType": "ExternalIP"})
+    await desk.settle()
+    assert told(desk)["demo/in/video"]["ip"] == "203.0.113.7"
 
 
 async def test_without_the_right_to_read_nodes_none_is_asked_for() -> None:
     settings = replace(samples.SETTINGS, nodes=False)
-    desk = Desk(samples.bridge(exposure={"mode": "HostPort"}), samples.pod("p1"), node(), settings=settings)
-    desk.acknowledge("p1", 1)
-    await desk.settle()
+    desk = await on_hosts(node(), settings=settings)
     assert ("get", "Node") not in desk.since(0)
+    assert await desk.look() is None
     assert desk.ready()[0] == "False"
     assert desk.condition("ExposureReady")[0] == "False"
 
 
 async def test_a_node_that_cannot_be_read_keeps_the_address_that_is_known() -> None:
-    desk = Desk(samples.bridge(exposure={"mode": "HostPort"}), samples.pod("p1"), node())
-    desk.acknowledge("p1", 1)
-    await desk.settle()
+    desk = await on_hosts(node())
     desk.time += 601.0
     desk.cluster.failures["get"] = [ApiError(500, "InternalError", "etcd is away")]
     await desk.look()
     assert told(desk)["demo/in/video"]["ip"] == "203.0.113.7"
+    desk.cluster.put(node("203.0.113.8"))
+    desk.time += 11.0
+    await desk.look()
+    assert told(desk)["demo/in/video"]["ip"] == "203.0.113.8", "and is soon asked again"
 
 
 async def test_a_rich_steady_bridge_costs_no_call() -> None:

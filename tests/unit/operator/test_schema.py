@@ -1,9 +1,15 @@
 """That the table of wrong objects, which a real API server refuses, leaves nothing out; and that the models agree."""
 
+import re
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from auralink_operator import crdgen
 from auralink_operator.crdgen.pages import fields, rules
+from auralink_operator.manifests import child_name
 from auralink_operator.models import InvalidSpecError, check, parse_bridge, parse_policy
+from auralink_operator.report import POD_MANAGER
 
 from tests.unit.operator.whole import BASES
 from tests.unit.operator.wrong import RULES, Wrong, rights, spots, wrongs
@@ -70,3 +76,51 @@ def test_the_models_refuse_what_the_schema_refuses() -> None:
 
 def test_bounds_themselves_are_within() -> None:
     assert sum(1 for spot in SPOTS for _ in rights(spot)) > 50
+
+
+# --- statuses ------------------------------------------------------------------------------------------------------
+
+FIELD_MANAGER, POD_TEMPLATE_HASH, POD_SUFFIX = 128, 10, 5  # characters at most, says Kubernetes
+
+
+def numbers(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every integer below a schema."""
+    for name, child in schema.get("properties", {}).items():
+        here = f"{path}.{name}".lstrip(".")
+        if child.get("type") == "integer":
+            yield here, child
+        yield from numbers(child, here)
+        yield from numbers(child.get("items", {}), here)
+
+
+def status_numbers(kind: str) -> dict[str, dict[str, Any]]:
+    return dict(numbers(ROOTS[kind]["properties"]["status"]))
+
+
+@pytest.mark.parametrize("kind", ROOTS)
+def test_every_number_of_a_status_has_bounds_that_its_format_holds(kind: str) -> None:
+    found = status_numbers(kind)
+    assert found
+    for path, schema in found.items():
+        most = 2**31 - 1 if schema.get("format") == "int32" else 2**53 - 1  # what every reader of JSON holds exactly
+        assert -1000 <= schema["minimum"] < schema["maximum"] <= most, path
+
+
+def test_the_figures_of_a_bridge_hold_those_of_all_its_pods() -> None:
+    found = status_numbers("AuraLinkBridge")
+    pods = ROOTS["AuraLinkBridge"]["properties"]["status"]["properties"]["pods"]["maxItems"]
+    for name in ("rooms", "sessions"):
+        assert found[name]["maximum"] >= pods * found[f"pods.{name}"]["maximum"]
+    assert found["config.ackedGeneration"]["maximum"] >= found["pods.configGeneration"]["maximum"]
+    for name in ("savedPercent", "pods.savedPercent"):
+        assert (found[name]["minimum"], found[name]["maximum"]) == (0, 100)
+
+
+def test_a_pod_that_has_an_entry_has_a_field_manager_to_remove_it() -> None:
+    """And every pod has: its ReplicaSet names it after the Deployment."""
+    root = ROOTS["AuraLinkBridge"]
+    longest = root["properties"]["status"]["properties"]["pods"]["items"]["properties"]["name"]["maxLength"]
+    assert len(POD_MANAGER) + longest == FIELD_MANAGER
+    (named,) = (re.search(r"size\(\) <= (\d+)", rule["rule"]) for rule in root["x-kubernetes-validations"][:1])
+    assert named
+    assert len(child_name("b" * int(named[1]))) + len("--") + POD_TEMPLATE_HASH + POD_SUFFIX <= longest

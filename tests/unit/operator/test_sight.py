@@ -1,6 +1,7 @@
 """Missing from the index is not absent: what a watch does not show is asked for before anything follows from it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from json import loads
@@ -165,3 +166,63 @@ def test_a_missing_child_is_made_only_on_the_server_s_word_that_it_is_not_there(
     assert not asked.lets_write(DEPLOYMENT)
     assert not asked.lets_write(slice_)
     assert asked.lets_write(slice_._replace(name="auralink-b-rtp-2"))  # its name is nobody else's
+
+
+async def moved_without_an_autoscaler(desk: Desk) -> None:
+    """To another shard, while its operator was away; and neither autoscaling nor the last room is wanted any more."""
+    rooms = desk.cluster.objects[KEY]["spec"]["rooms"][:-1]
+    desk.cluster.change(KEY, {"metadata": {"labels": {SHARD: "blue"}}, "spec": {"replicas": 6, "rooms": rooms}})
+    desk.cluster.objects[KEY]["spec"].pop("autoscaling")
+    desk.another_process(BLUE)
+    desk.cluster.shows = watch(BLUE)
+
+
+def of_kind(desk: Desk, kind: str) -> list[Key]:
+    return [key for key in desk.cluster.objects if key.kind == kind]
+
+
+async def test_what_is_hidden_and_not_wanted_any_more_goes() -> None:
+    desk = await grown("HPA")
+    assert len(of_kind(desk, "HorizontalPodAutoscaler")) == 1
+    before = len(of_kind(desk, "EndpointSlice"))
+    await moved_without_an_autoscaler(desk)
+    await desk.settle()
+    assert of_kind(desk, "HorizontalPodAutoscaler") == []
+    assert len(of_kind(desk, "EndpointSlice")) == before - 1
+    assert desk.replicas() == 6
+
+
+@pytest.mark.parametrize(
+    ("verb", "kind"),
+    [("delete", "HorizontalPodAutoscaler"), ("list", "EndpointSlice"), ("get", "HorizontalPodAutoscaler")],
+)
+async def test_what_is_hidden_and_not_wanted_goes_although_a_request_fails_at_first(verb: str, kind: str) -> None:
+    desk = await grown("HPA")
+    await moved_without_an_autoscaler(desk)
+    answer, left = desk.cluster._answer, 2
+
+    def failing(made: str, key: Key) -> None:
+        nonlocal left
+        answer(made, key)
+        if left and (made, key.kind) == (verb, kind):
+            left -= 1
+            raise ApiError(500, "InternalError", "etcd is away")
+
+    desk.cluster._answer = failing  # type: ignore[method-assign,assignment]
+    with pytest.raises(ApiError):
+        await desk.look()
+    assert of_kind(desk, "HorizontalPodAutoscaler")
+    with suppress(ApiError):
+        await desk.look()
+    assert left == 0
+    await desk.settle()
+    assert of_kind(desk, "HorizontalPodAutoscaler") == []
+
+
+async def test_a_child_of_somebody_else_s_with_a_name_of_ours_is_never_taken_away() -> None:
+    desk = await grown("HPA")
+    await moved_without_an_autoscaler(desk)
+    hpa = Key("HorizontalPodAutoscaler", "ns", "auralink-b")
+    desk.cluster.change(hpa, {"metadata": {"ownerReferences": None}})
+    await desk.settle()
+    assert of_kind(desk, "HorizontalPodAutoscaler") == [hpa]

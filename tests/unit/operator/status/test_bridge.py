@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from auralink_operator.models import Compiled, CompiledPolicy, Conflict, PublicAddress, parse_bridge
+from auralink_operator.models import Compiled, CompiledPolicy, Conflict, PublicAddress, parse_bridge, pod_views
 from auralink_operator.status import Outcome, Problem, derive_invalid, next_look_s, same
 
 from hack.audit.rules import broken
@@ -55,6 +55,19 @@ def test_a_pod_without_sessions_does_not_weigh_on_what_is_saved() -> None:
     pods = (pod("p1", sessions=1, savedPercent=40), pod("p2", sessions=0, savedPercent=0), pod("p3", sessions=5))
     assert status_of(child=deployment(), pods=pods)["savedPercent"] == 40
     assert "savedPercent" not in status_of(child=deployment(), pods=(pod(sessions=0, savedPercent=10),))
+
+
+def test_entries_from_before_there_were_bounds_make_no_status_that_is_refused() -> None:
+    """The sum of what two pods say would not be an int64, and the status of the bridge could never be written."""
+    lie = {"rooms": 2**62, "sessions": 2**63 - 1, "savedPercent": 5000, "configGeneration": 2**63 - 1}
+    names = ("p1", "p2")
+    entries = [{**samples.entry(name), **lie} for name in names]
+    entries.append({**samples.entry("p3"), "rooms": -5, "sessions": None})
+    pods = pod_views([samples.pod(name) for name in (*names, "p3")], {"pods": entries})
+    status = status_of(child=deployment(3), pods=pods)
+    assert (status["rooms"], status["sessions"], status["savedPercent"]) == (2_000_000, 2_000_000, 100)
+    assert status["config"]["ackedGeneration"] == 1
+    assert [pod.acked for pod in pods] == [2**53 - 1, 2**53 - 1, 1]
 
 
 def test_public_addresses_are_listed_by_name() -> None:

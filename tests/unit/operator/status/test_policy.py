@@ -48,6 +48,19 @@ def test_a_policy_that_waits_for_a_suspended_bridge_says_so() -> None:
     assert "suspended, so that nothing changes there: a" in message(status, "Ready")
 
 
+def test_a_policy_that_waits_for_a_stalled_bridge_says_where_to_look() -> None:
+    status = policy_status(
+        MatchedBridge("a", None, stalled=True), MatchedBridge("b", None), MatchedBridge("c", 1, stalled=True)
+    )
+    said = message(status, "Ready")
+    assert said.startswith("not in the configuration of a, b yet; ")
+    assert said.endswith("Stalled until somebody acts, and its own Ready condition says why: a")
+    assert conditions(status)["Reconciling"] == ("True", "Progressing"), "nothing is wrong with the policy itself"
+    both = message(policy_status(MatchedBridge("a", None, stalled=True, suspended=True)), "Ready")
+    assert "suspended" in both
+    assert "Stalled" in both
+
+
 def test_a_policy_that_a_bridge_has_no_room_for_is_the_user_s_to_mend() -> None:
     status = policy_status(MatchedBridge("a", 1), MatchedBridge("b", None, dropped=True))
     assert conditions(status)["Stalled"] == ("True", "TooManyPolicies")
