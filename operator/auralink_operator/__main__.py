@@ -308,6 +308,8 @@ class Operator:
         await self.leading.wait()
         waited.set(of_api := Waited())
         while not self._ending:
+            # A look that costs no request waits for nothing: with many in a row no event and no lease would get a turn.
+            await asyncio.sleep(0)
             key = await self.queue.get()
             self._at_work.add(name)
             of_api.seconds, began, wait_s = 0.0, time.monotonic(), self.queue.waited_s(key)

@@ -83,7 +83,7 @@ def kopf_settings(kinds: Sequence[str], settings: Settings) -> kopf.OperatorSett
     found.posting.enabled = False  # our own events say what happened to a resource
     found.scanning.disabled = True  # no watch on CRDs and namespaces, no right to it
     found.watching.server_timeout, found.watching.client_timeout = 300, 310
-    found.watching.inactivity_timeout, found.watching.chunk_size = 70, 500
+    found.watching.inactivity_timeout, found.watching.chunk_size = 150, 500
     for kind in kinds:
         if text := selector(kind, settings):
             found.watching.label_selectors[_kopf_name(kind)] = text

@@ -81,7 +81,7 @@ from auralink_operator.status import (
 )
 
 CONFIRM_S = 5.0
-STATUS_EVERY_S = 1.0  # what says nothing new but details is told together
+STATUS_EVERY_S = 2.0  # what says nothing new but details is told together
 MAX_SILENT_PASSES = 3
 QUEUED_S = 60.0  # a bridge that waits for its rollout is woken; this is for the case that nobody does
 DRAIN_GRACE_S = 60.0

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from auralink_operator.cluster import ApiError
 from auralink_operator.index import BRIDGE, POLICY, Key
+from auralink_operator.reconcile import STATUS_EVERY_S
 
 from tests.unit.operator import samples
 from tests.unit.operator.desk import CONFIG, DEPLOYMENT, KEY, Desk, serving
@@ -265,14 +266,14 @@ async def test_details_are_told_together_and_news_at_once() -> None:
     for rooms in (3, 4, 5):
         desk.report("p1", rooms=rooms)
         desk.time += 0.2
-        assert await desk.look() == pytest.approx(1.0 - (rooms - 2) * 0.2)
+        assert await desk.look() == pytest.approx(STATUS_EVERY_S - (rooms - 2) * 0.2)
     assert desk.cluster.calls.count(("status", KEY)) == writes + 1
     desk.report("p1", rooms=6, problems=["CredentialsMissing"])
     await desk.look()
     assert desk.ready() == ("False", "DependencyNotReady")
     assert desk.status()["rooms"] == 6
     desk.report("p1", rooms=7, problems=["CredentialsMissing"])
-    assert await desk.look() == pytest.approx(1.0)
-    desk.time += 1.0
+    assert await desk.look() == pytest.approx(STATUS_EVERY_S)
+    desk.time += STATUS_EVERY_S
     await desk.look()
     assert desk.status()["rooms"] == 7
