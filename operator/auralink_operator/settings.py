@@ -35,7 +35,7 @@ class Settings:
     lease_name: str = "auralink-operator"
     health_port: int = 8081
     log_level: str = "Info"
-    workers: int = 16
+    workers: int = 64
     qps: float = 400.0
     burst: int = 800
     resync_s: float = 600.0
@@ -206,7 +206,7 @@ OPTIONS = (
     ),
     Option("health_port", "port of /healthz /readyz /metrics", _between(1, 65535, int), "8081"),
     Option("log_level", "Debug, Info, Warning or Error", _level, "Info"),
-    Option("workers", "reconciles at the same time", _between(1, 256, int), "16"),
+    Option("workers", "reconciles at the same time", _between(1, 256, int), "64"),
     Option("qps", "requests per second to the API server, sustained", _between(1, 10000, float), "400"),
     Option("burst", "requests to the API server at once", _between(1, 20000, int), "800"),
     Option("resync_s", "seconds between two comparisons of index and API server", _between(5, 86400, float), "600"),

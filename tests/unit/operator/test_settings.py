@@ -9,7 +9,7 @@ def test_defaults_are_those_of_a_whole_cluster() -> None:
     settings = from_env(GOOD)
     assert settings.namespaces == ()
     assert settings.health_port == 8081
-    assert settings.workers == 16
+    assert settings.workers == 64
 
 
 def test_every_wrong_setting_is_named_at_once() -> None:
