@@ -233,6 +233,7 @@ class Operator:
         tasks = await kopf.spawn_tasks(
             registry=handlers.registry(kinds, self),
             settings=handlers.kopf_settings(kinds, self.settings),
+            memories=handlers.NoMemories(),
             clusterwide=not namespaces,
             namespaces=namespaces,
             stop_flag=end,

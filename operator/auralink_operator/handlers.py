@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import kopf
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from auralink_operator.index import RESOURCES, Obj
 from auralink_operator.resync import selector
@@ -75,6 +76,13 @@ class _NoProgress(kopf.ProgressStorage):
 
     def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
         return essence
+
+
+class NoMemories(ResourceMemories):
+    """Nor need anything be remembered of an object: kopf's record of each takes a kilobyte, for as long as it lives."""
+
+    async def recall(self, raw_body: Any, **more: Any) -> ResourceMemory:
+        return await super().recall(raw_body, **{**more, "ephemeral": True})
 
 
 def kopf_settings(kinds: Sequence[str], settings: Settings) -> kopf.OperatorSettings:

@@ -4,7 +4,7 @@ from typing import Any
 
 import kopf
 import pytest
-from auralink_operator.handlers import kopf_settings, registry
+from auralink_operator.handlers import NoMemories, kopf_settings, registry
 from auralink_operator.index import BRIDGE, POLICY, Obj
 from auralink_operator.models.observed import Capabilities
 from auralink_operator.resync import selector, watched
@@ -43,6 +43,14 @@ def test_kopf_neither_scans_nor_posts_nor_waits_for_peers() -> None:
     assert settings.scanning.disabled
     assert settings.peering.standalone
     assert not settings.posting.enabled
+
+
+async def test_kopf_remembers_no_object() -> None:
+    memories = NoMemories()
+    raw: Any = samples.bridge()
+    assert await memories.recall(raw, noticed_by_listing=True) is not await memories.recall(raw)
+    assert list(memories.iter_all_memories()) == []
+    await memories.forget(raw)
 
 
 @pytest.mark.parametrize("event", [None, "ADDED", "MODIFIED", "DELETED"])
