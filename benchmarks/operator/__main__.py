@@ -32,6 +32,11 @@ GROUPS = {
 }
 
 
+# Such an edit rolls the bridge's pods, and the control plane's share of that is some seconds of a core: faster than this
+# two cores fall behind, and what is measured is their backlog.
+_ROLLS_PER_S = 0.5
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     bridges: int
@@ -156,15 +161,16 @@ async def _steady(bench: Bench, options: Options) -> list[Row]:
 
 async def _edits(bench: Bench, options: Options) -> list[Row]:
     before, pace = await phases.own_times(bench), f"{options.rate:g} per second"
+    rolls = min(options.rate, _ROLLS_PER_S)
     say(f"{options.samples} spec edits")
-    edited = await phases.spec_to_child(bench, options.samples, options.rate)
+    edited = await phases.spec_to_child(bench, options.samples, rolls)
     say(f"{options.samples} configuration edits")
     acked = await phases.config_to_acks(bench, options.samples, options.rate)
     say(f"{options.samples} children edited or deleted")
     drifted = await phases.drift(bench, options.samples, options.rate)
     return [
         rows.own_time(before, await phases.own_times(bench)),
-        rows.delay("spec_to_child_p99", edited, f"{pace}; each rolls its pods"),
+        rows.delay("spec_to_child_p99", edited, f"{rolls:g} per second; each rolls its pods"),
         rows.delay("config_ack_p99", acked, f"{pace}; pods of kwok, their acknowledgements played by a process"),
         rows.delay("drift_repair_p99", drifted, f"{pace}; seven ways in turn"),
     ]
