@@ -246,7 +246,7 @@ def test_an_upgrade_brings_new_fields_and_the_end_of_the_release_keeps_kinds_and
     apply(server, {**old, "metadata": {"name": "old", "namespace": "team-a"}})
     uid = get(server, "auralinkbridge", "old", "-n", "team-a")["metadata"]["uid"]
 
-    helm(server, "upgrade", RELEASE, str(CHART), "--reuse-values")
+    helm(server, "upgrade", RELEASE, str(CHART), "--reset-then-reuse-values")
     assert "logLevel" in fields(server)
     # What was stored before is served with the new field's default, and takes the new field.
     found = get(server, "auralinkbridge", "old", "-n", "team-a")

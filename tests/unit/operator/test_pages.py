@@ -108,6 +108,13 @@ def test_the_manual_knows_both_ways_of_policies_to_conflict() -> None:
     assert re.search(r"the first by\s+name", said)  # of two of the same second
 
 
+def test_the_manual_upgrades_to_the_defaults_of_the_new_chart() -> None:
+    """`--reuse-values` leaves a value that only the new chart knows without its default."""
+    commands = re.findall(r"^ {4}(helm upgrade .*)$", MANUAL.read_text(encoding="utf-8"), re.MULTILINE)
+    assert commands
+    assert [command for command in commands if "--reset-then-reuse-values" not in command] == []
+
+
 def test_the_manual_quotes_the_log_as_it_is() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
     quoted = set(re.findall(r"`([a-z]+(?: [a-z]+){3,})`", MANUAL.read_text(encoding="utf-8")))
