@@ -32,8 +32,8 @@ GROUPS = {
 }
 
 
-# Such an edit rolls the bridge's pods, and the control plane's share of that is some seconds of a core: faster than this
-# two cores fall behind, and what is measured is their backlog.
+# Such an edit rolls the bridge's pods, which costs the control plane a second of a core: faster than this two cores
+# fall behind, and what is measured is their backlog.
 _ROLLS_PER_S = 0.5
 
 
