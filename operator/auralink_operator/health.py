@@ -28,7 +28,7 @@ async def serve(port: int, metrics: Metrics, queue: WorkQueue, ready: Callable[[
         return web.Response(text="ok\n") if ready() else web.Response(status=503, text="the index is not full yet\n")
 
     async def metrics_page(_: web.Request) -> web.Response:
-        metrics.queue_depth.set(queue.depth())
+        metrics.queue_depth.set(queue.busy())
         metrics.queue_oldest_seconds.set(queue.oldest_s())
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 

@@ -35,7 +35,7 @@ class Metrics:
         self.queue_wait_seconds = self._histogram(
             "queue_wait_seconds", "Time from the moment a key was due until a worker took it", _SHORT
         )
-        self.queue_depth = self._gauge("queue_depth", "Keys waiting")
+        self.queue_depth = self._gauge("queue_depth", "Keys that are due or at work")
         self.queue_oldest_seconds = self._gauge("queue_oldest_seconds", "Age of the oldest due or running key")
         self.drift_repaired = self._counter("drift_repaired", "Children that somebody else had changed", "kind")
         self.status_writes = self._counter("status_writes", "Writes of a status", "kind")

@@ -57,6 +57,7 @@ async def test_metrics_show_the_queue(pages: tuple[State, str]) -> None:
     state, base = pages
     state.queue.add(Key(BRIDGE, "ns", "b"))
     state.queue.add(Key(BRIDGE, "ns", "c"))
+    state.queue.add(Key(BRIDGE, "ns", "later"), after_s=60.0)
     state.now = 7.0
     status, said = await fetch(f"{base}/metrics")
     assert status == 200
