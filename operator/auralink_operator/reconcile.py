@@ -166,6 +166,8 @@ async def _unreadable(case: Case, why: str) -> float | None:
     _wake(ctx.rollouts.withdraw(case.key), ctx)
     if not case.still and not case.leaving:
         await converge(case, meta, _moved_rooms(meta, case.observed, None, {}), Asked())
+    if stalled := case.troubles.stalled:
+        why = f"{why}; {stalled.message}"
     await write_status(case.obj, derive_invalid(meta, why, ctx.now()), ctx)
     if case.troubles.error is not None:
         raise case.troubles.error

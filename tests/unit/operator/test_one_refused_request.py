@@ -168,6 +168,19 @@ async def test_a_deleted_bridge_whose_finalizer_cannot_be_taken_away_says_why() 
     assert desk.cluster.objects[KEY]["metadata"]["finalizers"] == [FINALIZER]
 
 
+async def test_a_deleted_bridge_that_cannot_be_read_says_too_that_its_finalizer_is_refused() -> None:
+    desk = await serving(drain={"onDelete": True})
+    desk.edit(rooms="none")
+    desk.cluster.objects[KEY]["metadata"]["deletionTimestamp"] = START.strftime("%Y-%m-%dT%H:%M:%SZ")
+    refuse(desk, "merge", BRIDGE, DENIED)
+    await desk.look()
+    assert desk.condition("Stalled") == ("True", "InvalidSpec")
+    assert "not allowed here" in desk.message()
+    del desk.cluster._answer
+    await desk.look()
+    assert KEY not in desk.cluster.objects
+
+
 @pytest.mark.parametrize("name", ["p2", "p" * 120])
 async def test_the_entry_of_a_dead_pod_that_cannot_be_removed_keeps_nothing_from_being_said(name: str) -> None:
     desk = await serving("p1")
