@@ -272,14 +272,14 @@ impl Video {
         key: bool,
         fx: &mut Effects,
     ) -> bool {
-        if !self.ledger.waits_for(frame_id) {
+        let Some(native) = self.ledger.waiting(frame_id) else {
             fx.drops.count(Drop::UnknownFrame);
             return false;
-        }
+        };
         let (answer, accepted) = match data {
             None => (Answer::Native(ext), true),
             Some(data) if data.len() > MAX_SUBMIT_BYTES => (self.refused(Drop::BadSubmit, fx), false),
-            Some(data) => match self.codec.packetize(data, key, limits(ext.is_some(), RTX_BYTES)) {
+            Some(data) => match self.codec.packetize(data, key, &native.info, limits(ext.is_some(), RTX_BYTES)) {
                 Ok(payloads) => (Answer::Compressed { payloads, ext, key }, true),
                 Err(why) => (self.refused(why, fx), false),
             },
@@ -401,6 +401,7 @@ impl Video {
                 timestamp: frame.timestamp,
                 key,
                 kind,
+                numbers: frame.info.numbers,
                 payloads,
                 ext,
                 completed: frame.completed,
