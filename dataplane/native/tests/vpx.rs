@@ -151,6 +151,27 @@ fn rule_6_whichever_packet_is_lost_no_frame_leaves_whose_reference_is_not_there(
     }
 }
 
+#[test]
+fn rule_6_a_numbered_picture_that_nothing_refers_to_is_lost_alone() {
+    let format = Format { wide: Some(false), temporal: true, ..VP8 };
+    for (len, lost) in [(2500, 0), (2500, 1), (2500, 2), (1500, 0), (1500, 1)] {
+        let mut sender = Sender::new(format);
+        let (mut world, ..) = started(format, Mode::Bypass, &mut sender);
+        for id in 1..200 {
+            let mut packets = sender.frame(id, false, len);
+            if id % 4 == 1 {
+                packets.remove(lost); // of the highest temporal layer
+            }
+            world.receive_all(&packets);
+            world.advance_ms(100);
+        }
+        let frames = frames(&world, format);
+        check(&frames, &sender);
+        assert_eq!(frames.len(), 150, "{len} bytes, packet {lost}");
+        assert_eq!(world.drops("awaiting_key"), 0);
+    }
+}
+
 /// Rule 12 for VP8, rule 13 for VP9, and rule 3 for both.
 fn permutations(of: impl Fn(&Format) -> bool) {
     for format in formats().into_iter().filter(of) {

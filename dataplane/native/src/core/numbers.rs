@@ -49,6 +49,11 @@ impl Id {
         if self.wide { 2 } else { 1 }
     }
 
+    /// Whether it is the next number after `other`.
+    pub fn follows(self, other: Id) -> bool {
+        self.wide == other.wide && self.number == other.number.wrapping_add(1) & self.most()
+    }
+
     fn most(self) -> u16 {
         if self.wide { MOST } else { MOST_NARROW }
     }

@@ -111,8 +111,12 @@ impl VideoCodec for Vp8 {
     fn inspect(&self, payload: &[u8]) -> Result<PacketInfo, Drop> {
         let descriptor = descriptor(payload).ok_or(Drop::MalformedPayload)?;
         let key = descriptor.starts_frame && is_key(payload[descriptor.len]);
-        let discardable = Some(descriptor.non_reference && !key);
-        Ok(PacketInfo { starts_frame: descriptor.starts_frame, key, discardable })
+        Ok(PacketInfo {
+            starts_frame: descriptor.starts_frame,
+            key,
+            discardable: Some(descriptor.non_reference && !key),
+            picture: descriptor.numbers.id,
+        })
     }
 
     fn complete(&mut self, packets: &[Packet]) -> Result<FrameInfo, Drop> {
@@ -283,13 +287,19 @@ mod tests {
     #[test]
     fn a_packet_tells_start_key_and_what_nothing_refers_to() {
         let told = |payload: &[u8]| Vp8::default().inspect(payload).unwrap();
-        let info = |starts_frame, key, discardable| PacketInfo { starts_frame, key, discardable: Some(discardable) };
+        let info = |starts_frame, key, discardable| PacketInfo {
+            starts_frame,
+            key,
+            discardable: Some(discardable),
+            picture: None,
+        };
         assert_eq!(told(&[0x10, 0x10]), info(true, true, false));
         assert_eq!(told(&[0x10, 0x11]), info(true, false, false));
         assert_eq!(told(&[0x30, 0x11]), info(true, false, true));
         assert_eq!(told(&[0x30, 0x10]), info(true, true, false), "a key is never discardable");
         assert_eq!(told(&[0x00, 0x10]), info(false, false, false));
         assert_eq!(told(&[0x11, 0x10]), info(false, false, false), "the start of partition 1");
+        assert_eq!(told(&[0x90, 0x80, 5, 0x11]).picture, Some(Id { number: 5, wide: false }));
         assert_eq!(told(&[0xd8, 0x0f, 0x11]), info(true, false, false), "reserved bits mean nothing");
     }
 

@@ -49,7 +49,7 @@ impl VideoCodec for Vp9 {
         // Of higher layers only the picture before tells whether they are the lowest of theirs.
         let starts_frame = descriptor.is(BEGINS) && descriptor.sid == 0;
         let key = starts_frame && key_size(payload, &descriptor)?.is_some();
-        Ok(PacketInfo { starts_frame, key, discardable: Some(false) })
+        Ok(PacketInfo { starts_frame, key, discardable: Some(false), picture: None })
     }
 
     fn complete(&mut self, packets: &[Packet]) -> Result<FrameInfo, Drop> {
