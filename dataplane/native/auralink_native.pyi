@@ -42,7 +42,7 @@ class Frame:
     stream: int
     frame_id: int  # +1 per frame of the stream, whatever its mode
     mode: int  # COMPRESS or SHADOW: what the core does with it
-    codec: str  # "H264"
+    codec: str  # "H264", "VP8", "VP9"
     rtp_ts: int  # unwrapped to 64 bit, in the codec's clock; the low 32 bits are what the packets say
     key: bool
     discardable: bool  # no other frame references it
@@ -53,7 +53,7 @@ class Frame:
     t_last: float  # last packet received
     t_complete: float  # released by reorder and assembly
     native_bytes: int  # RTP payload bytes it came in
-    data: bytes  # H.264: Annex B, SPS and PPS before every key
+    data: bytes  # H.264: Annex B, SPS and PPS before every key; VP8: the frame; VP9: all layers, a superframe
 
 @final
 class StreamStarted:
@@ -63,7 +63,7 @@ class StreamStarted:
     stream: int
     ssrc: int
     payload_type: int
-    codec: str  # "H264", "Opus"
+    codec: str  # "H264", "VP8", "VP9", "Opus"
     media: str  # "video" or "audio"
 
 @final
@@ -126,7 +126,7 @@ Event = StreamStarted | StreamEnded | StreamFailed | ModeApplied | OutNeedsKey |
 
 class PayloadConfig(TypedDict):
     type: int  # 0..127, with rtcp_mux not 64..95
-    codec: str  # "H264", "Opus"
+    codec: str  # "H264", "VP8", "VP9", "Opus"
     clock_rate: int  # Hz
     fmtp: NotRequired[str]
 
@@ -262,9 +262,10 @@ class Engine:
         """Answers one COMPRESS frame; `data` None sends it native. Frames leave in frame_id order. Returns False,
         and drops the frame if it changes between native and compressed off a key (`illegal_switch`), or is a native
         frame whose reference did not leave (`awaiting_key`; a key is asked for); False too for an unknown frame, and
-        for data that is no frame (no slice, over 2 MiB, `key` without IDR or the reverse). `key` says what `data` is;
-        a native frame knows it itself. The core sets flags 0x01, 0x02 and 0x04 of the extension. `ext16` None: with
-        data no extension, without data the core's own."""
+        for data that is no frame (not of the codec, over 2 MiB, `key` and no key in it or the reverse). `key` says
+        what `data` is; a native frame knows it itself. Data has one layer, and the payload header says so. The core
+        sets flags 0x01, 0x02 and 0x04 of the extension. `ext16` None: with data no extension, without data the
+        core's own."""
 
     def drop(self, stream: int, frame_id: int) -> None:
         """Answers one COMPRESS frame: nothing goes out for it (later ones stay contiguous)."""

@@ -1,13 +1,20 @@
 //! Packets in order become frames: a frame is complete when every number from its start to its end is
 //! there, and is released on the packet that makes it so. The end is the marker; a new timestamp right behind ends a
 //! frame too, for senders without markers.
+//!
+//! Packets that never came may have been anything. Where pictures are numbered it is known that no whole one was among
+//! them, if the picture behind follows the one in front: then what is lost lies in those two, and costs no more than the
+//! one it lies in if nothing refers to that.
 
-use super::packet::PacketInfo;
-use super::packet::{Content, Packet};
+use super::numbers::Id;
+use super::packet::{Content, Packet, PacketInfo};
 
 /// Bounds of one frame; more is not a frame of a sane sender.
 pub const MAX_FRAME_BYTES: usize = 2 << 20;
 pub const MAX_FRAME_PACKETS: usize = 2048;
+
+/// With this many packets missing a picture number of seven bits may have come round.
+const MAY_HAVE_WRAPPED: u64 = 100;
 
 #[derive(Debug)]
 pub enum Assembled {
@@ -31,6 +38,8 @@ pub struct Assembler {
     skipping: Option<u32>,
     /// Of the packet before, while its frame goes on: another one begins another frame.
     last_timestamp: Option<u32>,
+    /// The picture of the packet before.
+    last_picture: Option<Id>,
     /// Frames that a timestamp ended instead of a marker.
     pub markerless_frames: u64,
 }
@@ -46,6 +55,7 @@ impl Assembler {
             self.timestamp_changed(out);
         }
         self.last_timestamp = Some(packet.timestamp);
+        self.last_picture = info.picture;
         let marker = packet.marker;
         if self.skipping == Some(packet.timestamp) {
             // still the frame whose start is missing
@@ -61,10 +71,10 @@ impl Assembler {
         }
     }
 
-    /// Packets in front of `next` never came.
-    pub fn gap(&mut self, next: &Packet, out: &mut Vec<Assembled>) {
+    /// So many packets in front of `next` never came.
+    pub fn gap(&mut self, next: &Packet, missing: u64, out: &mut Vec<Assembled>) {
         let same_frame = self.last_timestamp == Some(next.timestamp) && !self.at_boundary;
-        if self.skipping.is_some() && same_frame {
+        if self.skipping.is_some() && same_frame || self.next_picture(next, missing, out) {
             return;
         }
         let packets = self.clear();
@@ -81,9 +91,37 @@ impl Assembler {
         }
     }
 
+    /// Whether what is missing matters to no other frame, as the numbers of the pictures around it tell.
+    fn next_picture(&mut self, next: &Packet, missing: u64, out: &mut Vec<Assembled>) -> bool {
+        let Content::Media(info) = next.content else { return false };
+        let follows = info.picture.zip(self.last_picture).is_some_and(|(next, last)| next.follows(last));
+        if !follows || missing >= MAY_HAVE_WRAPPED {
+            return false;
+        }
+        let nobodys = !self.packets.is_empty() && self.discardable == Some(true);
+        if info.starts_frame && (self.at_boundary || self.skipping.is_some() || nobodys) {
+            // Padding, or the end of a frame that is skipped anyway, or of one that no other needs.
+            let packets = self.clear();
+            if packets > 0 {
+                out.push(Assembled::LostDiscardable { packets });
+            }
+            self.skipping = None;
+            self.at_boundary = true;
+            return true;
+        }
+        if !info.starts_frame && self.at_boundary && info.discardable == Some(true) {
+            self.at_boundary = false;
+            self.skipping = Some(next.timestamp);
+            self.last_timestamp = Some(next.timestamp);
+            out.push(Assembled::LostDiscardable { packets: 0 });
+            return true;
+        }
+        false
+    }
+
     /// A packet whose payload is unusable takes its frame with it.
     fn lost(&mut self, packet: &Packet, out: &mut Vec<Assembled>) {
-        self.gap(packet, out);
+        self.gap(packet, 1, out);
         self.skipping = Some(packet.timestamp);
         self.last_timestamp = Some(packet.timestamp);
         if packet.marker {
@@ -225,18 +263,63 @@ mod tests {
         let (mut a, mut out) = (started(), Vec::new());
         a.push(with(packet(2, 20, false), |i| i.discardable = Some(true)), &mut out);
         let after = with(packet(4, 20, true), |i| i.discardable = Some(true));
-        a.gap(&after, &mut out);
+        a.gap(&after, 1, &mut out);
         a.push(after, &mut out);
         a.push(packet(5, 30, true), &mut out);
         assert!(matches!(out[0], Assembled::LostDiscardable { packets: 1 }));
         assert_eq!(frames(&out), [[5]]);
     }
 
+    fn numbered(sequence: u64, picture: u16, marker: bool, starts_frame: bool, discardable: bool) -> Packet {
+        with(packet(sequence, 10 * u32::from(picture), marker), |info| {
+            *info = PacketInfo {
+                starts_frame,
+                key: false,
+                discardable: Some(discardable),
+                picture: Some(Id { number: picture, wide: false }),
+            };
+        })
+    }
+
+    /// What goes on after picture 1, with so many packets missing in front of the second of two.
+    fn after_a_loss(before: Option<Packet>, missing: u64, behind: Packet) -> Vec<Assembled> {
+        let (mut a, mut out) = (Assembler::default(), Vec::new());
+        a.push(numbered(1, 1, true, true, false), &mut out);
+        out.clear();
+        before.into_iter().for_each(|packet| a.push(packet, &mut out));
+        a.gap(&behind, missing, &mut out);
+        a.push(behind, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_loss_between_pictures_that_follow_each_other_was_no_frame() {
+        assert_eq!(frames(&after_a_loss(None, 1, numbered(3, 2, true, true, false))), [[3]]);
+        for (missing, picture) in [(1, 3), (1, 1), (200, 2)] {
+            let out = after_a_loss(None, missing, numbered(3, picture, true, true, false));
+            assert!(matches!(out[0], Assembled::LostReference { .. }), "picture {picture} after {missing} missing");
+        }
+    }
+
+    #[test]
+    fn the_lost_end_or_beginning_of_a_discardable_picture_costs_that_one_only() {
+        let out = after_a_loss(Some(numbered(2, 2, false, true, true)), 1, numbered(4, 3, true, true, false));
+        assert!(matches!(out[..], [Assembled::LostDiscardable { packets: 1 }, Assembled::Frame(_)]), "{out:?}");
+        let out = after_a_loss(None, 1, numbered(3, 2, true, false, true));
+        assert!(matches!(out[..], [Assembled::LostDiscardable { packets: 0 }]), "{out:?}");
+        let out = after_a_loss(Some(numbered(2, 2, false, true, false)), 1, numbered(4, 3, true, true, false));
+        assert!(matches!(out[0], Assembled::LostReference { .. }), "others need it");
+        let out = after_a_loss(None, 1, numbered(3, 2, true, false, false));
+        assert!(matches!(out[0], Assembled::LostReference { .. }), "others need it");
+        let out = after_a_loss(Some(numbered(2, 2, false, true, true)), 2, numbered(5, 4, true, true, false));
+        assert!(matches!(out[0], Assembled::LostReference { .. }), "picture 3 is missing too");
+    }
+
     #[test]
     fn a_loss_between_frames_may_have_been_a_whole_frame() {
         let (mut a, mut out) = (started(), Vec::new());
         let after = packet(3, 30, true);
-        a.gap(&after, &mut out);
+        a.gap(&after, 1, &mut out);
         a.push(after, &mut out);
         a.push(packet(4, 40, true), &mut out);
         assert!(matches!(out[0], Assembled::LostReference { .. }));

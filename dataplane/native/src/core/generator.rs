@@ -1,9 +1,11 @@
-//! The identity of one outgoing stream: SSRC, sequence numbers, timestamps. It outlives its sources and
+//! The identity of one outgoing stream: SSRC, sequence numbers, timestamps, picture numbers. It outlives its sources and
 //! their modes, so that a receiver sees one stream without seams.
 
 use super::Time;
 use super::codec::Payload;
 use super::ext::Value;
+use super::mode::Kind;
+use super::numbers::{Counter, Numbered};
 use super::reports::{Ntp, SourceClock, ticks};
 use super::rtp::{self, Header};
 use bytes::Bytes;
@@ -21,6 +23,7 @@ pub struct Generator {
     /// Added to the source's timestamps; None until the first frame of a source.
     offset: Option<i64>,
     last: Option<Last>,
+    pictures: Counter,
     pub packets: u64,
     pub payload_bytes: u64,
 }
@@ -44,14 +47,16 @@ impl Generator {
             next: random % (1 << 15),
             offset: None,
             last: None,
+            pictures: Counter::default(),
             packets: 0,
             payload_bytes: 0,
         }
     }
 
-    /// Another source follows; its timestamps continue ours.
+    /// Another source follows; its timestamps and pictures continue ours.
     pub fn new_source(&mut self) {
         self.offset = None;
+        self.pictures.new_source();
     }
 
     pub fn rename(&mut self, ssrc: u32, random: u64) {
@@ -83,6 +88,11 @@ impl Generator {
         timestamp as u32
     }
 
+    /// The packets stamped next are of another frame.
+    pub fn picture(&mut self, frame: &Numbered, kind: Kind) {
+        self.pictures.advance(frame, kind);
+    }
+
     /// One packet of a frame.
     pub fn stamp(
         &mut self,
@@ -110,7 +120,8 @@ impl Generator {
         self.payload_bytes += payload.len() as u64;
         let header =
             Header { marker, payload_type: self.payload_type, sequence: sequence as u16, timestamp, ssrc: self.ssrc };
-        rtp::write(&header, ext, payload.parts())
+        let head = payload.head(&self.pictures);
+        rtp::write(&header, ext, [head.as_slice(), payload.body()])
     }
 
     /// What a sender report says now: capture time and our timestamp for it. None before the first packet.

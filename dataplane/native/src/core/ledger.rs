@@ -177,8 +177,10 @@ impl Ledger {
         }
     }
 
-    pub fn waits_for(&self, frame_id: u64) -> bool {
-        self.entries.iter().any(|entry| entry.frame.id == frame_id && entry.answer.is_none())
+    /// The frame of this number, while it waits for its answer.
+    pub fn waiting(&self, frame_id: u64) -> Option<&NativeFrame> {
+        let waits = |entry: &&Entry| entry.frame.id == frame_id && entry.answer.is_none();
+        self.entries.iter().find(waits).map(|entry| &entry.frame)
     }
 
     /// The frame admitted last.

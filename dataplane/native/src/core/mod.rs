@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod leg_plain;
 pub mod mode;
 pub mod nack;
+pub mod numbers;
 pub mod out;
 pub mod output;
 pub mod pace;

@@ -139,6 +139,7 @@ impl Out {
             Kind::Compressed => self.counts.compressed_frames += 1,
         }
         let timestamp = self.generator.timestamp(wire.timestamp, clock, now);
+        self.generator.picture(&wire.numbers, wire.kind);
         let (mut payload_bytes, end) = (0, wire.payloads.len() - 1);
         let packets: Vec<Transmit> = wire
             .payloads

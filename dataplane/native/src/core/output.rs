@@ -3,6 +3,7 @@
 use super::codec::{Codec, Payload};
 use super::ext::Value;
 use super::mode::{Kind, Mode};
+use super::numbers::Numbered;
 use super::{Drops, LegId, OutId, SockId, StreamId, Time};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -74,6 +75,8 @@ pub struct Wire {
     pub timestamp: i64,
     pub key: bool,
     pub kind: Kind,
+    /// The source's; an out writes its own into the payloads.
+    pub numbers: Numbered,
     pub payloads: Vec<Payload>,
     pub ext: Option<Value>,
     pub completed: Time,

@@ -1,6 +1,7 @@
 //! A media packet as reorder, assembly and payload formats see it. Below all three.
 
 use super::Time;
+use super::numbers::Id;
 use bytes::Bytes;
 
 /// A packet on its way to assembly.
@@ -33,4 +34,6 @@ pub struct PacketInfo {
     pub key: bool,
     /// No other frame references this one; None: the packet does not say.
     pub discardable: Option<bool>,
+    /// Which picture it is part of, where the format counts them and a picture has one frame.
+    pub picture: Option<Id>,
 }

@@ -36,8 +36,8 @@ pub struct Video {
     hold: Duration,
     assembler: Assembler,
     assembled: Vec<Assembled>,
-    /// The numbers in front of the next packet are given up.
-    after_gap: bool,
+    /// So many numbers in front of the next packet are given up.
+    given_up: u64,
     awaiting_key: bool,
     pub keys: KeyRequests,
     pub ledger: Ledger,
@@ -61,7 +61,7 @@ impl Video {
             hold: if feedback { MAX_HOLD } else { MIN_HOLD },
             assembler: Assembler::default(),
             assembled: Vec::new(),
-            after_gap: false,
+            given_up: 0,
             awaiting_key: true,
             keys: KeyRequests::default(),
             ledger: Ledger::new(stream),
@@ -148,17 +148,18 @@ impl Video {
         if let Some(nacks) = &mut self.nacks {
             nacks.restart();
         }
-        self.after_gap = true;
+        self.given_up = u64::MAX;
     }
 
     /// What is in order goes on to assembly.
     pub(super) fn release(&mut self, now: Time, timestamps: &mut Timestamps, fx: &mut Effects) {
         while let Some(next) = self.reorder.pop(now, self.hold) {
             match next {
-                Next::Gap(_) => self.after_gap = true,
+                Next::Gap(missing) => self.given_up = self.given_up.saturating_add(missing),
                 Next::Packet(packet) => {
-                    if std::mem::take(&mut self.after_gap) {
-                        self.assembler.gap(&packet, &mut self.assembled);
+                    let missing = std::mem::take(&mut self.given_up);
+                    if missing > 0 {
+                        self.assembler.gap(&packet, missing, &mut self.assembled);
                     }
                     self.assembler.push(packet, &mut self.assembled);
                 }
@@ -272,14 +273,14 @@ impl Video {
         key: bool,
         fx: &mut Effects,
     ) -> bool {
-        if !self.ledger.waits_for(frame_id) {
+        let Some(native) = self.ledger.waiting(frame_id) else {
             fx.drops.count(Drop::UnknownFrame);
             return false;
-        }
+        };
         let (answer, accepted) = match data {
             None => (Answer::Native(ext), true),
             Some(data) if data.len() > MAX_SUBMIT_BYTES => (self.refused(Drop::BadSubmit, fx), false),
-            Some(data) => match self.codec.packetize(data, key, limits(ext.is_some(), RTX_BYTES)) {
+            Some(data) => match self.codec.packetize(data, key, &native.info, limits(ext.is_some(), RTX_BYTES)) {
                 Ok(payloads) => (Answer::Compressed { payloads, ext, key }, true),
                 Err(why) => (self.refused(why, fx), false),
             },
@@ -401,6 +402,7 @@ impl Video {
                 timestamp: frame.timestamp,
                 key,
                 kind,
+                numbers: frame.info.numbers,
                 payloads,
                 ext,
                 completed: frame.completed,

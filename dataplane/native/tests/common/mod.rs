@@ -1,6 +1,9 @@
 //! A shard in virtual time with a sender on one side and a receiver on the other, neither of which shares code with it.
 #![allow(dead_code)] // each test file uses a part
 
+pub mod network;
+pub mod vpx;
+
 use auralink_native::core::codec::{Codec, Media};
 use auralink_native::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType, Sockets};
 use auralink_native::core::mode::{Mode, Policy};
@@ -17,6 +20,8 @@ pub const SPS: [u8; 24] = [
 ];
 pub const PPS: [u8; 4] = [0x68, 0xce, 0x3c, 0x80];
 pub const VIDEO_PT: u8 = 96;
+pub const VP8_PT: u8 = 98;
+pub const VP9_PT: u8 = 100;
 pub const AUDIO_PT: u8 = 111;
 pub const SSRC: u32 = 0x1111_2222;
 pub const EXTENSION_ID: u8 = 14;
@@ -221,7 +226,8 @@ pub struct World {
 }
 
 pub fn config(direction: Direction, feedback: bool, remote: Option<SocketAddr>) -> LegConfig {
-    let video = PayloadType { number: VIDEO_PT, codec: Codec::H264, clock_rate: 90_000 };
+    let video = [(VIDEO_PT, Codec::H264), (VP8_PT, Codec::Vp8), (VP9_PT, Codec::Vp9)];
+    let video = video.map(|(number, codec)| PayloadType { number, codec, clock_rate: 90_000 });
     let audio = PayloadType { number: AUDIO_PT, codec: Codec::Opus, clock_rate: 48_000 };
     LegConfig {
         name: "leg".into(),
@@ -231,7 +237,7 @@ pub fn config(direction: Direction, feedback: bool, remote: Option<SocketAddr>) 
         rtcp_mux: false,
         extension_id: EXTENSION_ID,
         media: vec![
-            MediumConfig { media: Media::Video, payloads: vec![video], remote },
+            MediumConfig { media: Media::Video, payloads: video.to_vec(), remote },
             MediumConfig { media: Media::Audio, payloads: vec![audio], remote },
         ],
     }
@@ -267,9 +273,13 @@ impl World {
 
     /// With a video stream in `mode`, its first key sent by `sender` and an out.
     pub fn started(feedback: bool, mode: Mode, sender: &mut Sender) -> (World, StreamId, OutId) {
+        World::started_with(feedback, mode, &sender.key(0, 500))
+    }
+
+    /// The same with the first key's packets, whatever the codec.
+    pub fn started_with(feedback: bool, mode: Mode, first: &[Vec<u8>]) -> (World, StreamId, OutId) {
         let mut world = World::new(feedback);
-        let first = sender.key(0, 500);
-        world.receive_all(&first);
+        world.receive_all(first);
         let stream = world.stream();
         let out = world.link(stream);
         world.set_mode(stream, mode);
@@ -370,9 +380,17 @@ impl World {
     }
 }
 
+/// A frame as packets brought it.
+#[derive(Clone, Debug)]
+pub struct Gathered {
+    pub timestamp: u32,
+    pub extension: Option<[u8; 16]>,
+    pub payloads: Vec<Vec<u8>>,
+}
+
 /// One SSRC, contiguous numbers, one timestamp up to each marker, nothing above the MTU, the extension on first packets
 /// only.
-pub fn seen(packets: &[Left]) -> Vec<Seen> {
+pub fn gathered(packets: &[Left], payload_type: u8) -> Vec<Gathered> {
     let mut frames = Vec::new();
     let mut gathered: Vec<Vec<u8>> = Vec::new();
     let mut extension = None;
@@ -385,7 +403,7 @@ pub fn seen(packets: &[Left]) -> Vec<Seen> {
             assert_eq!(rtp.ssrc, before.ssrc);
             assert!(gathered.is_empty() || rtp.timestamp == before.timestamp);
         }
-        assert_eq!(rtp.payload_type, VIDEO_PT);
+        assert_eq!(rtp.payload_type, payload_type);
         match rtp.extension {
             Some((profile, body)) => {
                 assert!(gathered.is_empty(), "only a frame's first packet carries the extension");
@@ -397,12 +415,22 @@ pub fn seen(packets: &[Left]) -> Vec<Seen> {
         }
         gathered.push(rtp.payload.to_vec());
         if rtp.marker {
-            let (packets, nals) = (gathered.len(), nals(&gathered));
-            frames.push(Seen { timestamp: rtp.timestamp, nals, extension, packets });
-            gathered.clear();
+            let payloads = std::mem::take(&mut gathered);
+            frames.push(Gathered { timestamp: rtp.timestamp, extension, payloads });
         }
     }
     frames
+}
+
+pub fn seen(packets: &[Left]) -> Vec<Seen> {
+    let frames = gathered(packets, VIDEO_PT);
+    let seen = |Gathered { timestamp, extension, payloads }: Gathered| Seen {
+        timestamp,
+        nals: nals(&payloads),
+        extension,
+        packets: payloads.len(),
+    };
+    frames.into_iter().map(seen).collect()
 }
 
 /// The slice that a frame consists of, by `slice`'s id.

@@ -126,7 +126,13 @@ impl VideoCodec for H264 {
         out
     }
 
-    fn packetize(&mut self, frame: Bytes, key: bool, limits: Limits) -> Result<Vec<Payload>, Drop> {
+    fn packetize(
+        &mut self,
+        frame: Bytes,
+        key: bool,
+        _native: &FrameInfo,
+        limits: Limits,
+    ) -> Result<Vec<Payload>, Drop> {
         let mut units: Vec<Bytes> = annex_b_units(&frame).into_iter().map(|unit| frame.slice(unit)).collect();
         if !units.iter().any(|unit| is_slice(nal_type(unit[0]))) {
             return Err(Drop::BadSubmit);
@@ -313,9 +319,9 @@ mod tests {
     #[test]
     fn frames_of_an_encoder_that_sends_its_sets_once_get_them_at_every_key() {
         let mut codec = H264::default();
-        codec.packetize(annex_b(&[SPS, PPS, IDR]).into(), true, LIMITS).unwrap();
+        codec.packetize(annex_b(&[SPS, PPS, IDR]).into(), true, &FrameInfo::default(), LIMITS).unwrap();
         let aud: &[u8] = &[9, 0xf0];
-        let again = codec.packetize(annex_b(&[aud, IDR]).into(), true, LIMITS).unwrap();
+        let again = codec.packetize(annex_b(&[aud, IDR]).into(), true, &FrameInfo::default(), LIMITS).unwrap();
         assert_eq!(bytes(again), [stap(&[aud, SPS, PPS]), IDR.to_vec()]);
     }
 
@@ -323,7 +329,7 @@ mod tests {
     fn the_encoders_sets_and_the_senders_are_never_mixed() {
         let mut codec = H264::default();
         codec.complete(&frame(&[SPS, PPS, IDR])).unwrap();
-        let refused = codec.packetize(annex_b(&[IDR]).into(), true, LIMITS);
+        let refused = codec.packetize(annex_b(&[IDR]).into(), true, &FrameInfo::default(), LIMITS);
         assert_eq!(refused.unwrap_err(), Drop::NoParameterSets);
     }
 
@@ -389,7 +395,7 @@ mod tests {
             data in proptest::collection::vec(prop_oneof![Just(0u8), Just(1), any::<u8>()], 0..400), key: bool,
         ) {
             let mut codec = H264::default();
-            for payload in codec.packetize(data.into(), key, Limits { first: 40, rest: 60 }).unwrap_or_default() {
+            for payload in codec.packetize(data.into(), key, &FrameInfo::default(), Limits { first: 40, rest: 60 }).unwrap_or_default() {
                 prop_assert!(payload.len() <= 60);
             }
         }

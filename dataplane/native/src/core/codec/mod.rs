@@ -1,19 +1,31 @@
 //! Payload formats. A video codec implements [`VideoCodec`], a file each; audio is relayed packet by packet and needs no
 //! more than a name. `stream` is the caller.
+//!
+//! What a codec says of a frame goes with it to every out; nothing behind this seam asks which codec it is. A format that
+//! numbers its pictures tells the numbers in [`FrameInfo`] and where they stand in each [`Payload`], and the out, which
+//! alone knows what left before, writes its own there.
 
 pub mod audio;
 pub mod h264;
 pub mod h264_syntax;
 mod nal;
 mod parameter_sets;
+pub mod vp8;
+pub mod vp9;
+mod vp9_descriptor;
+mod vp9_syntax;
 
 use super::Drop;
+use super::numbers::{Counter, Numbered, Slots};
 use super::packet::{Packet, PacketInfo};
 use bytes::Bytes;
+use std::ops::Range;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
     H264,
+    Vp8,
+    Vp9,
     Opus,
 }
 
@@ -35,11 +47,13 @@ impl Media {
 }
 
 impl Codec {
-    pub const ALL: [Codec; 2] = [Codec::H264, Codec::Opus];
+    pub const ALL: [Codec; 4] = [Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Opus];
 
     pub fn name(self) -> &'static str {
         match self {
             Codec::H264 => "H264",
+            Codec::Vp8 => "VP8",
+            Codec::Vp9 => "VP9",
             Codec::Opus => "Opus",
         }
     }
@@ -50,7 +64,7 @@ impl Codec {
 
     pub fn media(self) -> Media {
         match self {
-            Codec::H264 => Media::Video,
+            Codec::H264 | Codec::Vp8 | Codec::Vp9 => Media::Video,
             Codec::Opus => Media::Audio,
         }
     }
@@ -59,6 +73,8 @@ impl Codec {
     pub fn video(self) -> Option<Box<dyn VideoCodec>> {
         match self {
             Codec::H264 => Some(Box::new(h264::H264::default())),
+            Codec::Vp8 => Some(Box::new(vp8::Vp8::default())),
+            Codec::Vp9 => Some(Box::new(vp9::Vp9::default())),
             Codec::Opus => None,
         }
     }
@@ -79,6 +95,8 @@ pub struct FrameInfo {
     /// Cached parameter sets that this key lacks, to go before packet `sets_at`.
     pub missing_sets: Vec<Bytes>,
     pub sets_at: usize,
+    /// Where the format has picture numbers.
+    pub numbers: Numbered,
 }
 
 /// Payload bytes that fit into the first packet of a frame (it may carry the extension) and into the others.
@@ -88,31 +106,77 @@ pub struct Limits {
     pub rest: usize,
 }
 
-/// A payload to send: at most two bytes of payload header of our own, and bytes that are shared, not copied.
+/// Most bytes of a payload header that is held beside its body: a VP9 descriptor with a scalability structure of one layer.
+const HEAD_BYTES: usize = 13;
+
+/// The front of a payload that is not shared with other outs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Head {
+    bytes: [u8; HEAD_BYTES],
+    len: u8,
+    slots: Slots,
+}
+
+impl Head {
+    /// Of at most [`HEAD_BYTES`] bytes.
+    fn new(bytes: &[u8], slots: Slots) -> Head {
+        let mut head = Head { bytes: [0; HEAD_BYTES], len: bytes.len() as u8, slots };
+        head.bytes[..bytes.len()].copy_from_slice(bytes);
+        head
+    }
+
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.bytes[usize::from(self.len)] = byte;
+        self.len += 1;
+    }
+}
+
+/// A payload to send: a few bytes of payload header of our own, and bytes that are shared, not copied.
 #[derive(Clone, Debug)]
 pub struct Payload {
-    head: [u8; 2],
-    head_len: usize,
+    head: Head,
     body: Bytes,
 }
 
 impl Payload {
     pub fn whole(body: Bytes) -> Payload {
-        Payload { head: [0; 2], head_len: 0, body }
+        Payload { head: Head::default(), body }
     }
 
     pub fn with_head(head: [u8; 2], body: Bytes) -> Payload {
-        Payload { head, head_len: 2, body }
+        Payload { head: Head::new(&head, Slots::default()), body }
     }
 
+    /// Its header, with an out's picture numbers where it has any.
+    pub fn head(&self, numbers: &Counter) -> Head {
+        let mut head = self.head;
+        numbers.write(&mut head.bytes, head.slots);
+        head
+    }
+
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// As its codec left it.
     pub fn parts(&self) -> [&[u8]; 2] {
-        [&self.head[..self.head_len], &self.body]
+        [self.head.as_slice(), &self.body]
     }
 
     #[allow(clippy::len_without_is_empty)] // never empty
     pub fn len(&self) -> usize {
-        self.head_len + self.body.len()
+        usize::from(self.head.len) + self.body.len()
     }
+}
+
+/// Pieces of nearly equal size, none above `limit`: equal ones leave in one segmented send.
+fn equal_pieces(bytes: usize, limit: usize) -> impl Iterator<Item = Range<usize>> {
+    let size = bytes.div_ceil(bytes.div_ceil(limit).max(1)).max(1);
+    (0..bytes).step_by(size).map(move |at| at..bytes.min(at + size))
 }
 
 /// One direction-free payload format with the state of one stream.
@@ -129,6 +193,7 @@ pub trait VideoCodec: Send {
     /// The frame's own packets; only what exceeds the limits is cut anew.
     fn restamp(&self, packets: &[Packet], info: &FrameInfo, limits: Limits) -> Vec<Payload>;
 
-    /// A frame of the AI Core, cut fresh.
-    fn packetize(&mut self, frame: Bytes, key: bool, limits: Limits) -> Result<Vec<Payload>, Drop>;
+    /// A frame of the AI Core, cut fresh. `native` is the frame that it replaces: what is optional in a payload header is
+    /// there if the sender has it there.
+    fn packetize(&mut self, frame: Bytes, key: bool, native: &FrameInfo, limits: Limits) -> Result<Vec<Payload>, Drop>;
 }
