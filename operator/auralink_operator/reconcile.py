@@ -65,7 +65,7 @@ from auralink_operator.models import (
     pod_views,
 )
 from auralink_operator.policies import compile_policies
-from auralink_operator.report import can_wait, forget_dead_pods, write_status
+from auralink_operator.report import can_wait_s, forget_dead_pods, write_status
 from auralink_operator.scaling import owners
 from auralink_operator.scene import View, child_of, current_owners, look
 from auralink_operator.sight import Asked, ask, hidden_and_unwanted, with_children, with_deployment, with_hidden_pods
@@ -81,7 +81,6 @@ from auralink_operator.status import (
 )
 
 CONFIRM_S = 5.0
-STATUS_EVERY_S = 2.0  # what says nothing new but details is told together
 MAX_SILENT_PASSES = 3
 QUEUED_S = 60.0  # a bridge that waits for its rollout is woken; this is for the case that nobody does
 DRAIN_GRACE_S = 60.0
@@ -389,7 +388,7 @@ async def _report(bridge: Bridge, compiled: Compiled, result: Result) -> float |
     if (grace_s := _grace_s(bridge, pods, outcome, known, ctx)) > 0:
         return _soonest(grace_s, result.again_s)
     later_s: float | None = None
-    if (left_s := known.written_at + STATUS_EVERY_S - ctx.clock()) > 0 and can_wait(bridge.meta.status, status):
+    if (left_s := known.written_at + can_wait_s(bridge.meta.status, status) - ctx.clock()) > 0:
         later_s = left_s
     elif await write_status(observed.bridge, status, ctx):
         known.written_at = ctx.clock()

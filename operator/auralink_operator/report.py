@@ -14,6 +14,7 @@ from auralink_operator.status import Condition, Status, flips, same, warns
 log = logging.getLogger("auralink_operator.reconcile")
 
 POD_MANAGER = "auralink-pod."
+STATUS_EVERY_S, PROGRESS_EVERY_S = 2.0, 5.0  # what says nothing new but details is told together
 
 
 async def write_status(obj: Obj, status: Status, ctx: Context) -> bool:
@@ -26,16 +27,25 @@ async def write_status(obj: Obj, status: Status, ctx: Context) -> bool:
     return True
 
 
-def can_wait(before: Mapping[str, Any], status: Status) -> bool:
-    """Whether a status says only more of what is being told already: figures, names, how far pods are."""
-    return not same(before, status) and all(_news(before).get(name) == value for name, value in _news(status).items())
+def can_wait_s(before: Mapping[str, Any], status: Status) -> float:
+    """For how long after a status another need not be told that says only more of the same: figures, names, how far
+    pods are; 0 for news. On its way to Ready a bridge changes much, and nobody can use its parts yet."""
+    if same(before, status) or any(_news(before).get(name) != value for name, value in _news(status).items()):
+        return 0.0
+    return STATUS_EVERY_S if _is(status, "Ready")[0] == "True" else PROGRESS_EVERY_S
 
 
 def _news(status: Mapping[str, Any]) -> dict[str, Any]:
     """What nobody should have to wait for."""
-    conditions = {c["type"]: c["status"] for c in status.get("conditions") or ()}
-    said = ("observedGeneration", "config", "lastHandledReconcileAt", "endpoints")
-    return {name: conditions.get(name) for name in ("Ready", "Stalled")} | {name: status.get(name) for name in said}
+    said = ["observedGeneration", "lastHandledReconcileAt"]
+    if _is(status, "Ready")[0] == "True":
+        said += ["config", "endpoints"]
+    return {of: _is(status, of) for of in ("Ready", "Stalled")} | {name: status.get(name) for name in said}
+
+
+def _is(status: Mapping[str, Any], of: str) -> tuple[str, str]:
+    found = (c for c in status.get("conditions") or () if c["type"] == of)
+    return next(((str(c["status"]), str(c["reason"])) for c in found), ("", ""))
 
 
 async def write_policy_status(obj: Obj, status: Status, known: Known, ctx: Context) -> None:

@@ -8,7 +8,8 @@ from auralink_operator.context import Context
 from auralink_operator.index import BRIDGE, Ghosts, Indices, Key, Obj
 from auralink_operator.metrics import Metrics
 from auralink_operator.queue import WorkQueue
-from auralink_operator.reconcile import STATUS_EVERY_S, reconcile
+from auralink_operator.reconcile import reconcile
+from auralink_operator.report import PROGRESS_EVERY_S, STATUS_EVERY_S
 from auralink_operator.settings import Settings
 
 from tests.fakes.kube import FakeCluster, LiveStore
@@ -52,7 +53,7 @@ class Desk:
             self.roll_out(deployment)
             count = len(self.cluster.calls)
             again_s = await self.look(key)
-            if again_s is not None and again_s <= STATUS_EVERY_S:
+            if again_s is not None and again_s <= PROGRESS_EVERY_S:
                 self.time += again_s
             elif len(self.cluster.calls) == count:
                 return

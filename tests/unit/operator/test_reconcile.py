@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from auralink_operator.cluster import ApiError
 from auralink_operator.index import BRIDGE, POLICY, Key
-from auralink_operator.reconcile import STATUS_EVERY_S
+from auralink_operator.report import PROGRESS_EVERY_S, STATUS_EVERY_S
 
 from tests.unit.operator import samples
 from tests.unit.operator.desk import CONFIG, DEPLOYMENT, KEY, Desk, serving
@@ -273,7 +273,7 @@ async def test_details_are_told_together_and_news_at_once() -> None:
     assert desk.ready() == ("False", "DependencyNotReady")
     assert desk.status()["rooms"] == 6
     desk.report("p1", rooms=7, problems=["CredentialsMissing"])
-    assert await desk.look() == pytest.approx(STATUS_EVERY_S)
-    desk.time += STATUS_EVERY_S
+    assert await desk.look() == pytest.approx(PROGRESS_EVERY_S)
+    desk.time += PROGRESS_EVERY_S
     await desk.look()
     assert desk.status()["rooms"] == 7

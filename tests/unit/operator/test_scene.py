@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from auralink_operator.cluster import ApiError
 from auralink_operator.index import Key, Obj
-from auralink_operator.scaling import DELETION_COST
+from auralink_operator.scaling import COST_INTERVAL_S, DELETION_COST
 from auralink_operator.settings import Settings
 
 from tests.unit.operator import samples
@@ -165,10 +165,11 @@ async def test_replicas_are_lowered_only_after_the_index_shows_fresh_costs() -> 
     desk.report("p1", sessions=20)
     desk.edit(replicas=2)
     again_s = await desk.look()
-    assert again_s == pytest.approx(9.0)
+    assert again_s is not None
+    assert again_s < COST_INTERVAL_S
     assert desk.replicas() == 3
     assert desk.ready() == ("False", "Progressing")
-    desk.time += 9.0
+    desk.time += COST_INTERVAL_S
     desk.cluster.lag()
     await desk.look()
     assert cost(desk, "p1") == "20"
@@ -323,10 +324,10 @@ async def test_the_address_of_a_node_is_asked_for_once_in_ten_minutes() -> None:
     asked = desk.cluster.calls.count(("get", NODE))
     assert asked == 1
     desk.cluster.put(node("203.0.113.8"))
-    desk.time += 599.0
+    desk.time += 590.0
     await desk.look()
     assert told(desk)["demo/in/video"]["ip"] == "203.0.113.7"
-    desk.time += 2.0
+    desk.time += 11.0
     await desk.look()
     assert told(desk)["demo/in/video"]["ip"] == "203.0.113.8"
     assert desk.cluster.calls.count(("get", NODE)) == 2
