@@ -446,3 +446,45 @@ fn malformed_payloads_are_counted_and_cost_the_frame_they_belong_to() {
         assert!(world.now > Time(0));
     }
 }
+
+#[test]
+fn mangled_packets_and_answers_break_nothing() {
+    for format in formats() {
+        for seed in 0..12 {
+            let mut random = Random(seed);
+            let mut sender = Sender::new(format);
+            let (mut world, stream, _) = started(format, Mode::Compress, &mut sender);
+            for id in 1..60 {
+                for mut packet in sender.frame(id, random.below(10) == 0, 30 + random.below(2500) as usize) {
+                    while random.below(3) == 0 {
+                        // In front, where it matters, or its length.
+                        match random.below(4) {
+                            0 => packet.truncate(12 + random.below(20) as usize),
+                            _ => {
+                                let at = 12 + random.below(12) as usize;
+                                packet.get_mut(at).into_iter().for_each(|byte| *byte = random.next() as u8);
+                            }
+                        }
+                    }
+                    world.receive(&packet);
+                }
+                let newest = world.frames.last().map_or(0, |frame| frame.frame_id);
+                let mut data = made(format, random.below(2) == 0, id, NOTHING, 1 + random.below(3000) as usize);
+                data[random.below(10).min(8) as usize] = random.next() as u8;
+                world.submit(
+                    stream,
+                    newest,
+                    Some(&data).filter(|_| random.below(2) == 0).map(|data| &**data),
+                    random.below(2) == 0,
+                );
+                world.advance_ms(33);
+            }
+            world.advance_ms(300);
+            assert!(world.drops("malformed_payload") > 0 && world.drops("bad_submit") > 0);
+            let media = world.media();
+            assert!(media.iter().all(|left| left.bytes.len() <= 1200));
+            let number = |left: &Left| left.rtp().sequence;
+            assert!(media.windows(2).all(|pair| number(&pair[1]) == number(&pair[0]).wrapping_add(1)));
+        }
+    }
+}
