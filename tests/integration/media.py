@@ -19,6 +19,25 @@ from aiohttp import ClientError, ClientSession
 REPOSITORY = Path(__file__).parents[2]
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 FPS = 25
+_KEY_A_SECOND = ("-g", str(FPS))
+_LIBVPX = ("-deadline", "realtime", "-cpu-used", "8", "-auto-alt-ref", "0", "-lag-in-frames", "0", *_KEY_A_SECOND)
+ENCODERS: Mapping[str, tuple[str, ...]] = {
+    "H264": (
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-tune",
+        "zerolatency",
+        "-profile:v",
+        "high",
+        "-bf",
+        "0",
+        *_KEY_A_SECOND,
+    ),
+    "VP8": ("libvpx", *_LIBVPX),
+    "VP9": ("libvpx-vp9", *_LIBVPX),
+}
+"""What FFmpeg encodes with, and how, for pictures that leave in the order they are shown in."""
 
 
 def free_ports(count: int, *, kind: socket.SocketKind = socket.SOCK_STREAM, step: int = 1) -> list[int]:
@@ -81,8 +100,9 @@ async def until(condition: Callable[[], Any], what: str, timeout_s: float = 20.0
 class Studio:
     """Ports and files of one test."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, codec: str = "H264") -> None:
         self.folder = folder
+        self.codec = codec
         self.core_port, self.core_http, self.http_port, self.metrics_port = free_ports(4)
         self.video_in, self.audio_in, self.video_out, self.audio_out = free_ports(4, kind=socket.SOCK_DGRAM, step=2)
         self.recording = folder / "received.mkv"
@@ -126,7 +146,7 @@ class Studio:
                 "name": "in",
                 "direction": "Receive",
                 "rtp": {
-                    "video": medium("video", "H264", listenPort=self.video_in),
+                    "video": medium("video", self.codec, listenPort=self.video_in),
                     "audio": medium("audio", "Opus", listenPort=self.audio_in),
                 },
             },
@@ -134,7 +154,7 @@ class Studio:
                 "name": "out",
                 "direction": "Send",
                 "rtp": {
-                    "video": medium("video", "H264", remote=f"127.0.0.1:{self.video_out}"),
+                    "video": medium("video", self.codec, remote=f"127.0.0.1:{self.video_out}"),
                     "audio": medium("audio", "Opus", remote=f"127.0.0.1:{self.audio_out}"),
                 },
             },
@@ -156,21 +176,22 @@ auralink {{
     async def sender(
         self, seconds: int, *, kbps: int = 3000, size: str = "640x360"
     ) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A moving picture as H.264 without B-frames, a key a second, and a tone as Opus, at their own pace."""
+        """A moving picture without B-frames, a key a second, and a tone as Opus, at their own pace."""
         video = f"testsrc2=size={size}:rate={FPS},noise=alls=12:allf=t"
         encode = [
-            "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-profile:v", "high", "-bf", "0",
-            "-pix_fmt", "yuv420p", "-g", str(FPS), "-b:v", f"{kbps}k", "-maxrate", f"{kbps}k", "-bufsize", f"{kbps}k",
+            "-c:v", *ENCODERS[self.codec],
+            "-pix_fmt", "yuv420p", "-b:v", f"{kbps}k", "-maxrate", f"{kbps}k", "-bufsize", f"{kbps}k",
         ]  # fmt: skip
-        clip = self.folder / "clip.mp4"
+        clip = self.folder / "clip.mkv"
         make = [FFMPEG, "-v", "error", "-y", "-f", "lavfi", "-i", video, "-t", str(seconds), *encode, str(clip)]
         async with process(*make, log=self.folder / "clip.log") as one:
             assert await one.wait() == 0, (self.folder / "clip.log").read_text()
+        in_band = ("-bsf:v", "h264_mp4toannexb") if self.codec == "H264" else ()  # parameter sets before every key
         send = [
             FFMPEG, "-v", "error", "-re", "-i", str(clip),
             "-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",
-            "-map", "0:v", "-c:v", "copy", "-bsf:v", "h264_mp4toannexb", "-payload_type", "96", "-t", str(seconds),
-            "-f", "rtp", f"rtp://127.0.0.1:{self.video_in}?pkt_size=1200",
+            "-map", "0:v", "-c:v", "copy", *in_band, "-strict", "experimental", "-t", str(seconds),
+            "-payload_type", "96", "-f", "rtp", f"rtp://127.0.0.1:{self.video_in}?pkt_size=1200",
             "-map", "1:a", "-c:a", "libopus", "-b:a", "48k", "-payload_type", "97", "-t", str(seconds),
             "-f", "rtp", f"rtp://127.0.0.1:{self.audio_in}?pkt_size=1200",
         ]  # fmt: skip
@@ -181,14 +202,16 @@ auralink {{
     async def receiver(self, seconds: int) -> AsyncIterator[asyncio.subprocess.Process]:
         """Records so many seconds of what comes, undecoded, and ends: less than the sender gives."""
         sdp = self.folder / "receiver.sdp"
+        fmtp = "a=fmtp:96 packetization-mode=1\n" if self.codec == "H264" else ""
         sdp.write_text(
             "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\n"
-            f"m=video {self.video_out} RTP/AVP 96\na=rtpmap:96 H264/90000\na=fmtp:96 packetization-mode=1\n"
+            f"m=video {self.video_out} RTP/AVP 96\na=rtpmap:96 {self.codec}/90000\n{fmtp}"
             f"m=audio {self.audio_out} RTP/AVP 97\na=rtpmap:97 opus/48000/2\n"
         )
+        from_the_start = ("-copyinkf:v",) if self.codec == "VP9" else ()  # of which FFmpeg says no frame is a key
         command = [
             FFMPEG, "-v", "warning", "-y", "-protocol_whitelist", "file,udp,rtp", "-analyzeduration", "2000000",
-            "-i", str(sdp), "-t", str(seconds), "-c", "copy", str(self.recording),
+            "-i", str(sdp), "-t", str(seconds), "-c", "copy", *from_the_start, str(self.recording),
         ]  # fmt: skip
         async with process(*command, log=self.folder / "receiver.log") as one:
             yield one

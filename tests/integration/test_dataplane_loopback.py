@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from auralink_aicore.codecs import SERVED
 
 from tests.integration.media import FPS, Studio, until
 
@@ -72,3 +73,39 @@ async def test_a_core_that_shuts_down_in_order_costs_no_picture(studio: Studio) 
     [video] = [one for one in status["aic_compression"]["streams"] if one["media"] == "video"]
     assert video["source"]["frames"] - video["outs"][0]["frames"] <= 0.1 * video["source"]["frames"]
     assert '"to": "hold"' not in (studio.folder / "pod.log").read_text()
+
+
+@pytest.mark.parametrize("codec", ["VP8", "VP9"])
+async def test_other_codecs_cross_as_they_came_and_every_frame_of_the_recording_decodes(
+    tmp_path: Path, codec: str
+) -> None:
+    studio = Studio(tmp_path, codec)
+    async with studio.pod(mode="Disabled"):
+        async with studio.receiver(5), studio.sender(8) as sender:
+            await sender.wait()
+        await asyncio.sleep(1.5)  # the last sample
+        status = await studio.status()
+    frames, errors = await studio.decode()
+    assert errors == ""
+    assert frames >= 4 * FPS
+    [video] = [one for one in status["aic_compression"]["streams"] if one["media"] == "video"]
+    assert (video["codec"], video["mode"]) == (codec, "bypass")
+    assert video["source"]["frames"] == video["outs"][0]["frames"] == 8 * FPS
+
+
+async def test_a_codec_that_the_core_does_not_serve_goes_on_natively_and_the_status_says_so(tmp_path: Path) -> None:
+    unserved = [codec for codec in ("VP8", "VP9") if codec not in {one.name for one in SERVED}]
+    if not unserved:
+        pytest.skip("the AI Core serves every codec that the data plane carries")
+    studio = Studio(tmp_path, unserved[0])
+
+    async def told() -> bool:
+        return "CompressionDisabled" in (await studio.status())["problems"]
+
+    async with studio.core(), studio.pod(), studio.receiver(5), studio.sender(8) as sender:
+        await until(told, "word of the codec")
+        assert await studio.mode_is("bypass")
+        await sender.wait()
+    frames, errors = await studio.decode()
+    assert errors == ""
+    assert frames >= 4 * FPS

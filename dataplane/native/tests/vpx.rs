@@ -279,7 +279,7 @@ fn rule_17_no_packet_is_above_1200_bytes_and_ours_leave_room_to_resend() {
             let (mut world, ..) = started(format, Mode::Bypass, &mut sender);
             sender.mtu = mtu;
             for (id, len) in [(1, 40), (2, mtu - 60), (3, mtu - 40), (4, 7000), (5, 60_000)] {
-                world.receive_all(&sender.frame(id, false, len));
+                world.receive_all(&sender.frame(id, id == 4, len));
                 world.advance_ms(100);
             }
             let frames = frames(&world, format); // below the MTU, the extension on first packets
@@ -397,7 +397,7 @@ fn rule_24_numbers_timestamps_and_ssrc_go_on_over_switches_and_a_change_of_sourc
             if id > 0 {
                 world.receive_all(&sender.frame(id, key, 1500));
             }
-            let native = id / 20 == 1;
+            let native = id / 20 != 1; // and at the end, so that the next source has distances of its own
             let data = made(format, key, id, if key { NOTHING } else { last_made }, 1500);
             last_made = MADE + id;
             assert!(world.submit(stream, id, if native { None } else { Some(&data) }, key));
@@ -444,5 +444,47 @@ fn malformed_payloads_are_counted_and_cost_the_frame_they_belong_to() {
         assert_eq!(world.drops("malformed_payload"), 1);
         assert_eq!(ids(&frames(&world, format), format), [0, 2]);
         assert!(world.now > Time(0));
+    }
+}
+
+#[test]
+fn mangled_packets_and_answers_break_nothing() {
+    for format in formats() {
+        for seed in 0..12 {
+            let mut random = Random(seed);
+            let mut sender = Sender::new(format);
+            let (mut world, stream, _) = started(format, Mode::Compress, &mut sender);
+            for id in 1..60 {
+                for mut packet in sender.frame(id, random.below(10) == 0, 30 + random.below(2500) as usize) {
+                    while random.below(3) == 0 {
+                        // In front, where it matters, or its length.
+                        match random.below(4) {
+                            0 => packet.truncate(12 + random.below(20) as usize),
+                            _ => {
+                                let at = 12 + random.below(12) as usize;
+                                packet.get_mut(at).into_iter().for_each(|byte| *byte = random.next() as u8);
+                            }
+                        }
+                    }
+                    world.receive(&packet);
+                }
+                let newest = world.frames.last().map_or(0, |frame| frame.frame_id);
+                let mut data = made(format, random.below(2) == 0, id, NOTHING, 1 + random.below(3000) as usize);
+                data[random.below(10).min(8) as usize] = random.next() as u8;
+                world.submit(
+                    stream,
+                    newest,
+                    Some(&data).filter(|_| random.below(2) == 0).map(|data| &**data),
+                    random.below(2) == 0,
+                );
+                world.advance_ms(33);
+            }
+            world.advance_ms(300);
+            assert!(world.drops("malformed_payload") > 0 && world.drops("bad_submit") > 0);
+            let media = world.media();
+            assert!(media.iter().all(|left| left.bytes.len() <= 1200));
+            let number = |left: &Left| left.rtp().sequence;
+            assert!(media.windows(2).all(|pair| number(&pair[1]) == number(&pair[0]).wrapping_add(1)));
+        }
     }
 }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 from auralink_dataplane.media.legs.plain_rtp import PlainRtpLegs, changes, engine_config, sdp
 from auralink_dataplane.settings import LegSpec, MediumSpec, Payload, RoomSpec, RtpSpec
+from auralink_dataplane.settings.bridge import SERVED_CODECS, Codec
 
 from tests.fakes.packets import FakePackets
 
@@ -166,6 +167,15 @@ def test_the_packet_core_is_told_everything_about_a_leg() -> None:
 def test_a_leg_can_be_reached_by_peers_of_either_family(remotes: dict[str, str]) -> None:
     spec = LegSpec("x", RtpSpec(video=MediumSpec(H264, 5000), audio=MediumSpec(OPUS, None, "h:7")))
     assert engine_config(spec, remotes)["bind"] == "::"
+
+
+@pytest.mark.parametrize("codec", sorted(SERVED_CODECS))
+def test_every_codec_that_is_served_has_a_clock_and_a_name_in_the_sdp(codec: Codec) -> None:
+    name = "audio" if codec == "Opus" else "video"
+    medium = MediumSpec((Payload(96, codec),), 5000)
+    spec = LegSpec("in", RtpSpec(audio=medium) if name == "audio" else RtpSpec(video=medium), "Receive")
+    rate = engine_config(spec, {})["media"][name]["payloads"][0]["clock_rate"]
+    assert f"a=rtpmap:96 {codec}/{rate}".casefold() in sdp("r", spec, {name: ("10.1.2.3", 5000)}).casefold()
 
 
 def test_the_sdp_of_a_receiving_leg_names_our_port_and_feedback() -> None:

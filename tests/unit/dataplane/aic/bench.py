@@ -86,9 +86,9 @@ class Bench:
         self.client.configure(spec)
         await self.client.resolve_once()
 
-    def open(self, name: str = "r/1") -> Session | None:
+    def open(self, name: str = "r/1", codec: str = "H264") -> Session | None:
         self._number += 1
-        request = SessionRequest(name, self._number, "r", "H264", 90000, Compression())
+        request = SessionRequest(name, self._number, "r", codec, 90000, Compression())
         return self.client.open(request, self.heard)
 
     async def until(self, condition: Callable[[], object]) -> None:

@@ -309,6 +309,7 @@ mod tests {
         let key =
             codec.complete(&frame(&[&[&[0x10][..], &KEY[..4]].concat(), &[&[0x00], &KEY[4..]].concat()])).unwrap();
         assert!(key.key && key.picture && !key.may_reorder);
+        assert!(!codec.complete(&frame(&[&[&[0x30][..], &KEY].concat()])).unwrap().discardable, "whatever N says");
         assert_eq!((key.width, key.height), (640, 360));
         let delta = codec.complete(&frame(&[&[&[0x10][..], &DELTA].concat()])).unwrap();
         assert_eq!((delta.key, delta.width, delta.height), (false, 640, 360));
