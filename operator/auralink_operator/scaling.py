@@ -62,12 +62,12 @@ def owners(
     rooms: Iterable[str], pods: Sequence[PodView], current: Mapping[str, str] | None = None, target: int | None = None
 ) -> dict[str, PodView]:
     """The pod of each room. `current`: room -> name of the pod that has it; `target`: sessions per pod to aim at."""
-    candidates = [pod for pod in pods if pod.serving and pod.ip]
+    candidates = [pod for pod in pods if pod.serving and pod.ip and not pod.unknown]
     named = {pod.name: pod for pod in pods if pod.ip}
     found: dict[str, PodView] = {}
     for room in rooms:
         owner = named.get((current or {}).get(room, ""))
-        if owner is not None and _stays(owner, candidates, target):
+        if owner is not None and (owner.unknown or _stays(owner, candidates, target)):
             found[room] = owner
         elif best := _belongs_to(room, candidates):
             found[room] = owner if owner and owner.serving and _crowded(best, target) else best

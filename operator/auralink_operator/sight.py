@@ -219,7 +219,11 @@ def _as_reported(entry: Mapping[str, Any], observed: Observed) -> Obj:
         "kind": POD,
         "metadata": {"namespace": observed.bridge["metadata"]["namespace"], "name": entry["name"], "uid": entry["uid"]},
         "spec": {"nodeName": entry.get("node") or ""},
-        "status": {"podIP": next(addresses, ""), "conditions": [{"type": "Ready", "status": "True"}]},
+        "status": {
+            "phase": "Unknown",
+            "podIP": next(addresses, ""),
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
     }
 
 

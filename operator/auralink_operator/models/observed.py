@@ -47,6 +47,7 @@ class PodView:
     ready: bool
     deleting: bool
     entry: Mapping[str, Any]
+    unknown: bool = False  # whether it lives nobody can say now
 
     @property
     def serving(self) -> bool:
@@ -110,6 +111,7 @@ def pod_views(pods: Sequence[Mapping[str, Any]], status: Mapping[str, Any]) -> t
                 ready=ready,
                 deleting="deletionTimestamp" in meta,
                 entry=_bounded(reported.get((meta["name"], meta["uid"]), {})),
+                unknown=state.get("phase") == "Unknown",
             )
         )
     return tuple(views)

@@ -212,3 +212,17 @@ async def test_no_packets_are_led_to_a_pod_while_the_configuration_that_tells_it
     await desk.look()
     slices = [obj for key, obj in desk.cluster.objects.items() if key.kind == "EndpointSlice"]
     assert [obj["endpoints"][0]["targetRef"]["name"] for obj in slices] == [before] == [owner(desk)]
+
+
+@pytest.mark.parametrize("error", [DENIED, BROKEN], ids=lambda error: error.reason)
+async def test_no_room_is_given_to_a_pod_that_cannot_be_asked_for(error: ApiError) -> None:
+    rooms = [samples.room(f"room-{number}", 5000 + 10 * number) for number in range(12)]
+    desk = await serving("p1", "p2", "p3", rooms=rooms)
+    before = loads(desk.cluster.objects[CONFIG]["data"]["owners.json"])
+    del desk.cluster.objects[Key(POD, "ns", "p1")]
+    refuse(desk, "get", POD, error)
+    desk.report("p2", 1, phase="Draining", sessions=5)
+    await looks(desk, 3)
+    after = loads(desk.cluster.objects[CONFIG]["data"]["owners.json"])
+    assert after == {room: "p3" if pod == "p2" else pod for room, pod in before.items()}
+    assert "p2" in before.values()
