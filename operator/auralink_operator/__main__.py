@@ -23,7 +23,7 @@ from typing import Any
 import kopf
 
 from auralink_operator import handlers, health
-from auralink_operator.cluster import ApiError, Bucket, Cluster, Connection, NotLeaderError, Waited, waited
+from auralink_operator.cluster import ApiError, Bucket, Cluster, Connection, Look, NotLeaderError, look
 from auralink_operator.context import Context
 from auralink_operator.index import (
     BRIDGE,
@@ -47,7 +47,7 @@ from auralink_operator.settings import OPTIONS, Settings, SettingsError, from_en
 
 log = logging.getLogger("auralink_operator")
 
-RECONCILE_LIMIT_S = 100.0  # below what liveness allows: a hung call is given up before the process is
+RECONCILE_LIMIT_S = 110.0  # below what liveness allows; a look limits its requests itself, and never comes so far
 _FINISH_S = 1.0  # for what is at work when the process ends; the next leader is to work within 2 s
 _FAILURES_TO_TELL = 5
 _A_WATCH = "watcher for "  # as kopf names their tasks
@@ -307,13 +307,14 @@ class Operator:
 
     async def _worker(self, name: str, context: Context) -> None:
         await self.leading.wait()
-        waited.set(of_api := Waited())
+        look.set(own := Look())
         while not self._ending:
             # A look that costs no request waits for nothing: with many in a row no event and no lease would get a turn.
             await asyncio.sleep(0)
             key = await self.queue.get()
             self._at_work.add(name)
-            of_api.seconds, began, wait_s = 0.0, time.monotonic(), self.queue.waited_s(key)
+            began, wait_s = time.monotonic(), self.queue.waited_s(key)
+            own.begin(began, hasty=self.queue.failures(key) > 0)
             try:
                 result = await self._one(key, context)
             finally:
@@ -322,7 +323,7 @@ class Operator:
             self.metrics.reconcile.labels(key.kind, result).inc()
             self.metrics.reconcile_seconds.observe(took_s)
             self.metrics.queue_wait_seconds.observe(wait_s)
-            self.metrics.reconcile_own_seconds.observe(wait_s + max(0.0, took_s - of_api.seconds))
+            self.metrics.reconcile_own_seconds.observe(wait_s + max(0.0, took_s - own.waited_s))
 
     async def _one(self, key: Key, context: Context) -> str:
         before = self.queue.failures(key)

@@ -30,19 +30,38 @@ _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=
 _ATTEMPT_S, _CONNECT_S = 20.0, 5.0
 _RETRIES_S = (0.2, 0.5, 1.0, 2.0)
 _PATIENCE_S = 45.0  # no further attempt later than this; the queue comes back to it
+_LOOK_S, _TELL_S = 45.0, 30.0  # of a look at a key: in all, and for its status; an attempt may last beyond them
 _LONGEST_PAUSE_S = 300.0  # whatever the server asks for
 _HALVING_S = 1.0
 _PAGE = 500
 
 _FAULTS = {0: "NoAnswer", 403: "Denied", 404: "NotFound", 409: "Conflict", 422: "Invalid", 429: "Throttled"}
 
-# Seconds that the current task has waited for the API server; whoever wants to know puts a `Waited` in.
-waited: ContextVar["Waited | None"] = ContextVar("waited", default=None)
-
 
 @dataclass(slots=True)
-class Waited:
-    seconds: float = 0.0
+class Look:
+    """What the look that the current task has at a key may ask of the API server, and how long it has waited for it.
+
+    A server that does not answer must not keep a look from telling its status: once a request has failed in a way that
+    may pass by itself, the others are tried once each (`hasty`), and none begins later than `until`.
+    """
+
+    until: float = inf
+    hasty: bool = False
+    waited_s: float = 0.0
+
+    def begin(self, now: float, *, hasty: bool) -> None:
+        """`hasty`: the look before has failed already."""
+        self.until, self.hasty, self.waited_s = now + _LOOK_S, hasty, 0.0
+
+
+look: ContextVar[Look | None] = ContextVar("look", default=None)
+
+
+def tell() -> None:
+    """From now on the look tells what it came to, for which there is time left in any case."""
+    if (own := look.get()) is not None:
+        own.until += _TELL_S
 
 
 class ApiError(Exception):
@@ -314,34 +333,43 @@ class Cluster:
         return await self._call(verb, path, RESOURCES[key.kind][1], body, content_type, accept)
 
     async def _call(self, verb: str, path: str, resource: str, body: Obj | None, content_type: str, accept: str) -> Obj:
-        began = self.clock()
+        began, own = self.clock(), look.get() or Look()
+        if began > own.until:
+            raise ApiError(0, "NotTried", "not tried yet: the API server takes too long for the rest")
+        until = min(began + _PATIENCE_S, own.until)
         try:
             for pause_s in (*_RETRIES_S, None):
-                await self._turn(began + _PATIENCE_S)
-                timeout_s = _ATTEMPT_S if verb == "GET" else min(_ATTEMPT_S, self.writing_s())
-                if timeout_s <= 0:
-                    raise NotLeaderError(f"{verb} {path}")
-                answer = await self.connection.send(
-                    verb, path, body, content_type=content_type, accept=accept, timeout_s=timeout_s
-                )
-                self.metrics.api_requests.labels(verb, resource, str(answer.status)).inc()
+                answer = await self._attempt(verb, path, resource, body, content_type, accept, until)
                 if answer.good:
                     return answer.json()
                 error = answer.error()
-                if answer.status == 429:
-                    self.bucket.slow_down(self.clock(), error.retry_after_s)
                 # A creation that may have happened is not repeated; one that was refused unread may be.
-                once = verb == "POST" and answer.status != 429
+                once = answer.status != 429 and (verb == "POST" or own.hasty)
                 if pause_s is None or once or not error.transient:
-                    raise error
+                    break
                 pause_s = max(pause_s * (0.5 + self.jitter()), error.retry_after_s)
-                if self.clock() - began + pause_s > _PATIENCE_S:
-                    raise error
+                if self.clock() + pause_s > until:
+                    break
                 await asyncio.sleep(pause_s)
-            raise AssertionError("the last pause is None")
         finally:
-            if (own := waited.get()) is not None:
-                own.seconds += self.clock() - began
+            own.waited_s += self.clock() - began
+        own.hasty = own.hasty or error.transient
+        raise error
+
+    async def _attempt(
+        self, verb: str, path: str, resource: str, body: Obj | None, content_type: str, accept: str, until: float
+    ) -> Answer:
+        await self._turn(until)
+        timeout_s = _ATTEMPT_S if verb == "GET" else min(_ATTEMPT_S, self.writing_s())
+        if timeout_s <= 0:
+            raise NotLeaderError(f"{verb} {path}")
+        answer = await self.connection.send(
+            verb, path, body, content_type=content_type, accept=accept, timeout_s=timeout_s
+        )
+        self.metrics.api_requests.labels(verb, resource, str(answer.status)).inc()
+        if answer.status == 429:
+            self.bucket.slow_down(self.clock(), answer.error().retry_after_s)
+        return answer
 
     async def _turn(self, until: float) -> None:
         """Waits for the bucket; while the server wants to be left alone beyond `until`, a refusal in its name."""

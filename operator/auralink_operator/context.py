@@ -9,7 +9,7 @@ into the case's `Troubles`, and the status says it; only `Gone`, and no longer l
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -171,8 +171,7 @@ class Context:
 
     def ghost(self, obj: Obj) -> None:
         """As `hide`, found out by a reconcile: whom it concerns is looked at."""
-        for key in self.hide(obj):
-            self.queue.add(key)
+        self.wake(self.hide(obj))
 
     def forget(self, key: Key) -> None:
         """A bridge or a policy that is gone; one may have the name of the other."""
@@ -181,8 +180,11 @@ class Context:
         if key.kind != BRIDGE:
             return
         self.metrics.bridges.forget(bridge_id(key))
-        for waiting in self.rollouts.forget(key):
-            self.queue.add(waiting)
+        self.wake(self.rollouts.forget(key, self.clock()))
+
+    def wake(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self.queue.add(key)
 
 
 @dataclass(frozen=True, slots=True)

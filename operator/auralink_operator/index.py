@@ -226,7 +226,7 @@ class Ghosts:
 
 
 class Indices:
-    """Read access to what the watches have shown, without ghosts. Objects are the caller's copies, briefs are not."""
+    """What the watches have shown, without ghosts. Objects are the caller's copies, briefs are not."""
 
     def __init__(self, store: Store, ghosts: Ghosts) -> None:
         self._store = store
@@ -256,6 +256,10 @@ class Indices:
         store = self._store
         found = store.of_bridge(namespace, bridge, kind) if bridge else store.of_namespace(kind, namespace)
         return [one.brief for one in self._real(found)]
+
+    def shown(self, obj: Mapping[str, Any]) -> None:
+        """As if a watch had shown it: something that it is late with, and that somebody has asked for."""
+        self._store.put(obj)
 
     def size(self) -> int:
         """How many objects there are, ghosts included."""
@@ -428,6 +432,12 @@ class Expectations:
     def remaining_s(self, key: Key, now: float) -> float:
         expected = self._expected.get(key)
         return max(0.0, expected.deadline - now) if expected else 0.0
+
+    def settled(self, key: Key, child: Key) -> None:
+        """Nothing more is expected of one object."""
+        if (expected := self._expected.get(key)) is not None:
+            expected.versions.pop(child, None)
+            expected.gone.pop(child, None)
 
     def forget(self, key: Key) -> None:
         self._expected.pop(key, None)

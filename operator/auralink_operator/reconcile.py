@@ -5,7 +5,7 @@
 Who is to act on an error is in its type: `Stalled` the user, `Waiting` nobody yet, any other us (the queue retries).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -41,8 +41,6 @@ from auralink_operator.index import (
     observe,
 )
 from auralink_operator.manifests import (
-    TEMPLATE_HASH,
-    TEMPLATE_INPUTS,
     UnrenderableError,
     config_of,
     desired,
@@ -68,17 +66,25 @@ from auralink_operator.policies import compile_policies
 from auralink_operator.report import can_wait_s, forget_dead_pods, write_status
 from auralink_operator.scaling import owners
 from auralink_operator.scene import View, child_of, current_owners, look
-from auralink_operator.sight import Asked, ask, hidden_and_unwanted, with_children, with_deployment, with_hidden_pods
+from auralink_operator.sight import (
+    Asked,
+    ask,
+    catch_up,
+    hidden_and_unwanted,
+    with_children,
+    with_deployment,
+    with_hidden_pods,
+)
 from auralink_operator.status import (
     FAILURES_TO_REPORT,
     Outcome,
     Problem,
     derive,
     derive_invalid,
-    named,
     next_look_s,
     settled,
 )
+from auralink_operator.turns import may_roll, not_begun, note_asked, note_shown, out_of_turn, queued
 
 CONFIRM_S = 5.0
 MAX_SILENT_PASSES = 3
@@ -88,30 +94,21 @@ DRAIN_GRACE_S = 60.0
 
 async def reconcile(key: Key, ctx: Context) -> float | None:
     """One look at one key; the answer is after how many seconds to look again without being told to."""
+    troubles, unsure = Troubles(), frozenset[Key]()
     if pending := ctx.expectations.pending(key, ctx.indices):
         if (wait_s := ctx.expectations.remaining_s(key, ctx.clock())) > 0:
             return wait_s
-        await _catch_up(key, pending, ctx)
+        unsure = await catch_up(key, pending, troubles, ctx)
     try:
-        return await (reconcile_policy if key.kind == POLICY else _reconcile_bridge)(key, ctx)
+        if key.kind != POLICY:
+            return await _reconcile_bridge(key, troubles, unsure, ctx)
+        again_s = await reconcile_policy(key, ctx)
     except Gone:
         ctx.forget(key)
         return None
-
-
-async def _catch_up(key: Key, pending: Sequence[Key], ctx: Context) -> None:
-    """The watch has not shown our writes in time: ask whether they are there, and then go on with what is known."""
-    for child in pending:
-        try:
-            live = await ctx.cluster.get(child)
-        except ApiError as error:
-            if error.transient:
-                raise
-            continue  # it may not be asked for: no reason to stand still for ever
-        indexed = ctx.indices.get(child)
-        if live is None and indexed is not None:
-            ctx.ghost(indexed)
-    ctx.expectations.forget(key)
+    if troubles.error is not None:
+        raise troubles.error
+    return again_s
 
 
 # --- bridges -------------------------------------------------------------------------------------------------------
@@ -128,13 +125,14 @@ class Result:
     error: ApiError | None = None
 
 
-async def _reconcile_bridge(key: Key, ctx: Context) -> float | None:
+async def _reconcile_bridge(key: Key, troubles: Troubles, unsure: Collection[Key], ctx: Context) -> float | None:
+    """`troubles` and `unsure`: what has been found out of our last writes."""
     observed = observe(ctx.indices, key)
     if observed is None or (is_leaving(observed.bridge) and not has_finalizer(observed.bridge)):
         raise Gone
     still = ctx.settings.paused or bool((observed.bridge.get("spec") or {}).get("suspend"))
-    case = Case(key, observed, still, ctx.of(key), Troubles(), ctx)
-    _wake(ctx.rollouts.saw(key, child_of(observed, "Deployment")), ctx)
+    case = Case(key, observed, still, ctx.of(key), troubles, ctx)
+    note_shown(case, unsure)
     case, dead = await with_hidden_pods(case)
     try:
         bridge = parse_bridge(case.obj)
@@ -162,7 +160,7 @@ async def _unreadable(case: Case, why: str) -> float | None:
     ctx, meta = case.ctx, meta_of(case.obj)
     if case.leaving and await case.troubles.bear(_release(case)):
         return None
-    _wake(ctx.rollouts.withdraw(case.key), ctx)
+    out_of_turn(case)
     if not case.still and not case.leaving:
         await converge(case, meta, _moved_rooms(meta, case.observed, None, {}), Asked())
     if stalled := case.troubles.stalled:
@@ -192,13 +190,8 @@ def _tell_policies(case: Case, compiled: Compiled) -> None:
     known, losses = case.known, Losses(compiled.conflicts, compiled.dropped)
     if losses != known.losses:
         names = losses.policies() | known.losses.policies()
-        _wake((Key(POLICY, case.key.namespace, name) for name in names), case.ctx)
+        case.ctx.wake(Key(POLICY, case.key.namespace, name) for name in names)
         known.losses = losses
-
-
-def _wake(keys: Iterable[Key], ctx: Context) -> None:
-    for key in keys:
-        ctx.queue.add(key)
 
 
 def _drained(bridge: Bridge, case: Case, pods: Sequence[PodView], sure: bool) -> bool:
@@ -275,7 +268,7 @@ def _result(case: Case, bridge: Bridge, view: View, outcome: Outcome) -> Result:
 
 
 async def _invalid(case: Case, bridge: Bridge, view: View, outcome: Outcome) -> Result:
-    _wake(case.ctx.rollouts.withdraw(case.key), case.ctx)
+    out_of_turn(case)
     if not case.still:
         target = bridge.spec.autoscaling.target_sessions_per_pod if bridge.spec.autoscaling else None
         children = _moved_rooms(bridge.meta, case.observed, target, view.scene.addresses)
@@ -309,10 +302,12 @@ async def _plan(case: Case, bridge: Bridge, compiled: Compiled, view: View) -> P
     view, children = _render(case, bridge, compiled, view)
     found = differences(children, case.observed)
     if case.still and not case.leaving:
+        out_of_turn(case)
         return Plan(case, view, children, found, Asked())
     missing = [one.child for one in found.written if one.live is None]
     now = case.ctx.clock()
     asked = await ask([child for child in missing if not case.known.fights.pause_s(key_of(child), now)], case)
+    note_asked(case, asked)
     if asked.ours:
         case = case.seeing(with_children(case.observed, asked.ours))
         view, children = _render(case, bridge, compiled, await look(bridge, case))
@@ -327,35 +322,15 @@ def _render(case: Case, bridge: Bridge, compiled: Compiled, view: View) -> tuple
     children = desired(bridge, compiled, case.observed, view.scene, ctx.settings)
     live = child_of(case.observed, "Deployment")
     wanted = next(child for child in children if child["kind"] == "Deployment")
-    if live is None or view.scene.draining or case.still or not _rolls_by_default(wanted, live):
-        _wake(ctx.rollouts.withdraw(case.key), ctx)
-        return view, children
-    if ctx.rollouts.may_begin(case.key, lambda: [held.open() for held in ctx.indices.of_kind("Deployment").values()]):
+    if live is None or may_roll(case, wanted, live, draining=view.scene.draining):
         return view, children
     view = replace(
         view,
         scene=replace(view.scene, held_template=live["spec"]["template"]),
-        waiting=view.waiting or _queued(ctx),
+        waiting=view.waiting or queued(ctx),
         again_s=_soonest(view.again_s, QUEUED_S),
     )
     return view, desired(bridge, compiled, case.observed, view.scene, ctx.settings)
-
-
-def _queued(ctx: Context) -> Problem:
-    """Who only takes its time is not named: each change of it would be a write of every bridge that waits."""
-    message = "a new default of the operator is being rolled out to other bridges first"
-    if stuck := [bridge_id(key) for key in ctx.rollouts.stuck()]:
-        message += (
-            f", and does not come to its end in {named(stuck)}: make those bridges ready (their Ready conditions say"
-            " why they are not), take the default back (helm rollback), or raise the operator's --max-rollouts"
-        )
-    return Problem("RolloutQueued", message)
-
-
-def _rolls_by_default(wanted: Obj, live: Obj) -> bool:
-    """Whether a Deployment's pods would be replaced although its bridge asks for the same as before."""
-    new, old = wanted["metadata"]["annotations"], live["metadata"].get("annotations") or {}
-    return new[TEMPLATE_HASH] != old.get(TEMPLATE_HASH) and old.get(TEMPLATE_INPUTS) in (None, new[TEMPLATE_INPUTS])
 
 
 async def _write(bridge: Bridge, plan: Plan) -> None:
@@ -371,7 +346,7 @@ async def _write(bridge: Bridge, plan: Plan) -> None:
     if any(
         one.live and one.child["kind"] == "Deployment" and key_of(one.child) not in written for one in found.written
     ):
-        _wake(ctx.rollouts.saw(case.key, child_of(case.observed, "Deployment")), ctx)  # it gives its turn to others
+        not_begun(case)
     await mark(case, plan.view.marks, plan.view.scene.pods)
     if not case.troubles:
         known.handled = request

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from auralink_operator.cluster import ApiError
+from auralink_operator.cluster import ApiError, tell
 from auralink_operator.context import STATUS_MANAGER, Case, Context, Gone, Known, fields, named
 from auralink_operator.index import Key, Obj, key_of
 from auralink_operator.models import API_VERSION
@@ -79,6 +79,7 @@ def matched_elsewhere(obj: Obj, matched: Collection[str], known: Known) -> int:
 async def _apply(obj: Obj, status: Status, manager: str, ctx: Context) -> None:
     key = key_of(obj)
     body = {"apiVersion": API_VERSION, "kind": key.kind, "metadata": named(key), "status": status}
+    tell()
     try:
         written = await ctx.cluster.apply(body, manager=manager, subresource="status")
     except ApiError as error:

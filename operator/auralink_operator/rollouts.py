@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from auralink_operator.index import BRIDGE, LABEL_BRIDGE, Key, Obj
+from auralink_operator.index import Key, Obj
 
+# A bridge that waits is looked at each minute; one not heard of for longer keeps its place but holds nobody up.
+SILENT_S = 150.0
 QUICK_REPAIRS = 5
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _CALM_S = 2.0, 300.0, 60.0
 
@@ -25,37 +27,52 @@ def rolling(deployment: Obj) -> bool:
     """Whether a rollout goes on, and counts.
 
     One that has been given up counts if a default began it: a default that breaks some bridges must not go on to break
-    the others. One that a user began, or that met pods in trouble already, is that bridge's affair.
+    the others. One that a user began, paused or left no quota for, or that met pods in trouble already, is that
+    bridge's affair.
     """
-    return _unfinished(deployment) and (BY_DEFAULT in _annotations(deployment) or not _given_up(deployment))
+    if not _unfinished(deployment) or (deployment.get("spec") or {}).get("paused"):
+        return False
+    return not _given_up(deployment) or (_by_default(deployment) and not _lacks_quota(deployment))
 
 
 def was_well(deployment: Obj) -> bool:
     """Whether all pods are of one template and serve: what goes wrong then is the next template's."""
-    unavailable = _condition(deployment, "Available") == "False"
+    unavailable = _condition(deployment, "Available").get("status") == "False"
     return not (_unfinished(deployment) or _given_up(deployment) or unavailable)
 
 
 def _unfinished(deployment: Obj) -> bool:
-    """Whether pods of an older template are still there, or will be: the controller has not looked yet."""
+    """Whether pods of an older template are still there, or will be: the controller has not looked yet.
+
+    What a default began is not through before its pods serve: with one pod and no surge the old one goes first. The
+    controller says once that they do, and goes on saying so when some of them fail later.
+    """
     state = deployment.get("status") or {}
     if not (deployment.get("spec") or {}).get("replicas", 1):
         return False
-    seen = int(state.get("observedGeneration") or 0) >= int(deployment["metadata"].get("generation") or 0)
-    return not seen or int(state.get("replicas") or 0) > int(state.get("updatedReplicas") or 0)
+    if int(state.get("observedGeneration") or 0) < int(deployment["metadata"].get("generation") or 0):
+        return True
+    total, updated, available = (int(state.get(of) or 0) for of in ("replicas", "updatedReplicas", "availableReplicas"))
+    served = _condition(deployment, "Progressing").get("reason") == "NewReplicaSetAvailable"
+    return total > updated or (_by_default(deployment) and available < updated and not served)
 
 
 def _given_up(deployment: Obj) -> bool:
-    return _condition(deployment, "Progressing") == "False"
+    return _condition(deployment, "Progressing").get("status") == "False"
 
 
-def _condition(deployment: Obj, of: str) -> str:
+def _lacks_quota(deployment: Obj) -> bool:
+    failure = _condition(deployment, "ReplicaFailure")
+    return failure.get("status") == "True" and "exceeded quota" in str(failure.get("message"))
+
+
+def _condition(deployment: Obj, of: str) -> Mapping[str, Any]:
     listed = (deployment.get("status") or {}).get("conditions") or ()
-    return next((str(condition.get("status")) for condition in listed if condition.get("type") == of), "")
+    return next((condition for condition in listed if condition.get("type") == of), {})
 
 
-def _annotations(deployment: Obj) -> Mapping[str, str]:
-    return deployment["metadata"].get("annotations") or {}
+def _by_default(deployment: Obj) -> bool:
+    return BY_DEFAULT in (deployment["metadata"].get("annotations") or {})
 
 
 class Rollouts:
@@ -64,24 +81,26 @@ class Rollouts:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._rolling: dict[Key, bool] | None = None  # with whether the rollout has been given up
-        self._waiting: dict[Key, None] = {}
+        self._waiting: dict[Key, float] = {}  # with when each was heard of last, in the order of asking
 
-    def may_begin(self, key: Key, deployments: Callable[[], Iterable[Obj]]) -> bool:
-        """Whether this bridge may roll now; it then counts. Else it is remembered until its turn, behind the others."""
+    def may_begin(self, key: Key, deployments: Callable[[], Iterable[tuple[Key, Obj]]], now: float) -> bool:
+        """Whether this bridge may roll now; it then counts. Else it is remembered until its turn, behind the others.
+
+        `deployments`: those of all bridges that there are, by bridge."""
         if self._rolling is None:
-            self._rolling = {_bridge(obj): _given_up(obj) for obj in deployments() if rolling(obj)}
+            self._rolling = {bridge: _given_up(obj) for bridge, obj in deployments() if rolling(obj)}
         if key in self._rolling:
             return True
-        self._waiting.setdefault(key)
-        if key not in self._next():
+        self._waiting[key] = now
+        if key not in self._next(now):
             return False
         del self._waiting[key]
         self._rolling[key] = False
         return True
 
-    def saw(self, key: Key, deployment: Obj | None) -> list[Key]:
-        """What the index has of a bridge now, or what is left of it where a rollout could not be begun; answers with
-        the keys whose turn may have come."""
+    def saw(self, key: Key, deployment: Obj | None, now: float) -> list[Key]:
+        """What there is of a bridge now, or what is left of it where a rollout could not be begun; answers with the
+        keys whose turn may have come."""
         if self._rolling is None:
             return []
         if deployment is not None and rolling(deployment):
@@ -90,30 +109,26 @@ class Rollouts:
         if key not in self._rolling:
             return []
         del self._rolling[key]
-        return [waiting for waiting in self._next() if waiting != key]
+        return [waiting for waiting in self._next(now) if waiting != key]
 
-    def withdraw(self, key: Key) -> list[Key]:
+    def withdraw(self, key: Key, now: float) -> list[Key]:
         """A bridge that does not want to roll any more, or cannot; answers with the keys whose turn may have come."""
         if key not in self._waiting:
             return []
         del self._waiting[key]
-        return self._next()
+        return self._next(now)
 
-    def _next(self) -> list[Key]:
+    def _next(self, now: float) -> list[Key]:
         """Whose turn it is: the first of those that wait, as many as there is room for."""
-        return list(islice(self._waiting, max(0, self._limit - len(self._rolling or {}))))
+        heard = (key for key, at in self._waiting.items() if now - at <= SILENT_S)
+        return list(islice(heard, max(0, self._limit - len(self._rolling or {}))))
 
     def stuck(self) -> list[Key]:
         """Who holds a turn and does not come to its end by itself."""
         return [key for key, given_up in (self._rolling or {}).items() if given_up]
 
-    def forget(self, key: Key) -> list[Key]:
-        return list(dict.fromkeys([*self.withdraw(key), *self.saw(key, None)]))
-
-
-def _bridge(deployment: Obj) -> Key:
-    meta = deployment["metadata"]
-    return Key(BRIDGE, str(meta.get("namespace", "")), str((meta.get("labels") or {}).get(LABEL_BRIDGE)))
+    def forget(self, key: Key, now: float) -> list[Key]:
+        return list(dict.fromkeys([*self.withdraw(key, now), *self.saw(key, None, now)]))
 
 
 @dataclass(slots=True)

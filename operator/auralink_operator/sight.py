@@ -18,6 +18,7 @@ from auralink_operator.context import (
     Context,
     Gone,
     Stalled,
+    Troubles,
     Waiting,
     calling,
     fields,
@@ -45,6 +46,37 @@ log = logging.getLogger("auralink_operator.reconcile")
 COMES_AND_GOES = "EndpointSlice"
 STRANGER_S = 600.0
 _OVER = ("Succeeded", "Failed")
+
+
+# --- our own writes ---
+
+
+async def catch_up(key: Key, pending: Sequence[Key], troubles: Troubles, ctx: Context) -> frozenset[Key]:
+    """The watch has not shown our writes in time: what is there is asked for, and counts as shown.
+
+    Answers with what could not be asked for, of which the index may be behind."""
+    unsure: set[Key] = set()
+    for child in pending:
+        try:
+            live = await ctx.cluster.get(child)
+        except ApiError as error:
+            unsure.add(child)  # and asked for again by the next look
+            if error.transient:
+                troubles.add(error)
+        else:
+            _as_shown(child, live, ctx)
+            ctx.expectations.settled(key, child)
+    return frozenset(unsure)
+
+
+def _as_shown(child: Key, live: Obj | None, ctx: Context) -> None:
+    """Not what the watch does not select: nobody would tell of its end."""
+    indexed = ctx.indices.get(child)
+    if live is None:
+        if indexed is not None:
+            ctx.ghost(indexed)
+    elif indexed is not None or is_watched(live, ctx.settings):
+        ctx.indices.shown({**live, "kind": child.kind})
 
 
 # --- children ------------------------------------------------------------------------------------------------------
@@ -236,7 +268,7 @@ def _serves(pod: Obj, bridge: Obj) -> bool:
 async def _bring_into_sight(pod: Obj, case: Case) -> None:
     """Labels that the watch asks for; what has them is shown in a moment, and the next look waits for it."""
     key, ctx = case.key, case.ctx
-    if _is_watched(pod, ctx.settings):
+    if is_watched(pod, ctx.settings):
         ctx.expectations.wrote(key, {**pod, "kind": POD}, ctx.clock())
         return
     if case.still:
@@ -253,7 +285,8 @@ async def _bring_into_sight(pod: Obj, case: Case) -> None:
         log.info("a pod that the watch did not show has its labels again", extra=fields(key, pod=name.name))
 
 
-def _is_watched(pod: Obj, settings: Settings) -> bool:
-    labels = pod["metadata"].get("labels") or {}
+def is_watched(obj: Obj, settings: Settings) -> bool:
+    """Whether the watches select a child or a pod."""
+    labels = obj["metadata"].get("labels") or {}
     managed = labels.get("app.kubernetes.io/managed-by") == MANAGED_BY
     return managed and labels.get(LABEL_SHARD) == (settings.shard or None)

@@ -5,7 +5,7 @@ verb. tests/unit/operator/cluster_promises.py holds it to what the real server d
 """
 
 import copy
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 from auralink_operator.cluster import ApiError
@@ -281,6 +281,10 @@ class LiveStore(Store):
 
     def _of(self, *kinds: str) -> list[Held]:
         return [held(obj) for key, obj in self._cluster.seen.items() if not kinds or key.kind in kinds]
+
+    def put(self, obj: Mapping[str, Any]) -> None:
+        if self._cluster.frozen is not None:
+            self._cluster.frozen[key_of(obj)] = copy.deepcopy(dict(obj))
 
     def __len__(self) -> int:
         return len(self._cluster.seen)

@@ -5,7 +5,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from auralink_operator.cluster import ApiError, Bucket, Cluster, Connection, NotLeaderError, Waited, waited
+from auralink_operator.__main__ import RECONCILE_LIMIT_S
+from auralink_operator.cluster import ApiError, Bucket, Cluster, Connection, Look, NotLeaderError, look, tell
+from auralink_operator.health import STUCK_S
 from auralink_operator.index import BRIDGE, Key
 from auralink_operator.metrics import Metrics
 
@@ -200,10 +202,10 @@ class Patience:
 
 async def test_what_the_server_asks_for_is_waited_for_and_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     at = Patience(monkeypatch, 503, 503, retry_after="30")
-    waited.set(spent := Waited())
+    look.set(spent := Look())
     assert await at.ask() == 30.0
     assert at.sent == [0.0, 30.0]
-    assert at.now == spent.seconds == 30.0
+    assert at.now == spent.waited_s == 30.0
 
 
 @pytest.mark.parametrize(("asked", "obeyed"), [("3600", 300.0), ("60", 60.0), ("soon", 0.0), ("-5", 0.0), ("nan", 0.0)])
@@ -285,3 +287,50 @@ def test_while_the_server_wants_peace_nothing_runs_in_and_then_the_rate_holds() 
     assert bucket.closed_s(10.0) == 20.0
     assert [bucket.take(10.0) for _ in range(3)] == pytest.approx([20.02, 20.04, 20.06])
     assert bucket.closed_s(30.0) == 0.0
+
+
+class Hanging(Patience):
+    """Answers nothing for as long as a request may take."""
+
+    async def call_api(self, *arguments: Any, _request_timeout: Any) -> Any:
+        self.sent.append(self.now)
+        self.now += _request_timeout.total
+        raise TimeoutError
+
+
+async def test_a_server_that_hangs_leaves_a_look_time_to_tell_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each request after the first failure one attempt, of those that would begin late none; and then the status."""
+    at = Hanging(monkeypatch, retry_after="0")
+    look.set(own := Look())
+    own.begin(at.now, hasty=False)
+    for _ in range(50):
+        await at.ask()
+    assert len(at.sent) == 3
+    assert at.now < 70.0
+    with pytest.raises(ApiError, match="not tried yet"):
+        await at.cluster.get(Key("Pod", "ns", "p"))
+    tell()
+    await at.ask()
+    assert len(at.sent) == 4
+    assert at.now < RECONCILE_LIMIT_S
+    assert RECONCILE_LIMIT_S < STUCK_S
+
+
+async def test_a_look_after_one_that_failed_tries_each_request_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = Hanging(monkeypatch, retry_after="0")
+    look.set(own := Look())
+    own.begin(at.now, hasty=True)
+    await at.ask()
+    assert at.sent == [0.0]
+
+
+async def test_a_server_that_fails_many_requests_fast_is_asked_again_once_not_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at = Patience(monkeypatch, *[500] * 60, retry_after="0")
+    look.set(own := Look())
+    own.begin(at.now, hasty=False)
+    for _ in range(40):
+        await at.ask()
+    assert len(at.sent) == 5 + 39
+    assert at.now < 10.0

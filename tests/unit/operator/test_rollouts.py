@@ -22,7 +22,20 @@ def deployment(
     }
 
 
+def by_bridge(*deployments: Obj) -> list[tuple[Key, Obj]]:
+    return [(key(obj["metadata"]["labels"]["auralink.io/bridge"]), obj) for obj in deployments]
+
+
 GIVEN_UP = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]
+
+
+SERVED = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
+NO_QUOTA = {"type": "ReplicaFailure", "status": "True", "message": 'pods "b-1" is forbidden: exceeded quota: all'}
+REFUSED = {"type": "ReplicaFailure", "status": "True", "message": 'pods "b-1" is forbidden: violates PodSecurity'}
+
+
+def paused(found: Obj) -> Obj:
+    return {**found, "spec": {**found["spec"], "paused": True}}
 
 
 @pytest.mark.parametrize(
@@ -36,7 +49,16 @@ GIVEN_UP = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadli
         (deployment(replicas=5, updatedReplicas=3, readyReplicas=3), True),
         (deployment(updatedReplicas=1, conditions=GIVEN_UP, by_default=True), True),
         (deployment(updatedReplicas=1, conditions=GIVEN_UP), False),
-        (deployment(conditions=GIVEN_UP, by_default=True), False),
+        (deployment(conditions=GIVEN_UP, by_default=True, availableReplicas=2), False),
+        (deployment(conditions=GIVEN_UP, by_default=True, availableReplicas=1), True),
+        (deployment(by_default=True, availableReplicas=1), True),
+        (deployment(by_default=True, availableReplicas=1, conditions=[SERVED]), False),
+        (deployment(by_default=True, generation=2, availableReplicas=2, conditions=[SERVED]), True),
+        (deployment(replicas=1, availableReplicas=0), False),
+        (deployment(updatedReplicas=1, conditions=[*GIVEN_UP, NO_QUOTA], by_default=True), False),
+        (deployment(updatedReplicas=1, conditions=[NO_QUOTA], by_default=True), True),
+        (deployment(updatedReplicas=1, conditions=[*GIVEN_UP, REFUSED], by_default=True), True),
+        (paused(deployment(updatedReplicas=1, by_default=True)), False),
     ],
 )
 def test_what_counts_as_rolling(found: Obj, is_rolling: bool) -> None:
@@ -67,45 +89,58 @@ def test_growth_is_no_rollout() -> None:
 
 def test_only_so_many_roll_and_the_next_begins_as_one_is_through() -> None:
     queue = Rollouts(2)
-    there = [deployment("a", updatedReplicas=1), deployment("b")]
-    assert queue.may_begin(key("b"), lambda: there)
-    assert not queue.may_begin(key("c"), lambda: there)
-    assert not queue.may_begin(key("d"), lambda: there)
-    assert queue.may_begin(key("b"), lambda: there)
-    assert queue.saw(key("b"), deployment("b", updatedReplicas=1)) == []
-    assert queue.saw(key("b"), deployment("b")) == [key("c")]
-    assert queue.may_begin(key("c"), lambda: there)
-    assert not queue.may_begin(key("d"), lambda: there)
-    assert queue.forget(key("a")) == [key("d")]
-    assert queue.saw(key("a"), None) == []
+    there = by_bridge(deployment("a", updatedReplicas=1), deployment("b"))
+    assert queue.may_begin(key("b"), lambda: there, 0.0)
+    assert not queue.may_begin(key("c"), lambda: there, 0.0)
+    assert not queue.may_begin(key("d"), lambda: there, 0.0)
+    assert queue.may_begin(key("b"), lambda: there, 0.0)
+    assert queue.saw(key("b"), deployment("b", updatedReplicas=1), 0.0) == []
+    assert queue.saw(key("b"), deployment("b"), 0.0) == [key("c")]
+    assert queue.may_begin(key("c"), lambda: there, 0.0)
+    assert not queue.may_begin(key("d"), lambda: there, 0.0)
+    assert queue.forget(key("a"), 0.0) == [key("d")]
+    assert queue.saw(key("a"), None, 0.0) == []
 
 
 def test_what_a_user_rolls_counts_but_never_waits() -> None:
     queue = Rollouts(1)
-    assert queue.saw(key("u"), deployment("u", updatedReplicas=1)) == []
-    assert queue.may_begin(key("a"), list)
-    queue.saw(key("u"), deployment("u", updatedReplicas=1))
-    assert queue.saw(key("a"), deployment("a")) == []
-    assert not queue.may_begin(key("b"), list)
-    assert queue.saw(key("u"), deployment("u")) == [key("b")]
+    assert queue.saw(key("u"), deployment("u", updatedReplicas=1), 0.0) == []
+    assert queue.may_begin(key("a"), list, 0.0)
+    queue.saw(key("u"), deployment("u", updatedReplicas=1), 0.0)
+    assert queue.saw(key("a"), deployment("a"), 0.0) == []
+    assert not queue.may_begin(key("b"), list, 0.0)
+    assert queue.saw(key("u"), deployment("u"), 0.0) == [key("b")]
 
 
 def test_who_waits_and_goes_is_not_woken() -> None:
     queue = Rollouts(1)
-    assert queue.may_begin(key("a"), list)
-    assert not queue.may_begin(key("b"), list)
-    assert queue.forget(key("b")) == []
-    assert queue.saw(key("a"), deployment("a")) == []
+    assert queue.may_begin(key("a"), list, 0.0)
+    assert not queue.may_begin(key("b"), list, 0.0)
+    assert queue.forget(key("b"), 0.0) == []
+    assert queue.saw(key("a"), deployment("a"), 0.0) == []
 
 
 def test_who_holds_a_turn_for_good_is_known() -> None:
     queue = Rollouts(3)
     stuck = deployment("a", updatedReplicas=1, conditions=GIVEN_UP, by_default=True)
     assert queue.stuck() == []
-    assert queue.may_begin(key("b"), lambda: [stuck, deployment("c", updatedReplicas=1)])
+    assert queue.may_begin(key("b"), lambda: by_bridge(stuck, deployment("c", updatedReplicas=1)), 0.0)
     assert queue.stuck() == [key("a")]
-    queue.saw(key("a"), deployment("a"))
+    queue.saw(key("a"), deployment("a"), 0.0)
     assert queue.stuck() == []
+
+
+def test_who_waits_first_and_never_asks_again_holds_up_nobody_and_keeps_its_place() -> None:
+    queue = Rollouts(1)
+    assert queue.may_begin(key("a"), list, 0.0)
+    assert not queue.may_begin(key("silent"), list, 0.0)
+    assert not queue.may_begin(key("b"), list, 100.0)
+    assert queue.saw(key("a"), deployment("a"), 140.0) == [key("silent")]
+    assert not queue.may_begin(key("b"), list, 140.0)
+    assert queue.may_begin(key("b"), list, 200.0)
+    assert not queue.may_begin(key("c"), list, 200.0)
+    assert not queue.may_begin(key("silent"), list, 200.0)
+    assert queue.saw(key("b"), deployment("b"), 210.0) == [key("silent")]
 
 
 CHILD = Key("Service", "ns", "auralink-b")
@@ -171,22 +206,22 @@ def test_the_managers_of_a_field_are_named() -> None:
 
 def test_turns_come_in_the_order_of_asking_and_who_gave_one_back_asks_behind_the_others() -> None:
     queue = Rollouts(1)
-    assert queue.may_begin(key("a"), list)
-    assert not queue.may_begin(key("b"), list)
-    assert not queue.may_begin(key("c"), list)
-    assert queue.saw(key("a"), deployment("a")) == [key("b")]
-    assert not queue.may_begin(key("c"), list)
-    assert not queue.may_begin(key("a"), list)
-    assert queue.may_begin(key("b"), list)
-    assert queue.saw(key("b"), None) == [key("c")]
+    assert queue.may_begin(key("a"), list, 0.0)
+    assert not queue.may_begin(key("b"), list, 0.0)
+    assert not queue.may_begin(key("c"), list, 0.0)
+    assert queue.saw(key("a"), deployment("a"), 0.0) == [key("b")]
+    assert not queue.may_begin(key("c"), list, 0.0)
+    assert not queue.may_begin(key("a"), list, 0.0)
+    assert queue.may_begin(key("b"), list, 0.0)
+    assert queue.saw(key("b"), None, 0.0) == [key("c")]
 
 
 def test_who_does_not_want_to_roll_any_more_holds_up_nobody() -> None:
     queue = Rollouts(1)
-    assert queue.may_begin(key("a"), list)
+    assert queue.may_begin(key("a"), list, 0.0)
     for name in ("b", "c"):
-        assert not queue.may_begin(key(name), list)
-    assert queue.saw(key("a"), deployment("a")) == [key("b")]
-    assert queue.withdraw(key("b")) == [key("c")]
-    assert queue.withdraw(key("b")) == []
-    assert queue.may_begin(key("c"), list)
+        assert not queue.may_begin(key(name), list, 0.0)
+    assert queue.saw(key("a"), deployment("a"), 0.0) == [key("b")]
+    assert queue.withdraw(key("b"), 0.0) == [key("c")]
+    assert queue.withdraw(key("b"), 0.0) == []
+    assert queue.may_begin(key("c"), list, 0.0)

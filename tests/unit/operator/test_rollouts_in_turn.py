@@ -1,5 +1,6 @@
 """New defaults reach bridges a few at a time; whose own change it is does not wait."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from auralink_operator.index import BRIDGE, Key, Obj
 
 from tests.unit.operator import samples
 from tests.unit.operator.desk import Desk
+from tests.unit.operator.test_sight import watch
 
 NEW_DEFAULT = replace(samples.SETTINGS, data_plane_image="data-plane:2", max_rollouts=2)
 
@@ -197,3 +199,86 @@ async def test_a_bridge_that_waited_and_cannot_roll_any_more_holds_up_nobody(spe
     desk.roll_out(Key("Deployment", "ns", "auralink-a"))
     await looked_at(desk, *keys)
     assert [image(desk, key.name) for key in keys] == ["data-plane:2", "data-plane:1", "data-plane:2"]
+
+
+def deployment(key: Key) -> Key:
+    return Key("Deployment", "ns", f"auralink-{key.name}")
+
+
+async def rolls_one(*names: str) -> tuple[Desk, list[Key]]:
+    """The first of some bridges has been given a new default, and it is the only one that may roll."""
+    desk, keys = await fleet(*names)
+    desk.another_process(replace(NEW_DEFAULT, max_rollouts=1))
+    await looked_at(desk, *keys)
+    assert [image(desk, key.name) for key in keys] == ["data-plane:2"] + ["data-plane:1"] * (len(keys) - 1)
+    return desk, keys
+
+
+async def test_a_default_whose_only_pod_comes_in_place_of_the_old_one_is_through_when_it_serves() -> None:
+    desk, keys = await rolls_one("a", "b")
+    live = desk.cluster.objects[deployment(keys[0])]
+    counts = {"replicas": 1, "updatedReplicas": 1, "readyReplicas": 0, "availableReplicas": 0}
+    live["status"] = {"observedGeneration": live["metadata"]["generation"], **counts}
+    await looked_at(desk, *keys)
+    assert image(desk, "b") == "data-plane:1"
+    desk.roll_out(deployment(keys[0]))
+    await looked_at(desk, *keys)
+    assert image(desk, "b") == "data-plane:2"
+
+
+@pytest.mark.parametrize("error", [None, ApiError(500, "InternalError", "etcd"), ApiError(403, "Forbidden", "no")])
+async def test_a_watch_that_lags_neither_ends_a_rollout_nor_frees_its_turn(error: ApiError | None) -> None:
+    desk, keys = await fleet("a", "b")
+    desk.another_process(replace(NEW_DEFAULT, max_rollouts=1))
+    desk.cluster.lag()
+    await desk.look(keys[0])
+    assert image(desk, "a") == "data-plane:2"
+    if error is not None:
+        desk.cluster.failures["get"] = [error] * 100
+    for _ in range(3):
+        desk.time += 6.0
+        for key in keys:
+            with suppress(ApiError):
+                await desk.look(key)
+    assert [image(desk, key.name) for key in keys] == ["data-plane:2", "data-plane:1"]
+    assert desk.ready(keys[0])[0] == "False"
+
+
+async def test_a_deployment_that_goes_out_of_sight_while_it_rolls_keeps_its_turn() -> None:
+    desk, keys = await rolls_one("a", "b")
+    desk.cluster.shows = watch(samples.SETTINGS)
+    desk.cluster.change(deployment(keys[0]), {"metadata": {"labels": {samples.MANAGED_BY: None}}})
+    await desk.look(keys[0])
+    await desk.look(keys[1])
+    assert image(desk, "b") == "data-plane:1"
+    desk.roll_out(deployment(keys[0]))
+    await looked_at(desk, *keys)
+    assert image(desk, "b") == "data-plane:2"
+
+
+async def test_a_new_leader_counts_a_rollout_by_its_owner_and_none_that_has_no_bridge() -> None:
+    desk, keys = await rolls_one("a", "b")
+    desk.cluster.change(deployment(keys[0]), {"metadata": {"labels": {"auralink.io/bridge": None}}})
+    desk.another_process(replace(NEW_DEFAULT, max_rollouts=1))
+    await looked_at(desk, keys[1])
+    assert image(desk, "b") == "data-plane:1"
+
+    desk.cluster.change(deployment(keys[0]), {"metadata": {"ownerReferences": None}})
+    desk.another_process(replace(NEW_DEFAULT, max_rollouts=1))
+    await looked_at(desk, keys[1])
+    assert image(desk, "b") == "data-plane:2"
+
+
+async def test_a_deployment_that_is_taken_from_its_bridge_while_it_rolls_gives_its_turn_back() -> None:
+    desk, keys = await rolls_one("a", "b")
+    desk.cluster.change(deployment(keys[0]), {"metadata": {"ownerReferences": None}})
+    await looked_at(desk, *keys)
+    assert desk.ready(keys[0]) == ("False", "NameConflict")
+    assert image(desk, "b") == "data-plane:2"
+
+
+async def test_a_rollout_that_somebody_pauses_holds_up_no_other() -> None:
+    desk, keys = await rolls_one("a", "b")
+    desk.cluster.change(deployment(keys[0]), {"spec": {"paused": True}})
+    await looked_at(desk, *keys)
+    assert image(desk, "b") == "data-plane:2"
