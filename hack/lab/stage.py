@@ -14,6 +14,7 @@ from typing import Any
 
 from hack.lab import ffmpeg, measure, picture, tap, tool_pods
 from hack.lab.clip import SenderStream
+from hack.lab.codec import Codec
 from hack.lab.kube import Kube, Obj, wait_for
 from hack.lab.tool_pods import FOLDER
 
@@ -59,7 +60,7 @@ class Stage:
         containers = [
             self._tap(routes),
             *(
-                self._container(kind, _record(kind, inner))
+                self._container(kind, _record(kind, inner, self._stream.codec))
                 for kind, inner in (("video", _INNER_VIDEO), ("audio", _INNER_AUDIO))
             ),
         ]
@@ -73,11 +74,12 @@ class Stage:
             for inner, port in ((_INNER_VIDEO, video_port), (_INNER_AUDIO, audio_port))
             for offset in (0, 1)
         ]
-        clip = f"{FOLDER}/clip.mp4"
+        codec = self._stream.codec
+        clip = f"{FOLDER}/clip.{codec.container}"
         wait = f"until [ -f {clip} ]; do sleep 0.1; done; "
         containers = [
             self._tap(routes),
-            self._container("video", wait + _exec(ffmpeg.send_video(clip, f"127.0.0.1:{_INNER_VIDEO}"))),
+            self._container("video", wait + _exec(ffmpeg.send_video(clip, f"127.0.0.1:{_INNER_VIDEO}", codec))),
             self._container("audio", wait + _exec(ffmpeg.send_audio(f"127.0.0.1:{_INNER_AUDIO}"))),
         ]
         self._kube.apply([self._pod(SENDER, containers)], self._namespace)
@@ -170,6 +172,6 @@ def _exec(command: Sequence[str]) -> str:
     return "exec " + shlex.join(command)
 
 
-def _record(kind: str, port: int) -> str:
+def _record(kind: str, port: int, codec: Codec) -> str:
     sdp, out = f"{FOLDER}/{kind}.sdp", f"{FOLDER}/{kind}.mkv"
-    return f"printf %s {shlex.quote(ffmpeg.sdp(kind, port))} > {sdp} && {_exec(ffmpeg.record(sdp, out))}"
+    return f"printf %s {shlex.quote(ffmpeg.sdp(kind, port, codec))} > {sdp} && {_exec(ffmpeg.record(sdp, out, codec))}"
