@@ -191,8 +191,9 @@ async def with_hidden_pods(case: Case) -> tuple[Case, tuple[Entry, ...]]:
     with the entries of those that are dead.
 
     A pod of which the API server does not say whether it lives keeps its rooms: to move one that is well costs every
-    receiver a moment of picture. An entry may be none of ours, by a live pod or by a manager that we do not know: such
-    a one is not asked for again soon. While nothing may be changed a pod does not get its labels back.
+    receiver a moment of picture. One that the watch shows to have ended, and a name that no pod can have, need no
+    asking. An entry may be none of ours, by a live pod or by a manager that we do not know: such a one is not asked for
+    again soon. While nothing may be changed a pod does not get its labels back.
     """
     observed, known, ctx = case.observed, case.known, case.ctx
     over = {_entry(pod) for pod in observed.pods if _is_over(pod)}

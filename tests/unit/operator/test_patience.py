@@ -10,7 +10,8 @@ from auralink_operator.index import BRIDGE, Key, Obj
 
 from tests.unit.operator import samples
 from tests.unit.operator.desk import CONFIG, DEPLOYMENT, KEY, START, Desk, serving
-from tests.unit.operator.test_one_refused_request import DENIED, INVALID, refuse
+from tests.unit.operator.test_one_refused_request import DENIED, INVALID, owner, refuse
+from tests.unit.operator.test_refused import led_to
 
 HOUR_S = 3600.0
 GOING = ApiError(403, "Forbidden", "ns is being terminated", ("NamespaceTerminating",))
@@ -165,3 +166,45 @@ async def test_what_is_remembered_of_a_bridge_is_not_another_s_of_its_name() -> 
     desk.cluster.before_apply = refuse_all(DENIED)
     await desk.look()
     assert "lastHandledReconcileAt" not in desk.status()
+
+
+async def test_a_child_with_another_bridge_s_uid_is_neither_taken_over_nor_written_and_comes_back_when_it_is_gone() -> (
+    None
+):
+    """Kubernetes collects it: no owner of that uid is there."""
+    desk = await serving("p1", "p2")
+    before = owner(desk)
+    desk.cluster.change(CONFIG, {"metadata": {"ownerReferences": earlier()["metadata"]["ownerReferences"]}})
+    left = desk.cluster.objects[CONFIG]
+    desk.report(before, 1, phase="Draining", rooms=1, sessions=1)
+    desk.time += 100.0
+    await desk.look()
+    await desk.look()
+    assert desk.cluster.objects[CONFIG] == left
+    assert led_to(desk) == before == owner(desk)
+    assert desk.ready() == ("False", "Progressing")
+    desk.cluster.delete_now(CONFIG)
+    desk.time += 10.0
+    await desk.settle()
+    assert owner(desk) == led_to(desk) != before
+    assert desk.status()["config"]["desiredGeneration"] == 1
+
+
+async def test_a_slice_of_an_earlier_bridge_is_waited_for_and_makes_no_spec_invalid() -> None:
+    """The API server takes one controller of an object, and no second."""
+    desk = await serving()
+    (slice_,) = (key for key in desk.cluster.objects if key.kind == "EndpointSlice")
+    desk.cluster.change(slice_, {"metadata": {"ownerReferences": earlier()["metadata"]["ownerReferences"]}})
+
+    def one_controller(obj: Obj) -> None:
+        if obj["kind"] == "EndpointSlice" and slice_ in desk.cluster.objects:
+            raise ApiError(422, "Invalid", "metadata.ownerReferences: only one reference can have controller set")
+
+    desk.cluster.before_apply = one_controller
+    desk.time += 10.0
+    assert await desk.look() == 2.0
+    assert desk.ready() == ("False", "Progressing")
+    desk.cluster.delete_now(slice_)
+    desk.time += 10.0
+    await desk.settle()
+    assert led_to(desk) == "p1"
