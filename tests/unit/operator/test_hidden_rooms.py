@@ -61,6 +61,17 @@ async def test_a_pod_that_cannot_be_asked_for_keeps_its_rooms_however_they_are_e
     assert desk.cluster.objects[CONFIG]["data"] == told
 
 
+async def test_a_pod_that_has_not_said_which_node_it_is_on_keeps_its_rooms_and_no_nameless_node_is_blamed() -> None:
+    desk = await exposed("HostNetwork")
+    before = owner(desk)
+    desk.report(before, 1, rooms=1, sessions=1)
+    hide(desk, Key(POD, "ns", before))
+    refuse(desk, "get", POD, BROKEN)
+    await looks(desk, 4)
+    assert owner(desk) == before
+    assert "of Node  is" not in desk.message(of="ExposureReady")
+
+
 @ERRORS
 @pytest.mark.parametrize("visible", [True, False], ids=["config-seen", "config-hidden"])
 async def test_packets_go_on_to_a_pod_of_which_nothing_but_its_name_can_be_seen(visible: bool, error: ApiError) -> None:

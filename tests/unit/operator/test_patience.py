@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from auralink_operator.cluster import ApiError
@@ -26,7 +27,7 @@ async def an_hour(desk: Desk) -> int:
     return len(desk.cluster.calls) - count
 
 
-async def deleted(*pods: str, **spec: object) -> Desk:
+async def deleted(*pods: str, **spec: Any) -> Desk:
     desk = await serving(*pods, drain={"onDelete": True, "timeoutSeconds": 100, "propagationSeconds": 5}, **spec)
     desk.cluster.delete_now(KEY)
     moment = (START + timedelta(seconds=desk.time)).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -10,7 +10,7 @@ from tests.unit.operator import samples
 from tests.unit.operator.desk import DEPLOYMENT, KEY, Desk, serving
 
 NEW_DEFAULT = replace(samples.SETTINGS, data_plane_image="data-plane:2")
-HPA = {"autoscaling": {"minReplicas": 2, "maxReplicas": 8}}
+HPA: Obj = {"autoscaling": {"minReplicas": 2, "maxReplicas": 8}}
 KINDS = pytest.mark.parametrize("spec", [HPA, {"replicas": 2}], ids=["scaled", "fixed"])
 READY = ("True", "Succeeded")
 
@@ -24,7 +24,7 @@ def transitions(desk: Desk) -> list[str]:
         told.extend(c["status"] for c in conditions if c["type"] == "Ready")
         return await apply(obj, manager=manager, subresource=subresource, **more)
 
-    desk.cluster.apply = seen  # type: ignore[method-assign,assignment]
+    desk.cluster.apply = seen  # type: ignore[method-assign]
     return told
 
 
