@@ -43,6 +43,8 @@ REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"
 # What an apply with an unknown field or a wrong type is answered with, under status 500.
 _UNTYPED = "failed to create typed patch object"
 
+LONGEST_WAIT_S = 300.0
+
 _T = TypeVar("_T")
 
 
@@ -55,11 +57,12 @@ class Stalled(Exception):  # noqa: N818 - names a state, as in the condition
 
 
 class Waiting(Exception):  # noqa: N818
-    """Nobody's to act: looked at again after a while."""
+    """Nobody's to act: looked at again after a while; where events tell of the end, more and more seldom."""
 
-    def __init__(self, reason: str, message: str, after_s: float) -> None:
+    def __init__(self, reason: str, message: str, after_s: float, longest_s: float = 0.0) -> None:
         super().__init__(message)
         self.reason, self.message, self.after_s = reason, message, after_s
+        self.longest_s = max(after_s, longest_s)
 
 
 class Gone(Exception):  # noqa: N818
@@ -112,9 +115,27 @@ class Losses:
 
 
 @dataclass(slots=True)
+class Patience:
+    """When to look again for what does not come: after as long again as it has been waited for already."""
+
+    since: float | None = None
+
+    def begin(self, now: float) -> None:
+        self.since = now if self.since is None else self.since
+
+    def next_s(self, now: float, first_s: float, longest_s: float) -> float | None:
+        """None while nothing is waited for. Looks that events make alter nothing."""
+        return None if self.since is None else min(longest_s, max(first_s, now - self.since))
+
+    def end(self) -> None:
+        self.since = None
+
+
+@dataclass(slots=True)
 class Known:
     """What is remembered of one key between two looks at it."""
 
+    uid: str = ""  # of the object: one that comes later under its name is another
     grace_until: float | None = None  # the status waits so long for pods, or bridges, to follow a policy
     written_at: float = float("-inf")  # the status
     passes: int = 0  # looks in a row that wrote children and no status
@@ -125,6 +146,9 @@ class Known:
     strangers: dict[tuple[str, str], float] = field(default_factory=dict)  # entries of live pods that are not ours
     losses: Losses = Losses()
     told: frozenset[str] | None = None  # bridges that this shard's last status of a policy named
+    waiting: Patience = field(default_factory=Patience)  # for nobody's to act
+    refused: Patience = field(default_factory=Patience)  # the removal of the finalizer of one that is deleted
+    template: str = ""  # hash of the pod template that the Deployment's controller was last seen to know
 
 
 @dataclass(slots=True)
@@ -147,8 +171,15 @@ class Context:
     def __post_init__(self) -> None:
         self.rollouts = Rollouts(self.settings.max_rollouts)
 
-    def of(self, key: Key) -> Known:
-        return self.known.setdefault(key, Known())
+    def of(self, key: Key, uid: str) -> Known:
+        """What is remembered of an object: no watch need have told that an earlier one of its name is gone."""
+        known = self.known.get(key)
+        if known is not None and known.uid != uid:
+            self.forget(key)
+            known = None
+        if known is None:
+            known = self.known[key] = Known(uid)
+        return known
 
     def deleted(self, obj: Obj) -> set[Key]:
         """Takes note of a deletion, told by an event or found out; answers with the keys to look at.
@@ -240,7 +271,7 @@ async def calling(call: Awaitable[_T]) -> _T:
     try:
         return await call
     except ApiError as error:
-        if "NamespaceTerminating" in error.causes or "is being terminated" in error.message:
+        if "NamespaceTerminating" in error.causes:
             raise Gone from error
         if error.status in (400, 422) or _UNTYPED in error.message:
             raise Stalled("InvalidSpec", f"refused by the API server: {error.message}") from error

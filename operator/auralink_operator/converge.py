@@ -108,6 +108,8 @@ async def converge(
             continue
         if name.kind == COMES_AND_GOES and unsaid:
             continue  # a pod that has not been told of its room would let the packets drop
+        if name.kind == COMES_AND_GOES and one.live is None and refused is None and not one.child["endpoints"]:
+            continue  # where its owner is nobody can say now
         if refused is not None:
             troubles.add(refused)
         elif await troubles.bear(_write(case.key, meta, one, known, ctx)):

@@ -62,7 +62,7 @@ def pending(
     missing = [
         room.name
         for room, leg, name, _ in _listening(bridge)
-        if f"{room.name}/{leg.name}/{name}" not in known and (mode not in _ON_NODES or room.name in owners)
+        if f"{room.name}/{leg.name}/{name}" not in known and (mode not in _ON_NODES or _is_placed(room, owners))
     ]
     if not missing:
         return None
@@ -71,6 +71,11 @@ def pending(
     if mode is ExposureMode.NODE_PORT and not _has_node_ports(_service(bridge, observed)):
         return "AddressPending", f"Service auralink-{bridge.meta.name}-rtp has no nodePorts yet"
     return _no_node_address(bridge, {owners[room].node for room in missing}, nodes)
+
+
+def _is_placed(room: Room, owners: Mapping[str, PodView]) -> bool:
+    """Whether it is known which Node a room is on."""
+    return room.name in owners and bool(owners[room.name].node)
 
 
 def rows(known: Mapping[str, PublicAddress]) -> list[Obj]:

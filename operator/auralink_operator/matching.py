@@ -18,7 +18,7 @@ async def reconcile_policy(key: Key, ctx: Context) -> float | None:
     observed = observe_policy(ctx.indices, key)
     if observed is None or is_leaving(observed.policy):
         raise Gone
-    known = ctx.of(key)
+    known = ctx.of(key, observed.policy["metadata"]["uid"])
     try:
         policy = parse_policy(observed.policy)
     except InvalidSpecError as error:

@@ -11,13 +11,17 @@ from datetime import datetime
 
 from auralink_operator.cluster import ApiError
 from auralink_operator.context import (
+    FINALIZER,
+    LONGEST_WAIT_S,
     REQUESTED_AT,
     Case,
     Context,
     Gone,
     Known,
     Losses,
+    Stalled,
     Troubles,
+    Waiting,
     bridge_id,
     is_leaving,
 )
@@ -36,16 +40,18 @@ from auralink_operator.index import (
     POLICY,
     Key,
     Obj,
-    Observed,
     key_of,
     observe,
 )
 from auralink_operator.manifests import (
     UnrenderableError,
+    config_name,
     config_of,
     desired,
     moved,
+    rtp_name,
     selector_text,
+    slice_name,
 )
 from auralink_operator.matching import reconcile_policy
 from auralink_operator.models import (
@@ -58,6 +64,7 @@ from auralink_operator.models import (
     RoomPolicy,
     check,
     meta_of,
+    nobody,
     parse_bridge,
     parse_policy,
     pod_views,
@@ -65,7 +72,7 @@ from auralink_operator.models import (
 from auralink_operator.policies import compile_policies
 from auralink_operator.report import can_wait_s, forget_dead_pods, write_status
 from auralink_operator.scaling import owners
-from auralink_operator.scene import View, child_of, current_owners, look
+from auralink_operator.scene import View, child_of, current_owners, look, template_seen
 from auralink_operator.sight import (
     Asked,
     ask,
@@ -73,6 +80,7 @@ from auralink_operator.sight import (
     hidden_and_unwanted,
     with_children,
     with_deployment,
+    with_hidden,
     with_hidden_pods,
 )
 from auralink_operator.status import (
@@ -131,7 +139,7 @@ async def _reconcile_bridge(key: Key, troubles: Troubles, unsure: Collection[Key
     if observed is None or (is_leaving(observed.bridge) and not has_finalizer(observed.bridge)):
         raise Gone
     still = ctx.settings.paused or bool((observed.bridge.get("spec") or {}).get("suspend"))
-    case = Case(key, observed, still, ctx.of(key), troubles, ctx)
+    case = Case(key, observed, still, ctx.of(key, observed.bridge["metadata"]["uid"]), troubles, ctx)
     note_shown(case, unsure)
     case, dead = await with_hidden_pods(case)
     try:
@@ -144,7 +152,7 @@ async def _reconcile_bridge(key: Key, troubles: Troubles, unsure: Collection[Key
     compiled = compile_policies(bridge, [p for obj in case.observed.policies if (p := _readable(obj)) is not None])
     _tell_policies(case, compiled)
     view = await look(bridge, case)
-    if case.leaving and _drained(bridge, case, view.scene.pods, sure) and await case.troubles.bear(_release(case)):
+    if case.leaving and _drained(bridge, case, view.scene.pods, sure) and await _release(case):
         return None
     result = await _carry_out(case, bridge, compiled, view)
     again_s = await _report(bridge, compiled, result)
@@ -158,17 +166,18 @@ async def _reconcile_bridge(key: Key, troubles: Troubles, unsure: Collection[Key
 async def _unreadable(case: Case, why: str) -> float | None:
     """Its children stay as they are. One that is being deleted cannot be drained without being understood."""
     ctx, meta = case.ctx, meta_of(case.obj)
-    if case.leaving and await case.troubles.bear(_release(case)):
+    if case.leaving and await _release(case):
         return None
     out_of_turn(case)
     if not case.still and not case.leaving:
-        await converge(case, meta, _moved_rooms(meta, case.observed, None, {}), Asked())
+        case, found = await _moved_rooms(case, meta, None, {})
+        await converge(case, meta, found, Asked())
     if stalled := case.troubles.stalled:
         why = f"{why}; {stalled.message}"
     await write_status(case.obj, derive_invalid(meta, why, ctx.now()), ctx)
     if case.troubles.error is not None:
         raise case.troubles.error
-    return case.troubles.waiting.after_s if case.troubles.waiting else None
+    return _soonest(_waiting_s(case), _release_again_s(case))
 
 
 def _readable(obj: Obj) -> RoomPolicy | None:
@@ -181,8 +190,33 @@ def _readable(obj: Obj) -> RoomPolicy | None:
         return None
 
 
-async def _release(case: Case) -> None:
-    await release(case.obj, case.ctx)
+async def _release(case: Case) -> bool:
+    """Whether a bridge that is being deleted could be let go; nothing but time tells when what is refused is not."""
+    try:
+        await release(case.obj, case.ctx)
+    except Stalled as refused:
+        said = f"the finalizer {FINALIZER} cannot be taken away, which is tried again every few minutes: {refused}"
+        case.troubles.add(Stalled(refused.reason, said))
+        case.known.refused.begin(case.ctx.clock())
+        return False
+    except (Waiting, ApiError) as trouble:
+        case.troubles.add(trouble)
+        return False
+    return True
+
+
+def _release_again_s(case: Case) -> float | None:
+    return case.known.refused.next_s(case.ctx.clock(), 1.0, LONGEST_WAIT_S)
+
+
+def _waiting_s(case: Case) -> float | None:
+    """When to look again for what is waited for."""
+    patience, now, waiting = case.known.waiting, case.ctx.clock(), case.troubles.waiting
+    if waiting is None:
+        patience.end()
+        return None
+    patience.begin(now)
+    return patience.next_s(now, waiting.after_s, waiting.longest_s)
 
 
 def _tell_policies(case: Case, compiled: Compiled) -> None:
@@ -223,7 +257,7 @@ async def _carry_out(case: Case, bridge: Bridge, compiled: Compiled, view: View)
         outcome = replace(outcome, stalled=Problem("InvalidSpec", str(error)))
         return await _invalid(case, bridge, view, outcome)
     except Gone:
-        return _of_a_namespace_that_goes(case, view, outcome)
+        return _of_a_namespace_that_goes(case, bridge, view, outcome)
     generation, wanted_hash = config_of(plan.children)
     outcome = replace(
         outcome,
@@ -238,7 +272,7 @@ async def _carry_out(case: Case, bridge: Bridge, compiled: Compiled, view: View)
         try:
             await _write(bridge, plan)
         except Gone:
-            return _of_a_namespace_that_goes(case, view, outcome)
+            return _of_a_namespace_that_goes(case, bridge, view, outcome)
         outcome = replace(outcome, handled=case.known.handled)
     result = _result(case, bridge, plan.view, outcome)
     if said := quarrels(case.known, case.ctx):
@@ -246,11 +280,12 @@ async def _carry_out(case: Case, bridge: Bridge, compiled: Compiled, view: View)
     return replace(result, again_s=_soonest(result.again_s, case.known.fights.next_s(case.ctx.clock())))
 
 
-def _of_a_namespace_that_goes(case: Case, view: View, outcome: Outcome) -> Result:
-    """No child comes back, but the pods of a bridge that goes too may drain. Raises Gone for another."""
+def _of_a_namespace_that_goes(case: Case, bridge: Bridge, view: View, outcome: Outcome) -> Result:
+    """No child comes back, but the pods of a bridge that goes too may drain: events tell when they have. Raises Gone
+    for another bridge."""
     if not case.leaving:
         raise Gone
-    return Result(case, view, outcome, CONFIRM_S)
+    return _result(case, bridge, replace(view, again_s=None), outcome)
 
 
 def _result(case: Case, bridge: Bridge, view: View, outcome: Outcome) -> Result:
@@ -260,7 +295,7 @@ def _result(case: Case, bridge: Bridge, view: View, outcome: Outcome) -> Result:
         outcome = replace(outcome, stalled=Problem(stalled.reason, stalled.message))
     if waiting := troubles.waiting:
         outcome = replace(outcome, waiting=Problem(waiting.reason, waiting.message))
-        again_s = _soonest(again_s, waiting.after_s)
+    again_s = _soonest(again_s, _waiting_s(case))
     if (error := troubles.error) and case.ctx.queue.failures(case.key) + 1 >= FAILURES_TO_REPORT:
         said = f"the API server refuses or does not answer: {error.message}"
         outcome = replace(outcome, failing=settled(said, bridge.meta.status))
@@ -271,18 +306,35 @@ async def _invalid(case: Case, bridge: Bridge, view: View, outcome: Outcome) -> 
     out_of_turn(case)
     if not case.still:
         target = bridge.spec.autoscaling.target_sessions_per_pod if bridge.spec.autoscaling else None
-        children = _moved_rooms(bridge.meta, case.observed, target, view.scene.addresses)
-        await converge(case, bridge.meta, children, Asked())
+        case, found = await _moved_rooms(case, bridge.meta, target, view.scene.addresses)
+        await converge(case, bridge.meta, found, Asked())
     return _result(case, bridge, view, outcome)
 
 
-def _moved_rooms(
-    meta: Meta, observed: Observed, target: int | None, addresses: Mapping[str, PublicAddress]
-) -> Differences:
-    """What is done for a spec that nothing can be made of: rooms move with their pods, and nothing else happens."""
-    current = current_owners(observed)
-    found = owners(current, pod_views(observed.pods, meta.status), current, target)
-    return replace(differences(moved(observed, found, addresses), observed), unwanted=())
+async def _moved_rooms(
+    case: Case, meta: Meta, target: int | None, addresses: Mapping[str, PublicAddress]
+) -> tuple[Case, Differences]:
+    """What is done for a spec that nothing can be made of: rooms move with their pods, and nothing else happens.
+
+    What says where they are is asked for if the watch does not show it. A room of which the API server does not say
+    where its packets are led stays: they would go on to the pod that it has now.
+    """
+    name, namespace = case.key.name, case.key.namespace
+    config = Key("ConfigMap", namespace, config_name(name))
+    in_sight = config in case.observed.children
+    case, unsure = await with_hidden(case, [config])
+    if unsure:
+        return case, Differences((), ())
+    led = any(key.kind == "EndpointSlice" or key.name == rtp_name(name) for key in case.observed.children)
+    rooms = {Key("EndpointSlice", namespace, slice_name(name, room)): room for room in current_owners(case.observed)}
+    case, unsure = await with_hidden(case, rooms if led or not in_sight else ())
+    current, pods = current_owners(case.observed), pod_views(case.observed.pods, meta.status)
+    found = owners(current, pods, current, target)
+    for key in unsure:
+        owner = current[rooms[key]]
+        found[rooms[key]] = next((pod for pod in pods if pod.name == owner), nobody(owner))
+    children = moved(case.observed, found, addresses, case.ctx.settings.shard)
+    return case, replace(differences(children, case.observed), unwanted=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +408,7 @@ async def _report(bridge: Bridge, compiled: Compiled, result: Result) -> float |
     """Writes the status, unless it would only say that what has just been written is on its way."""
     case, outcome, pods = result.case, result.outcome, result.view.scene.pods
     known, observed, ctx = case.known, case.observed, case.ctx
+    outcome = replace(outcome, template_seen=template_seen(case))
     status = derive(bridge, observed, result.view.scene, compiled, outcome, ctx.now())
     _measure(case.key, pods, outcome, ctx)
     if result.error is None and _to_be_confirmed(case, outcome):
@@ -387,7 +440,8 @@ def _drain_ends_s(bridge: Bridge, case: Case, ctx: Context) -> float | None:
     since = datetime.fromisoformat(case.obj["metadata"]["deletionTimestamp"])
     drain = bridge.spec.drain
     longest_s = drain.propagation_seconds + drain.timeout_seconds + DRAIN_GRACE_S
-    return max(1.0, longest_s - (ctx.now() - since).total_seconds() + 1.0)
+    again_s = _release_again_s(case)
+    return max(1.0, longest_s - (ctx.now() - since).total_seconds() + 1.0) if again_s is None else again_s
 
 
 def _to_be_confirmed(case: Case, outcome: Outcome) -> bool:

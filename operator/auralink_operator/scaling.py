@@ -63,7 +63,7 @@ def owners(
 ) -> dict[str, PodView]:
     """The pod of each room. `current`: room -> name of the pod that has it; `target`: sessions per pod to aim at."""
     candidates = [pod for pod in pods if pod.serving and pod.ip and not pod.unknown]
-    named = {pod.name: pod for pod in pods if pod.ip}
+    named = {pod.name: pod for pod in pods if pod.ip or pod.unknown}
     found: dict[str, PodView] = {}
     for room in rooms:
         owner = named.get((current or {}).get(room, ""))

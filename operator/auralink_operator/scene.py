@@ -14,7 +14,7 @@ from auralink_operator.cluster import ApiError
 from auralink_operator.context import Case, Context, Known
 from auralink_operator.exposure import addresses, node_ip, nodes_needed, pending
 from auralink_operator.index import NODE, Key, Obj, Observed
-from auralink_operator.manifests import ROOM
+from auralink_operator.manifests import ROOM, short_hash
 from auralink_operator.models import Bridge, Driver, PodView, Scene, pod_views
 from auralink_operator.scaling import (
     Replicas,
@@ -26,7 +26,7 @@ from auralink_operator.scaling import (
     under_hpa,
     unmarked,
 )
-from auralink_operator.status import Problem
+from auralink_operator.status import Problem, observed_by_its_controller
 
 log = logging.getLogger("auralink_operator.reconcile")
 
@@ -83,6 +83,18 @@ async def look(bridge: Bridge, case: Case) -> View:
 def child_of(observed: Observed, kind: str) -> Obj | None:
     """The child of a kind that a bridge has one of."""
     return next((obj for key, obj in observed.children.items() if key.kind == kind), None)
+
+
+def template_seen(case: Case) -> bool:
+    """Whether the Deployment's controller is known to have seen the pod template that is there now: what it says of
+    its pods is of the template that it saw last. A new process knows only what is still so."""
+    live, known = child_of(case.observed, "Deployment"), case.known
+    if live is None:
+        return False
+    template = short_hash(live["spec"].get("template"))
+    if observed_by_its_controller(live):
+        known.template = template
+    return known.template == template
 
 
 # --- owners --------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 
 from auralink_operator.cluster import ApiError
 from auralink_operator.context import (
+    LONGEST_WAIT_S,
     MANAGER,
     Case,
     Context,
@@ -38,6 +39,7 @@ from auralink_operator.index import (
     slim,
 )
 from auralink_operator.manifests import LABEL_SHARD, MANAGED_BY, child_name, unwanted_names
+from auralink_operator.models import is_pod_name
 from auralink_operator.settings import Settings
 
 log = logging.getLogger("auralink_operator.reconcile")
@@ -108,8 +110,10 @@ async def ask(missing: Sequence[Obj], case: Case) -> Asked:
             return Asked(refused={key_of(child): error for child in sure})
     uid = case.obj["metadata"]["uid"]
     await _ask_for(sure, uid, ours, refused, case.ctx)
-    if ours:  # then the watch does not show these either
-        await _ask_for([child for child in missing if child["kind"] == COMES_AND_GOES], uid, ours, refused, case.ctx)
+    slices = [child for child in missing if child["kind"] == COMES_AND_GOES]
+    if not ours:  # else the watch does not show these either
+        slices = [child for child in slices if not child["endpoints"]]  # where the owner is only the one there can say
+    await _ask_for(slices, uid, ours, refused, case.ctx)
     absent = frozenset(key_of(child) for child in sure) - ours.keys() - refused.keys()
     return Asked(ours, absent, refused)
 
@@ -156,17 +160,27 @@ async def with_deployment(case: Case) -> tuple[Case, bool]:
 
     False: the API server does not say, so it may have.
     """
-    key = Key("Deployment", case.key.namespace, child_name(case.key.name))
-    if key in case.observed.children:
-        return case, True
-    try:
-        live = await calling(case.ctx.cluster.get(key))
-    except (Stalled, Waiting, ApiError) as error:
-        case.troubles.add(error)
-        return case, False
-    if live is None or not is_owned_by(live, case.obj["metadata"]["uid"]):
-        return case, True
-    return case.seeing(with_children(case.observed, {key: slim({**live, "kind": key.kind})})), True
+    case, unsure = await with_hidden(case, [Key("Deployment", case.key.namespace, child_name(case.key.name))])
+    return case, not unsure
+
+
+async def with_hidden(case: Case, wanted: Iterable[Key]) -> tuple[Case, frozenset[Key]]:
+    """Those of some children which are there though the watch does not show them; and those of which the API server
+    does not say whether they are."""
+    found: dict[Key, Obj] = {}
+    unsure: set[Key] = set()
+    for key in wanted:
+        if key in case.observed.children:
+            continue
+        try:
+            live = await calling(case.ctx.cluster.get(key))
+        except (Stalled, Waiting, ApiError) as error:
+            case.troubles.add(error)
+            unsure.add(key)
+            continue
+        if live is not None and is_owned_by(live, case.obj["metadata"]["uid"]):
+            found[key] = slim({**live, "kind": key.kind})
+    return case.seeing(with_children(case.observed, found)), frozenset(unsure)
 
 
 async def still_there(bridge: Obj, ctx: Context) -> None:
@@ -191,7 +205,8 @@ async def own(child: Obj, uid: str, ctx: Context) -> Obj | None:
     name = child["metadata"]["ownerReferences"][0]["name"]
     owners = live["metadata"].get("ownerReferences") or ()
     if any(owner.get("kind") == BRIDGE and owner.get("name") == name for owner in owners):
-        raise Waiting("Progressing", f"{names_of(child)} of an earlier bridge of this name is being deleted", 2.0)
+        said = f"{names_of(child)} of an earlier bridge of this name is about to go: if Kubernetes leaves it, delete it"
+        raise Waiting("Progressing", said, 2.0, longest_s=LONGEST_WAIT_S)
     raise Stalled(
         "NameConflict",
         f"{names_of(child)} exists and is not this bridge's: delete or rename it, or rename the bridge",
@@ -208,11 +223,13 @@ async def with_hidden_pods(case: Case) -> tuple[Case, tuple[Entry, ...]]:
     with the entries of those that are dead.
 
     A pod of which the API server does not say whether it lives keeps its rooms: to move one that is well costs every
-    receiver a moment of picture. An entry may be none of ours, by a live pod or by a manager that we do not know: such
-    a one is not asked for again soon. While nothing may be changed a pod does not get its labels back.
+    receiver a moment of picture. One that the watch shows to have ended, and a name that no pod can have, need no
+    asking. An entry may be none of ours, by a live pod or by a manager that we do not know: such a one is not asked for
+    again soon. While nothing may be changed a pod does not get its labels back.
     """
     observed, known, ctx = case.observed, case.known, case.ctx
-    indexed = {pod["metadata"]["name"] for pod in observed.pods}
+    over = {_entry(pod) for pod in observed.pods if _is_over(pod)}
+    indexed = {pod["metadata"]["name"] for pod in observed.pods if not _is_over(pod)}
     entries = {(str(e.get("name")), str(e.get("uid"))): e for e in (case.obj.get("status") or {}).get("pods") or ()}
     left = {entry: said for entry, said in entries.items() if entry[0] not in indexed}
     known.strangers = {entry: at for entry, at in known.strangers.items() if entry in left}
@@ -220,13 +237,16 @@ async def with_hidden_pods(case: Case) -> tuple[Case, tuple[Entry, ...]]:
     for (name, uid), said in left.items():
         if now < known.strangers.get((name, uid), now):
             continue
+        if (name, uid) in over or not is_pod_name(name):
+            dead.append((name, uid))
+            continue
         try:
             live = await calling(ctx.cluster.get(Key(POD, case.key.namespace, name)))
         except (Stalled, Waiting, ApiError) as error:
             case.troubles.add(error)
             found.append(_as_reported(said, observed))
             continue
-        if live is None or (live.get("status") or {}).get("phase") in _OVER:
+        if live is None or _is_over(live):
             dead.append((name, uid))
         elif live["metadata"]["uid"] == uid and _serves(live, observed.bridge):
             ctx.ghosts.seen(uid)
@@ -236,6 +256,15 @@ async def with_hidden_pods(case: Case) -> tuple[Case, tuple[Entry, ...]]:
             known.strangers[name, uid] = now + STRANGER_S
     found.sort(key=lambda pod: str(pod["metadata"]["name"]))
     return case.seeing(replace(observed, pods=tuple(found))), tuple(dead)
+
+
+def _entry(pod: Obj) -> Entry:
+    return str(pod["metadata"]["name"]), str(pod["metadata"]["uid"])
+
+
+def _is_over(pod: Obj) -> bool:
+    """Whether it has ended and will not report again; one that was evicted stays there, for its end to be read."""
+    return (pod.get("status") or {}).get("phase") in _OVER
 
 
 def _as_reported(entry: Mapping[str, Any], observed: Observed) -> Obj:

@@ -11,6 +11,7 @@ from auralink_operator.models import (
     MAX_POLICIES,
     PHASES,
     POD_FIGURES,
+    POD_NAME,
     PROBLEMS,
 )
 
@@ -77,7 +78,7 @@ _CONDITIONS = _list_map(
 
 _POD = _object(
     ("name", "uid"),
-    name=_text(MAX_POD_NAME, "name of the pod"),
+    name={**_text(MAX_POD_NAME, "name of the pod"), "minLength": 1, "pattern": POD_NAME},
     uid=_text(63, "uid of the pod: an entry of another pod of that name does not count"),
     node=_text(253, "Node that it runs on"),
     phase=_enum(*PHASES, of="Draining: it takes no new rooms and is about to leave"),

@@ -15,6 +15,7 @@ from auralink_operator.manifests.config import (
     CONFIG_LIMIT_BYTES,
     ConfigTooLargeError,
     config_map,
+    config_name,
     config_of,
     hot_spec,
     next_generation,
@@ -37,7 +38,14 @@ from auralink_operator.manifests.labels import (
 )
 from auralink_operator.manifests.merge import TemplateError, merge_template
 from auralink_operator.manifests.moved import moved
-from auralink_operator.manifests.network import ROOM, endpoint_slices, rtp_service, service, service_monitor
+from auralink_operator.manifests.network import (
+    ROOM,
+    endpoint_slices,
+    rtp_service,
+    service,
+    service_monitor,
+    slice_name,
+)
 from auralink_operator.manifests.scale import SESSIONS_METRIC, disruption_budget, pod_autoscaler
 from auralink_operator.manifests.template import CONTAINER, pod_template
 from auralink_operator.manifests.workload import TEMPLATE_HASH, TEMPLATE_INPUTS, deployment
@@ -63,6 +71,7 @@ __all__ = [
     "TemplateError",
     "UnrenderableError",
     "child_name",
+    "config_name",
     "config_of",
     "desired",
     "differs",
@@ -75,9 +84,11 @@ __all__ = [
     "next_generation",
     "pod_template",
     "prunable",
+    "rtp_name",
     "selector",
     "selector_text",
     "short_hash",
+    "slice_name",
     "unwanted_names",
 ]
 

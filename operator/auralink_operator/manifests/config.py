@@ -48,8 +48,12 @@ def hot_spec(bridge: Bridge, settings: Settings) -> dict[str, Any]:
     return {**hot, "drain": {"strategy": spec["drain"]["strategy"]}}
 
 
+def config_name(bridge: str) -> str:
+    return f"{child_name(bridge)}-config"
+
+
 def config_map(bridge: Bridge, compiled: Compiled, observed: Observed, scene: Scene, settings: Settings) -> Obj:
-    name = f"{child_name(bridge.meta.name)}-config"
+    name = config_name(bridge.meta.name)
     hot = {
         "bridge": hot_spec(bridge, settings),
         "policies": [policy.rendered() for policy in compiled.policies],

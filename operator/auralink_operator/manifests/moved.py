@@ -8,22 +8,36 @@ from collections.abc import Mapping
 
 from auralink_operator.index import BRIDGE, RESOURCES, Obj, Observed
 from auralink_operator.manifests.diff import differs
-from auralink_operator.manifests.labels import APPLIED_HASH, annotations_of, canonical, short_hash
+from auralink_operator.manifests.labels import (
+    APPLIED_HASH,
+    LABEL_SHARD,
+    annotations_of,
+    canonical,
+    labels,
+    short_hash,
+)
 from auralink_operator.manifests.network import ROOM, endpoint
 from auralink_operator.models import PodView, PublicAddress
 
 
-def moved(observed: Observed, owners: Mapping[str, PodView], addresses: Mapping[str, PublicAddress]) -> tuple[Obj, ...]:
-    """The live ConfigMap and EndpointSlices as far as they name another pod than `owners`, the ConfigMap first."""
+def moved(
+    observed: Observed, owners: Mapping[str, PodView], addresses: Mapping[str, PublicAddress], shard: str = ""
+) -> tuple[Obj, ...]:
+    """The live ConfigMap and EndpointSlices as far as they name another pod than `owners`, the ConfigMap first; or as
+    far as they lack a label by which the watch of this shard finds them."""
     config = next((obj for key, obj in observed.children.items() if key.kind == "ConfigMap"), None)
     if config is None:
         return ()
     children = [_config_map(config, owners, addresses)]
     for key, live in observed.children.items():
-        if key.kind == "EndpointSlice" and (owner := owners.get(annotations_of(live).get(ROOM, ""))):
+        if key.kind == "EndpointSlice" and (owner := owners.get(annotations_of(live).get(ROOM, ""))) and owner.ip:
             endpoints = [endpoint(key.namespace, owner)]
             children.append(_child(live, addressType=live["addressType"], ports=live["ports"], endpoints=endpoints))
     have = {(key.kind, key.name): obj for key, obj in observed.children.items()}
+    for child in children:
+        meta = child["metadata"]
+        others = {name: value for name, value in meta["labels"].items() if name != LABEL_SHARD}
+        meta["labels"] = others | labels(observed.bridge["metadata"]["name"], shard)
     found = [child for child in children if _says_more(child, have[child["kind"], child["metadata"]["name"]])]
     for child in found:
         child["metadata"]["annotations"][APPLIED_HASH] = short_hash(child)
@@ -31,7 +45,9 @@ def moved(observed: Observed, owners: Mapping[str, PodView], addresses: Mapping[
 
 
 def _says_more(child: Obj, live: Obj) -> bool:
-    return differs({name: value for name, value in child.items() if name != "apiVersion"}, live) is not None
+    shards = [obj["metadata"].get("labels", {}).get(LABEL_SHARD) for obj in (child, live)]
+    said = {name: value for name, value in child.items() if name != "apiVersion"}
+    return shards[0] != shards[1] or differs(said, live) is not None
 
 
 def _config_map(live: Obj, owners: Mapping[str, PodView], addresses: Mapping[str, PublicAddress]) -> Obj:

@@ -83,15 +83,18 @@ def endpoint_slices(bridge: Bridge, observed: Observed, scene: Scene, settings: 
     """A slice per room that listens; it stays, empty, while the room has no owner."""
     if bridge.spec.exposure.mode in HOST_MODES:
         return []
-    service_name = rtp_name(bridge.meta.name)
     slices = []
     for room in bridge.spec.rooms:
-        name = f"{service_name}-{sha256(room.name.encode()).hexdigest()[:10]}"
+        name = slice_name(bridge.meta.name, room.name)
         owner = scene.owners.get(room.name)
         live = observed.children.get(Key("EndpointSlice", bridge.meta.namespace, name))
         if room.listen_ports() and (owner or live):
             slices.append(_endpoint_slice(bridge, room, name, owner, live, settings))
     return slices
+
+
+def slice_name(bridge: str, room: str) -> str:
+    return f"{rtp_name(bridge)}-{sha256(room.encode()).hexdigest()[:10]}"
 
 
 def _endpoint_slice(
@@ -104,7 +107,7 @@ def _endpoint_slice(
         name,
         addressType=live["addressType"] if live else "IPv6" if owner and ":" in owner.ip else "IPv4",
         ports=udp_ports(room.listen_ports()),
-        endpoints=[endpoint(bridge.meta.namespace, owner)] if owner else [],
+        endpoints=_endpoints(bridge.meta.namespace, owner, live),
     )
     found["metadata"]["annotations"][ROOM] = room.name
     found["metadata"]["labels"] |= {
@@ -112,6 +115,16 @@ def _endpoint_slice(
         "endpointslice.kubernetes.io/managed-by": MANAGED_BY,
     }
     return found
+
+
+def _endpoints(namespace: str, owner: PodView | None, live: Obj | None) -> list[Obj]:
+    """An owner that nobody can ask for where it is is where it was."""
+    if owner is None:
+        return []
+    if owner.ip:
+        return [endpoint(namespace, owner)]
+    told: list[Obj] = (live or {}).get("endpoints") or []
+    return [one for one in told if (one.get("targetRef") or {}).get("name") == owner.name]
 
 
 def endpoint(namespace: str, pod: PodView) -> Obj:

@@ -1,5 +1,6 @@
 """What is seen around a bridge while it is reconciled: its pods with their reports, and what the cluster offers."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,8 @@ MAX_PODS = 256
 MAX_POD_NAME = 115
 """A pod's field manager is `auralink-pod.<name>`, of which Kubernetes takes 128 characters: the entry of a longer name
 could never be removed. Names of a bridge's pods end at 62: auralink-<36>-<10>-<5>."""
+POD_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+"""What Kubernetes calls a DNS-1123 subdomain, and takes as the name of a pod; it takes 253 characters of it."""
 MAX_GENERATION = 2**53 - 1
 """More than anybody counts to, and exact in every reader of JSON."""
 POD_FIGURES: Mapping[str, int] = {
@@ -56,6 +59,11 @@ class PodView:
     @property
     def acked(self) -> int:
         return int(self.entry.get("configGeneration") or 0)
+
+
+def nobody(name: str) -> PodView:
+    """A pod of which nothing but its name is known."""
+    return PodView(name, "", "", "", ready=False, deleting=False, entry={}, unknown=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +123,11 @@ def pod_views(pods: Sequence[Mapping[str, Any]], status: Mapping[str, Any]) -> t
             )
         )
     return tuple(views)
+
+
+def is_pod_name(name: str) -> bool:
+    """Whether a pod can be called so: an entry that was written before its schema knew may be of no pod at all."""
+    return len(name) <= 253 and re.fullmatch(POD_NAME, name) is not None
 
 
 def _bounded(entry: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from auralink_operator.status.acked import ACK_PATIENCE_S
 from auralink_operator.status.bridge import derive, next_look_s
 from auralink_operator.status.conditions import Condition, Problem, Status, flips, named, same, settled, warns
 from auralink_operator.status.degraded import DEGRADING
+from auralink_operator.status.deployment import observed_by_its_controller
 from auralink_operator.status.invalid import derive_invalid
 from auralink_operator.status.outcome import FAILURES_TO_REPORT, Outcome
 from auralink_operator.status.policy import MatchedBridge, derive_policy
@@ -33,6 +34,7 @@ __all__ = [
     "flips",
     "named",
     "next_look_s",
+    "observed_by_its_controller",
     "same",
     "settled",
     "warns",

@@ -21,3 +21,4 @@ class Outcome:
     exposure: Problem | None = None  # why some room's address is not known
     handled: str = ""  # the request (annotation reconcile.fluxcd.io/requestedAt) that this reconcile has carried out
     paused: bool = False  # the whole operator changes nothing
+    template_seen: bool = False  # the Deployment's controller is known to have seen its pod template of now

@@ -198,7 +198,7 @@ def behind_its_spec(view: View) -> bool:
     have, updated, ready, available = (
         int(state.get(name) or 0) for name in ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
     )
-    if not observed_by_its_controller(deployment) and not (scaled and _was_ready(view)):
+    if not observed_by_its_controller(deployment) and not (view.outcome.template_seen and _was_ready(view)):
         return True
     if min(updated, ready, available) < view.wanted:
         return True
@@ -207,7 +207,8 @@ def behind_its_spec(view: View) -> bool:
 
 
 def _was_ready(view: View) -> bool:
-    """Whether the bridge was ready with this spec: then an unobserved change of the Deployment is one of its scale."""
+    """Whether the bridge was ready with this spec: then an unobserved change of the Deployment, if it is not one of
+    the pod template, needs no new pod but for its scale, which is counted."""
     ready = condition_of({"status": view.previous}, "Ready").get("status") == "True"
     return ready and view.previous.get("observedGeneration") == view.bridge.meta.generation
 

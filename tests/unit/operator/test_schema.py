@@ -124,3 +124,12 @@ def test_a_pod_that_has_an_entry_has_a_field_manager_to_remove_it() -> None:
     (named,) = (re.search(r"size\(\) <= (\d+)", rule["rule"]) for rule in root["x-kubernetes-validations"][:1])
     assert named
     assert len(child_name("b" * int(named[1]))) + len("--") + POD_TEMPLATE_HASH + POD_SUFFIX <= longest
+
+
+@pytest.mark.parametrize("name", ["", "P1", "a/b", "-a", "a-", "a..b", "a b", "x" * 116])
+def test_no_entry_can_have_a_name_that_no_pod_has(name: str) -> None:
+    root = ROOTS["AuraLinkBridge"]["properties"]["status"]["properties"]
+    schema = root["pods"]["items"]["properties"]["name"]
+    fits = schema["minLength"] <= len(name) <= schema["maxLength"]
+    assert not (fits and re.search(schema["pattern"], name))
+    assert re.search(schema["pattern"], "auralink-b-5d4f8c7b9-x2x4z")

@@ -1,5 +1,6 @@
 """Why a bridge is not ready, case by case, and who is to act."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from auralink_operator.status import DEGRADING, Outcome, Problem, Status, next_l
 
 from tests.unit.operator import samples
 from tests.unit.operator.status.scenes import (
+    DONE,
     NOW,
     condition,
     conditions,
@@ -64,9 +66,12 @@ TWO_TO_NINE = {"minReplicas": 2, "maxReplicas": 9}
 TWO = (pod("p1"), pod("p2"))
 
 
-def scaled(child: Obj, status: Status | None = None, generation: int = 1) -> tuple[str, str]:
+def scaled(
+    child: Obj, status: Status | None = None, generation: int = 1, *, template_seen: bool = True
+) -> tuple[str, str]:
     bridge = samples.bridge(autoscaling=TWO_TO_NINE, status=status, generation=generation)
-    return conditions(status_of(bridge, child=child, pods=TWO))["Ready"]
+    outcome = replace(DONE, template_seen=template_seen)
+    return conditions(status_of(bridge, child=child, pods=TWO, outcome=outcome))["Ready"]
 
 
 def test_growth_leaves_a_bridge_ready() -> None:
@@ -83,6 +88,7 @@ def test_a_rollout_under_autoscaling_is_not_taken_for_growth() -> None:
     assert scaled(deployment(5, updated=3)) == ("False", "Progressing")
     ready = status_of(samples.bridge(autoscaling=TWO_TO_NINE), child=deployment(2), pods=TWO)
     assert scaled(deployment(2, generation=3), ready, generation=2) == ("False", "Progressing"), "the spec has changed"
+    assert scaled(deployment(2, generation=3), ready, template_seen=False) == ("False", "Progressing"), "new pods"
 
 
 # --- pods that cannot be created or started --------------------------------------------------------------------------
