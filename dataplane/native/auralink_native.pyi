@@ -135,6 +135,11 @@ class MediumConfig(TypedDict):
     listen_port: NotRequired[int]  # 0 or absent: ephemeral
     remote: NotRequired[str | None]  # "ip:port"; None: learn the source
 
+class SrtpConfig(TypedDict):
+    suite: Literal["AES_CM_128_HMAC_SHA1_80", "AEAD_AES_128_GCM"]
+    rx: bytes  # the peer's master key (16 bytes), then its salt (14, or 12 of GCM)
+    tx: bytes  # ours
+
 class LegConfig(TypedDict):
     name: NotRequired[str]
     direction: Literal["Both", "Receive", "Send"]
@@ -143,6 +148,7 @@ class LegConfig(TypedDict):
     extension_id: NotRequired[int]  # 1..14
     bind: NotRequired[str]  # "::" takes IPv4 too, and is "0.0.0.0" where the kernel knows no IPv6
     media: dict[str, MediumConfig]  # by "video", "audio"
+    srtp: NotRequired[SrtpConfig | None]  # None: plain RTP
 
 class LegMediumStats(TypedDict):
     packets: int

@@ -88,7 +88,13 @@ class App:
             available=self.streams.endpoint_available,
             resolve=host.resolve,
         )
-        self.legs = PlainRtpLegs(engine, host.resolve, opened=self.streams.leg_opened, closed=self.streams.leg_closed)
+        self.legs = PlainRtpLegs(
+            engine,
+            host.resolve,
+            host.read_secret,
+            opened=self.streams.leg_opened,
+            closed=self.streams.leg_closed,
+        )
         self.streams.connect(self.aic, self.legs)
         self.views = Views(settings, self.duty, self.legs, self.streams, self.aic)
         self.servers = Servers(self)

@@ -11,6 +11,7 @@ from auralink_dataplane import __version__
 from auralink_dataplane.app.duty import Duty
 from auralink_dataplane.media.aic import AicClient
 from auralink_dataplane.media.legs.plain_rtp import PlainRtpLegs, sdp
+from auralink_dataplane.media.legs.srtp import KeyProblemError, read_keys
 from auralink_dataplane.media.streams import Stream, Streams
 from auralink_dataplane.settings import LegSpec, RoomSpec, Settings, split_address
 
@@ -64,14 +65,19 @@ class Views:
         }
 
     def leg_sdp(self, room: str, leg: str) -> str | None:
-        """Of any plain-RTP leg of the bridge, also while another pod serves it; None where no address is known."""
+        """Of any plain-RTP leg of the bridge, also while another pod serves it; None where no address is known, or not
+        the key that belongs in it."""
         rooms = self._duty.bridge.rooms if self._duty.bridge else ()
         legs = (spec for one in rooms if one.name == room for spec in one.legs)
         spec = next((one for one in legs if one.name == leg and one.rtp), None)
-        if spec is None:
+        if spec is None or spec.rtp is None:
+            return None
+        try:
+            keys = read_keys(spec.rtp.srtp, self._duty.read_secret) if spec.rtp.srtp else None
+        except KeyProblemError:
             return None
         at = {medium: found for medium in spec.media if (found := self._reached_at(room, spec, medium))}
-        return sdp(room, spec, at) if len(at) == len(spec.media) else None
+        return sdp(room, spec, at, keys) if len(at) == len(spec.media) else None
 
     def _reached_at(self, room: str, spec: LegSpec, medium: str) -> tuple[str, int] | None:
         """The peer's own address where we send to it, else ours: from outside, or of this pod where that is unknown."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # for annotations; the crate itself gives and takes plain dic
     from auralink_native import LegConfig as LegConfig
     from auralink_native import MediumConfig as MediumConfig
     from auralink_native import OutStats as OutStats
+    from auralink_native import SrtpConfig as SrtpConfig
     from auralink_native import Stats as Stats
     from auralink_native import StreamStats as StreamStats
 

@@ -20,6 +20,7 @@ from auralink_dataplane.settings.bridge import (
     RoomSpec,
     RtpSpec,
     SecretRef,
+    SrtpSpec,
     secret_refs,
 )
 from auralink_dataplane.settings.documents import BridgeConfig, Documents, PublicAddress, parse_documents
@@ -48,6 +49,7 @@ __all__ = [
     "RtpSpec",
     "SecretRef",
     "Settings",
+    "SrtpSpec",
     "from_cluster",
     "from_file",
     "parse_documents",

@@ -61,6 +61,7 @@ class MediumSpec:
 class SrtpSpec:
     suite: Literal["AES_CM_128_HMAC_SHA1_80", "AEAD_AES_128_GCM"]
     key_ref: SecretRef
+    send_key_ref: SecretRef | None = None
 
 
 @dataclass(frozen=True, slots=True, config=CAMEL)
@@ -139,8 +140,6 @@ class RoomSpec:
         for leg in self.legs:
             if leg.endpoint is not None:
                 return f"leg {leg.name}: this version does not bridge rooms of endpoints"
-            if leg.rtp and leg.rtp.srtp:
-                return f"leg {leg.name}: this version has no SRTP, and opens no leg without the encryption asked for"
             for payload in (one for medium in leg.media.values() for one in medium.payloads):
                 if payload.codec not in SERVED_CODECS:
                     return f"leg {leg.name}: this version does not carry {payload.codec}"

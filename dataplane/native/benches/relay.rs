@@ -1,13 +1,14 @@
 //! CPU per packet of the whole packet path beside a bare relay, in one run over loopback: `cargo bench
 //! --no-default-features --bench relay`. A line of JSON per peer:
 //!
-//! `{"peer": "relay" | "bridge" | "bridge_compress", "packets": n, "cpu_us_per_packet": x, "ratio": to the relay}`
+//! `{"peer": "relay" | "bridge" | "bridge_compress" | "bridge_srtp_cm" | "bridge_srtp_gcm", "packets": n, "cpu_us_per_packet": x, "ratio": to the relay}`
 //!
 //! A burst is four H.264 frames of 15 packets of 1200 bytes (FU-A); the next one waits until all of it came out. Counted
 //! is the CPU time of the forwarding thread alone, by packets received; the median of alternating rounds. The relay
 //! receives and sends 64 packets per call and touches none of their bytes. The bridge reorders, assembles, checks,
 //! stamps anew and adds the extension (BYPASS), or hands the frame up and cuts what comes back (COMPRESS). It may come out
-//! below the relay: it sends a frame's fragments segmented (UDP_SEGMENT), the relay sends packet by packet.
+//! below the relay: it sends a frame's fragments segmented (UDP_SEGMENT), the relay sends packet by packet. With SRTP it
+//! also decrypts and encrypts (BYPASS, AES_CM_128_HMAC_SHA1_80 and AEAD_AES_128_GCM).
 #![allow(clippy::disallowed_types)] // the traffic's own sockets
 
 use auralink_native::core::codec::{Codec, Media};
@@ -15,8 +16,9 @@ use auralink_native::core::ext;
 use auralink_native::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType};
 use auralink_native::core::mode::{Mode, Policy};
 use auralink_native::core::output::Event;
+use auralink_native::core::srtp::{Config, Keys, Master, Suite};
 use auralink_native::engine::{Binding, Engine, Item};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg};
 use nix::time::{ClockId, clock_gettime};
 use std::io::{IoSlice, IoSliceMut};
@@ -42,11 +44,14 @@ const SPS: [u8; 24] = [
 const PPS: [u8; 4] = [0x68, 0xce, 0x3c, 0x80];
 
 fn main() {
-    let mut results: Vec<(&str, Vec<f64>)> = vec![("relay", vec![]), ("bridge", vec![]), ("bridge_compress", vec![])];
+    let peers = ["relay", "bridge", "bridge_compress", "bridge_srtp_cm", "bridge_srtp_gcm"];
+    let mut results = peers.map(|peer| (peer, Vec::new()));
     for _ in 0..ROUNDS {
         results[0].1.push(relay());
-        results[1].1.push(bridge(Mode::Bypass));
-        results[2].1.push(bridge(Mode::Compress));
+        results[1].1.push(bridge(Mode::Bypass, None));
+        results[2].1.push(bridge(Mode::Compress, None));
+        results[3].1.push(bridge(Mode::Bypass, Some(Suite::AesCm128HmacSha1)));
+        results[4].1.push(bridge(Mode::Bypass, Some(Suite::AeadAes128Gcm)));
     }
     let median = |values: &mut Vec<f64>| {
         values.sort_by(f64::total_cmp);
@@ -90,19 +95,24 @@ fn thread_cpu() -> Duration {
 
 /// The traffic: frames with running numbers, the first of all a key.
 struct Source {
-    sequence: u16,
+    sequence: u64,
     timestamp: u32,
+    keys: Option<Keys>,
 }
 
 impl Source {
     fn packet(&mut self, marker: bool, payload: &[u8]) -> Vec<u8> {
         let mut packet = vec![0x80, u8::from(marker) << 7 | 96];
-        packet.extend(self.sequence.to_be_bytes());
+        packet.extend((self.sequence as u16).to_be_bytes());
         packet.extend(self.timestamp.to_be_bytes());
         packet.extend([1, 2, 3, 4]);
         packet.extend(payload);
-        self.sequence = self.sequence.wrapping_add(1);
-        packet
+        let mut packet = BytesMut::from(&packet[..]);
+        if let Some(keys) = &self.keys {
+            keys.protect_rtp(self.sequence, &mut packet);
+        }
+        self.sequence += 1;
+        packet.to_vec()
     }
 
     fn key(&mut self) -> Vec<Vec<u8>> {
@@ -163,7 +173,7 @@ fn relay() -> f64 {
         result.send(thread_cpu() - before).expect("the main thread waits");
     });
     pin(1);
-    traffic(from, &sink, &mut Source { sequence: 0, timestamp: 0 }, BURSTS);
+    traffic(from, &sink, &mut Source { sequence: 0, timestamp: 0, keys: None }, BURSTS);
     stop.store(true, Ordering::Relaxed);
     socket().send_to(&[0], from).expect("a last packet wakes it");
     thread.join().expect("the relay ends");
@@ -190,7 +200,11 @@ fn forward(inlet: &UdpSocket, to: SocketAddr, stop: &AtomicBool) {
     }
 }
 
-fn leg(direction: Direction, remote: Option<SocketAddr>) -> LegConfig {
+fn master(suite: Suite) -> Master {
+    Master::new(suite, &vec![7; suite.master_bytes()]).expect("a whole key")
+}
+
+fn leg(direction: Direction, remote: Option<SocketAddr>, suite: Option<Suite>) -> LegConfig {
     let payload = PayloadType { number: 96, codec: Codec::H264, clock_rate: 90_000 };
     LegConfig {
         name: "bench".into(),
@@ -200,19 +214,20 @@ fn leg(direction: Direction, remote: Option<SocketAddr>) -> LegConfig {
         rtcp_mux: false,
         extension_id: 14,
         media: vec![MediumConfig { media: Media::Video, payloads: vec![payload], remote }],
+        srtp: suite.map(|suite| Config { rx: master(suite), tx: master(suite) }),
     }
 }
 
 /// Microseconds per packet of the engine's thread.
-fn bridge(mode: Mode) -> f64 {
+fn bridge(mode: Mode, suite: Option<Suite>) -> f64 {
     let sink = socket();
     pin(0);
     let engine = Arc::new(Engine::start().expect("an engine"));
     pin(1);
     let binding = || Binding { ip: LOCAL, ports: vec![0] };
     let open = |config| engine.open_leg(config, binding()).expect("running").expect("ports");
-    let inlet = open(leg(Direction::Receive, None));
-    let outlet = open(leg(Direction::Send, Some(sink.local_addr().expect("bound"))));
+    let inlet = open(leg(Direction::Receive, None, suite));
+    let outlet = open(leg(Direction::Send, Some(sink.local_addr().expect("bound")), suite));
     let port = engine.local_ports(inlet).expect("running")[0].1;
     let stop = Arc::new(AtomicBool::new(false));
     let python = {
@@ -227,7 +242,8 @@ fn bridge(mode: Mode) -> f64 {
             }
         })
     };
-    let mut source = Source { sequence: 0, timestamp: 0 };
+    let keys = suite.map(|suite| Keys::new(&master(suite)));
+    let mut source = Source { sequence: 0, timestamp: 0, keys };
     let out = socket();
     out.connect((LOCAL, port)).expect("a local destination");
     for packet in source.key() {

@@ -5,6 +5,7 @@ use crate::core::codec::{Codec, Media};
 use crate::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType};
 use crate::core::mode::{Mode, Policy};
 use crate::core::output;
+use crate::core::srtp::{self, Master, Suite};
 use crate::core::stats::Value;
 use crate::core::{LegId, OutId, StreamId, Time};
 use crate::engine::{self, Binding, Item, Stopped};
@@ -336,8 +337,22 @@ fn leg_config(room: String, dict: &Bound<'_, PyDict>) -> PyResult<(LegConfig, Bi
         rtcp_mux,
         extension_id,
         media,
+        srtp: get::<Bound<'_, PyDict>>(dict, "srtp", "")?.map(|dict| srtp_config(&dict)).transpose()?,
     };
     Ok((config, Binding { ip, ports }))
+}
+
+/// Its errors say nothing of the keys.
+fn srtp_config(dict: &Bound<'_, PyDict>) -> PyResult<srtp::Config> {
+    let suite = Suite::from_name(&need::<String>(dict, "suite", "srtp.")?);
+    let names = || Suite::ALL.map(Suite::name).join(" or ");
+    let suite = suite.ok_or_else(|| invalid("srtp.suite", &format!("must be {}", names())))?;
+    let master = |name: &str| {
+        let bytes = need::<Bound<'_, PyBytes>>(dict, name, "srtp.")?;
+        let must = format!("must have {} bytes: master key and salt", suite.master_bytes());
+        Master::new(suite, bytes.as_bytes()).ok_or_else(|| invalid(&format!("srtp.{name}"), &must))
+    };
+    Ok(srtp::Config { rx: master("rx")?, tx: master("tx")? })
 }
 
 fn medium_config(media: Media, dict: &Bound<'_, PyDict>, path: &str, mux: bool) -> PyResult<MediumConfig> {

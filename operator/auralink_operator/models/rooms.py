@@ -95,7 +95,14 @@ class Medium(Model):
 
 class Srtp(Model):
     suite: Annotated[SrtpSuite, Field(description="cipher and authentication, as the peer uses them (RFC 4568, 7714)")]
-    key_ref: Annotated[SecretKey, Field(description="Secret key with the base64 master key and salt, both directions")]
+    key_ref: Annotated[
+        SecretKey,
+        Field(description="Secret key with the peer's master key and salt in base64, 30 bytes or, of GCM, 28"),
+    ]
+    send_key_ref: (
+        Annotated[SecretKey, Field(description="Secret key with what the bridge sends with; absent: that of keyRef")]
+        | None
+    ) = None
 
 
 _VIDEO_ONLY = cel(
@@ -131,7 +138,7 @@ class Rtp(Model):
         int, Field(ge=1, le=14, description="id of AuraLink's RTP header extension on this leg's video (RFC 8285)")
     ] = 14
     srtp: (
-        Annotated[Srtp, Field(description=f"encrypts the leg with a static key {CLOSED}; absent: plain RTP")] | None
+        Annotated[Srtp, Field(description="encrypts the leg with static keys (RFC 3711); absent: plain RTP")] | None
     ) = None
 
     def media(self) -> tuple[Medium, ...]:

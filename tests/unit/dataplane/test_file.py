@@ -269,9 +269,9 @@ def test_any_file_loads_or_is_refused_with_reasons(edits: list[tuple[int, int, s
         (with_video("remote = \"h:1\", payloads = [ { type = 96, codec = AV1 } ]"), "does not carry AV1"),
         (
             with_video("remote = \"h:1\", payloads = [ { type = 96, codec = H264 } ]").replace(
-                "{ video", "{ srtp { suite = AEAD_AES_128_GCM, keyRef { name = s, key = k } }, video"
+                "{ video", "{ srtp { suite = AES_256, keyRef { name = s, key = k } }, video"
             ),
-            "has no SRTP",
+            "srtp.suite: must be 'AES_CM_128_HMAC_SHA1_80' or 'AEAD_AES_128_GCM'",
         ),
         (with_video("listenPort = 5000, payloads = [ { type = 96, codec = Opus } ]"), "Opus is not a codec for video"),
         (with_video("listenPort = 80, payloads = [ { type = 96, codec = H264 } ]"), "must be at least 1024"),

@@ -28,9 +28,11 @@ class Desk:
         self.opened: list[str] = []
         self.closed: list[str] = []
         self.packets = FakePackets()
+        self.secrets: dict[tuple[str, str], bytes] = {}
         self.legs = PlainRtpLegs(
             self.packets,
             self.resolve,
+            lambda name, key: self.secrets.get((name, key)),
             opened=lambda one: self.opened.append(one.spec.name),
             closed=lambda one: self.closed.append(one.spec.name),
         )
@@ -160,6 +162,7 @@ def test_the_packet_core_is_told_everything_about_a_leg() -> None:
                 "remote": "10.0.0.1:7",
             },
         },
+        "srtp": None,
     }  # fmt: skip
 
 

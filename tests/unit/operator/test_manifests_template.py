@@ -69,7 +69,11 @@ FULL: Obj = {
                         "rtcpMux": False,
                         "feedback": "None",
                         "extensionId": 7,
-                        "srtp": {"suite": "AEAD_AES_128_GCM", "keyRef": reference("srtp")},
+                        "srtp": {
+                            "suite": "AEAD_AES_128_GCM",
+                            "keyRef": reference("srtp"),
+                            "sendKeyRef": reference("srtp-send"),
+                        },
                     },
                 },
                 {"name": "out", "endpoint": "meet"},
@@ -156,6 +160,7 @@ ROLLING = {
     "endpoints.livekit.apiKeyRef",
     "endpoints.livekit.apiSecretRef",
     "rooms.legs.rtp.srtp.keyRef",
+    "rooms.legs.rtp.srtp.sendKeyRef",
     "aiCore.tlsSecretName",
     "redis.passwordRef",
     "redis.caRef",
@@ -290,7 +295,21 @@ def test_every_secret_that_the_spec_names_is_in_the_volume() -> None:
         if v["name"] == "secrets"
     ]
     sources = {source["secret"]["name"]: source["secret"] for source in volume["projected"]["sources"]}
-    named = {"jwt", "events", "lk-key", "lk-secret", "srtp", "redis", "redis-ca", "pg", "pg-ca", "dash", "comm", "api"}
+    named = {
+        "jwt",
+        "events",
+        "lk-key",
+        "lk-secret",
+        "srtp",
+        "srtp-send",
+        "redis",
+        "redis-ca",
+        "pg",
+        "pg-ca",
+        "dash",
+        "comm",
+        "api",
+    }
     assert set(sources) == {*named, "tls"}
     assert all(source["optional"] for source in sources.values())
     assert sources["pg"]["items"] == [{"key": "value", "path": "pg/value"}]

@@ -4,15 +4,17 @@
 not changed is left alone, whatever else changes. A `remote` given by name is looked up again every few seconds
 (`follow`), and a leg waits to be opened until its remotes are known: without them it would listen to anybody. It waits
 for its own names only: a room that comes from another pod is served at once, however slow the name of a third.
+An encrypted leg waits for its keys too. Other keys than it has open it anew; keys that are gone do not close it.
 """
 
 import asyncio
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from auralink_dataplane.media.legs.srtp import KeyProblemError, ReadSecret, SrtpKeys, read_keys
 from auralink_dataplane.media.packets import PacketEngine
 from auralink_dataplane.settings import LegSpec, MediumSpec, RoomSpec, RtpSpec, split_address
 
@@ -41,6 +43,7 @@ class OpenLeg:
     """Medium -> "ip:port"; a medium without a configured remote learns its source."""
     ports: Mapping[str, int]
     """Medium -> local RTP port."""
+    srtp: SrtpKeys | None = None
 
     @property
     def key(self) -> Key:
@@ -60,12 +63,14 @@ class PlainRtpLegs:
         self,
         engine: PacketEngine,
         resolve: Resolve,
+        read_secret: ReadSecret,
         *,
         opened: Callable[[OpenLeg], None],
         closed: Callable[[OpenLeg], None],
     ) -> None:
         self._engine = engine
         self._resolve = resolve
+        self._read_secret = read_secret
         self._opened = opened
         self._closed = closed
         self._want: dict[Key, LegSpec] = {}
@@ -128,8 +133,10 @@ class PlainRtpLegs:
 
     def settle(self) -> None:
         """Closes what goes, and starts to open what comes."""
-        close, opening = changes({key: leg.spec for key, leg in self._open.items()}, self._want)
-        for key in close:
+        rotated = [key for key, leg in self._open.items() if self._want.get(key) == leg.spec and self._rotated(leg)]
+        have = {key: leg.spec for key, leg in self._open.items() if key not in rotated}
+        close, opening = changes(have, self._want)
+        for key in [*rotated, *close]:
             self._close(key, bye=key not in self._want and key[0] not in self._elsewhere)
         for key in opening:
             if key not in self._opening:
@@ -144,6 +151,18 @@ class PlainRtpLegs:
         found = await self._look_up(names)
         for key, leg in list(self._open.items()):
             self._follow(key, leg, found)
+
+    def _rotated(self, leg: OpenLeg) -> bool:
+        """A peer needs a while for new keys too, so unusable ones leave the leg as it is."""
+        if leg.srtp is None:
+            return False
+        try:
+            keys = read_keys(leg.srtp.spec, self._read_secret)
+        except KeyProblemError as problem:
+            self._complain(leg.key, f"{problem}; it goes on with its former key")
+            return False
+        self.problems.pop(leg.key, None)
+        return keys != leg.srtp
 
     def close(self, *, bye: bool = True) -> None:
         for key in list(self._open):
@@ -196,12 +215,17 @@ class PlainRtpLegs:
                 )
                 return
             remotes[medium] = address
+        wanted = spec.rtp.srtp if spec.rtp else None
         try:
-            leg = self._engine.open_leg(key[0], engine_config(spec, remotes))
+            keys = read_keys(wanted, self._read_secret) if wanted else None
+            leg = self._engine.open_leg(key[0], engine_config(spec, remotes, keys))
+        except KeyProblemError as problem:
+            self._complain(key, str(problem))
+            return
         except (OSError, ValueError) as error:
             self._complain(key, f"cannot be opened: {error}")
             return
-        opened = OpenLeg(leg, key[0], spec, remotes, dict(self._engine.local_ports(leg)))
+        opened = OpenLeg(leg, key[0], spec, remotes, dict(self._engine.local_ports(leg)), keys)
         self._open[key] = opened
         self.problems.pop(key, None)
         log.info("leg open", extra={"room": key[0], "leg": key[1], "ports": opened.ports, "remotes": remotes})
@@ -218,17 +242,19 @@ class PlainRtpLegs:
             self._engine.set_remote(leg.id, medium, address)
             log.info("remote moved", extra={"room": leg.room, "leg": leg.spec.name, "medium": medium, "to": address})
         if moved:
-            self._open[key] = OpenLeg(leg.id, leg.room, leg.spec, {**leg.remotes, **moved}, leg.ports)
+            self._open[key] = replace(leg, remotes={**leg.remotes, **moved})
 
     def _complain(self, key: Key, problem: str) -> None:
         if self.problems.get(key) != problem:
             self.problems[key] = problem
-            log.warning("leg is not open", extra={"room": key[0], "leg": key[1], "reason": problem})
+            log.warning("leg is not as wanted", extra={"room": key[0], "leg": key[1], "reason": problem})
 
 
-def engine_config(spec: LegSpec, remotes: Mapping[str, str]) -> "LegConfig":
+def engine_config(spec: LegSpec, remotes: Mapping[str, str], keys: SrtpKeys | None = None) -> "LegConfig":
     """The packet core's description of a leg."""
     rtp = _rtp(spec)
+    if rtp.srtp and not keys:
+        raise ValueError(f"leg {spec.name} has no keys, and is not opened without the encryption asked for")
     return {
         "name": spec.name,
         "direction": spec.direction,
@@ -237,6 +263,7 @@ def engine_config(spec: LegSpec, remotes: Mapping[str, str]) -> "LegConfig":
         "extension_id": rtp.extension_id,
         "bind": "::",  # a learned peer may be of either family, and a name may move to the other
         "media": {name: _medium_config(medium, remotes.get(name)) for name, medium in rtp.media.items()},
+        "srtp": keys.config if keys else None,
     }
 
 
@@ -264,15 +291,16 @@ def _medium_config(medium: MediumSpec, remote: str | None) -> "MediumConfig":
     return config
 
 
-def sdp(room: str, spec: LegSpec, at: Mapping[str, tuple[str, int]]) -> str:
+def sdp(room: str, spec: LegSpec, at: Mapping[str, tuple[str, int]], keys: SrtpKeys | None = None) -> str:
     """What a peer opens (RFC 8866). `at`: host (or name) and port per medium, the peer's own, where the bridge sends to
-    it, or ours, where it sends to us."""
+    it, or ours, where it sends to us. `keys` of an encrypted leg: the one that the bridge sends with is in it, of a leg
+    that only receives the peer's (RFC 4568)."""
     rtp = _rtp(spec)
+    profile = ("RTP/SAVP" if rtp.srtp else "RTP/AVP") + ("F" if rtp.feedback == "AVPF" else "")
     first = next(host for host, _ in at.values())
     lines = ["v=0", f"o=- 0 0 {_net(first)}", f"s={room}/{spec.name}", "t=0 0"]
     for name, medium in rtp.media.items():
         host, port = at[name]
-        profile = "RTP/AVPF" if rtp.feedback == "AVPF" else "RTP/AVP"
         types = " ".join(str(payload.type) for payload in medium.payloads)
         lines += [f"m={name} {port} {profile} {types}", f"c={_net(host)}"]
         for payload in medium.payloads:
@@ -285,6 +313,8 @@ def sdp(room: str, spec: LegSpec, at: Mapping[str, tuple[str, int]]) -> str:
                 lines += ["a=rtcp-fb:* nack", "a=rtcp-fb:* nack pli", "a=rtcp-fb:* ccm fir"]
         if rtp.rtcp_mux:
             lines.append("a=rtcp-mux")
+        if keys:
+            lines.append(keys.crypto(keys.tx if spec.sends else keys.rx))
         lines.append({"Both": "a=sendrecv", "Send": "a=sendonly", "Receive": "a=recvonly"}[spec.direction])
     return "\r\n".join(lines) + "\r\n"
 

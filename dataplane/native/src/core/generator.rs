@@ -8,7 +8,9 @@ use super::mode::Kind;
 use super::numbers::{Counter, Numbered};
 use super::reports::{Ntp, SourceClock, ticks};
 use super::rtp::{self, Header};
+use super::srtp::Keys;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// Longest pause that the sources' own clocks are trusted to bridge; beyond it our clock counts.
 const MAX_CLOCK_STEP_S: i64 = 3600;
@@ -24,6 +26,8 @@ pub struct Generator {
     offset: Option<i64>,
     last: Option<Last>,
     pictures: Counter,
+    /// Of an SRTP leg.
+    keys: Option<Arc<Keys>>,
     pub packets: u64,
     pub payload_bytes: u64,
 }
@@ -48,9 +52,15 @@ impl Generator {
             offset: None,
             last: None,
             pictures: Counter::default(),
+            keys: None,
             packets: 0,
             payload_bytes: 0,
         }
+    }
+
+    /// Packets leave as SRTP, so that copies kept for NACKs are the very packets sent: a number is encrypted once.
+    pub fn protected(self, keys: Option<Arc<Keys>>) -> Generator {
+        Generator { keys, ..self }
     }
 
     /// Another source follows; its timestamps and pictures continue ours.
@@ -121,7 +131,11 @@ impl Generator {
         let header =
             Header { marker, payload_type: self.payload_type, sequence: sequence as u16, timestamp, ssrc: self.ssrc };
         let head = payload.head(&self.pictures);
-        rtp::write(&header, ext, [head.as_slice(), payload.body()])
+        let mut packet = rtp::write(&header, ext, [head.as_slice(), payload.body()]);
+        if let Some(keys) = &self.keys {
+            keys.protect_rtp(sequence, &mut packet);
+        }
+        packet.freeze()
     }
 
     /// What a sender report says now: capture time and our timestamp for it. None before the first packet.

@@ -4,8 +4,10 @@ use super::codec::{Codec, Media};
 use super::reports::Ntp;
 use super::rtcp::{Block, Writer};
 use super::source::Source;
+use super::srtp::{self, Keys, Session};
 use super::{LegId, SockId, Time};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 const VIDEO_REPORTS: Duration = Duration::from_secs(1);
@@ -59,6 +61,8 @@ pub struct LegConfig {
     pub rtcp_mux: bool,
     pub extension_id: u8,
     pub media: Vec<MediumConfig>,
+    /// Absent: plain RTP.
+    pub srtp: Option<srtp::Config>,
 }
 
 /// Sockets of one medium; both the same with rtcp-mux.
@@ -86,6 +90,7 @@ pub struct Medium {
     /// For reports when we send nothing (RFC 3550 6.4.2).
     pub own_ssrc: u32,
     pub cname: String,
+    pub srtp: Option<Session>,
     /// A sender report that came before its source was locked: FFmpeg sends the first one in front of the media.
     pub early_report: Option<EarlyReport>,
     pub next_report: Time,
@@ -121,6 +126,7 @@ impl Medium {
             rtcp_seen: None,
             own_ssrc,
             cname,
+            srtp: None,
             early_report: None,
             next_report: Time(0),
             packets: 0,
@@ -139,6 +145,10 @@ impl Medium {
         let rtp = self.source.destination()?;
         let beside = if self.mux { rtp } else { SocketAddr::new(rtp.ip(), rtp.port().checked_add(1)?) };
         Some((self.sockets.rtcp, self.rtcp_seen.filter(|seen| seen.ip() == rtp.ip()).unwrap_or(beside)))
+    }
+
+    pub fn sending_keys(&self) -> Option<Arc<Keys>> {
+        self.srtp.as_ref().map(|session| session.protect.keys())
     }
 
     pub fn report_interval(&self) -> Duration {

@@ -18,6 +18,7 @@ pub mod output;
 pub mod pace;
 pub mod packet;
 pub mod reorder;
+pub mod replay;
 pub mod reports;
 pub mod rtcp;
 pub mod rtp;
@@ -25,6 +26,7 @@ pub mod rtx;
 pub mod seq;
 pub mod shard;
 pub mod source;
+pub mod srtp;
 pub mod stats;
 pub mod stream;
 pub mod video;
@@ -100,6 +102,9 @@ drops! {
     UnknownPayloadType = "unknown_payload_type": "no such payload type on this leg",
     WrongDirection = "wrong_direction": "media on a leg that only sends",
     ForeignSource = "foreign_source": "not from the configured or locked address",
+    SrtpUnauthentic = "srtp_unauthentic": "SRTP or SRTCP that its tag does not fit: another key, or forged",
+    SrtpReplayed = "srtp_replayed": "SRTP or SRTCP received before, or too long ago to tell",
+    SrtpExhausted = "srtp_exhausted": "SRTCP beyond what one key may encrypt (2^31 packets)",
     Probation = "probation": "a source that never became credible",
     UnknownSsrc = "unknown_ssrc": "RTCP or media of an SSRC that is not the locked one",
     Duplicate = "duplicate": "received before",

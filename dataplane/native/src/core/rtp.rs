@@ -8,8 +8,9 @@
 //! |           synchronization source (SSRC) identifier            |
 //! ```
 
+use super::srtp::MAX_TAG_BYTES;
 use super::{be16, be32, ext};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 pub const HEADER_BYTES: usize = 12;
 
@@ -36,22 +37,27 @@ pub struct Rtp<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
+/// Bytes in front of the payload: fixed header, CSRCs, extension. None: this is no RTP packet.
+pub fn header_bytes(packet: &[u8]) -> Option<usize> {
+    if packet.len() < HEADER_BYTES || packet[0] >> 6 != 2 {
+        return None;
+    }
+    let mut end = extension_at(packet);
+    if packet[0] & 0x10 != 0 {
+        let words = packet.get(end + 2..end + 4)?;
+        end += 4 + 4 * usize::from(be16(words, 0));
+    }
+    (end <= packet.len()).then_some(end)
+}
+
+fn extension_at(packet: &[u8]) -> usize {
+    HEADER_BYTES + 4 * usize::from(packet[0] & 0x0f)
+}
+
 pub fn parse(bytes: &[u8]) -> Result<Rtp<'_>, Malformed> {
-    if bytes.len() < HEADER_BYTES || bytes[0] >> 6 != 2 {
-        return Err(Malformed);
-    }
-    let (padded, extended, csrcs) = (bytes[0] & 0x20 != 0, bytes[0] & 0x10 != 0, usize::from(bytes[0] & 0x0f));
-    let mut at = HEADER_BYTES + 4 * csrcs;
-    let mut extension = None;
-    if extended {
-        if bytes.len() < at + 4 {
-            return Err(Malformed);
-        }
-        let words = usize::from(be16(bytes, at + 2));
-        let body = bytes.get(at + 4..at + 4 + 4 * words).ok_or(Malformed)?;
-        extension = Some((be16(bytes, at), body));
-        at += 4 + 4 * words;
-    }
+    let at = header_bytes(bytes).ok_or(Malformed)?;
+    let (padded, extended, from) = (bytes[0] & 0x20 != 0, bytes[0] & 0x10 != 0, extension_at(bytes));
+    let extension = extended.then(|| (be16(bytes, from), &bytes[from + 4..at]));
     let mut end = bytes.len();
     if padded {
         let padding = usize::from(bytes[end - 1]);
@@ -83,10 +89,11 @@ pub struct Header {
 }
 
 /// One packet, with the 16-byte element under its id (1..=14) if given. The payload comes in two parts, so that
-/// fragments need no copy of their own.
-pub fn write(header: &Header, extension: Option<(u8, &ext::Value)>, payload: [&[u8]; 2]) -> Bytes {
+/// fragments need no copy of their own. Behind it is room for an SRTP tag.
+pub fn write(header: &Header, extension: Option<(u8, &ext::Value)>, payload: [&[u8]; 2]) -> BytesMut {
     let ext_bytes = if extension.is_some() { ext::ALONE_BYTES } else { 0 };
-    let mut out = BytesMut::with_capacity(HEADER_BYTES + ext_bytes + payload[0].len() + payload[1].len());
+    let payload_bytes = payload[0].len() + payload[1].len();
+    let mut out = BytesMut::with_capacity(HEADER_BYTES + ext_bytes + payload_bytes + MAX_TAG_BYTES);
     out.put_u8(0x80 | if extension.is_some() { 0x10 } else { 0 });
     out.put_u8(u8::from(header.marker) << 7 | header.payload_type & 0x7f);
     out.put_u16(header.sequence);
@@ -97,7 +104,7 @@ pub fn write(header: &Header, extension: Option<(u8, &ext::Value)>, payload: [&[
     }
     out.put_slice(payload[0]);
     out.put_slice(payload[1]);
-    out.freeze()
+    out
 }
 
 #[cfg(test)]

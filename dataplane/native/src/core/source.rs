@@ -74,6 +74,11 @@ impl Source {
         self.configured.or(self.locked.map(|locked| locked.address))
     }
 
+    /// May media come from there at all? Asked before anything is spent on its packets.
+    pub fn allows(&self, from: SocketAddr) -> bool {
+        self.destination().is_none_or(|address| address == from)
+    }
+
     pub fn admit(&mut self, from: SocketAddr, ssrc: u32, sequence: u16, datagram: &[u8], now: Time) -> Admission {
         if let Some(locked) = &mut self.locked
             && locked.address == from
@@ -82,8 +87,7 @@ impl Source {
             locked.last = now;
             return Admission::Pass(locked.stream);
         }
-        let allowed = self.configured.or(self.locked.map(|locked| locked.address));
-        if allowed.is_some_and(|allowed| allowed != from) {
+        if !self.allows(from) {
             return Admission::Drop(Drop::ForeignSource);
         }
         let candidate = self.candidate(from, ssrc, sequence, now);

@@ -240,6 +240,7 @@ pub fn config(direction: Direction, feedback: bool, remote: Option<SocketAddr>) 
             MediumConfig { media: Media::Video, payloads: video.to_vec(), remote },
             MediumConfig { media: Media::Audio, payloads: vec![audio], remote },
         ],
+        srtp: None,
     }
 }
 

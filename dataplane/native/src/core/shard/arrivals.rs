@@ -1,6 +1,6 @@
 //! A packet's way in: from the socket that it came through to the stream of its source.
 
-use super::{Carries, Shard};
+use super::{Carries, Port, Shard};
 use crate::core::codec::Media;
 use crate::core::demux::{self, Kind};
 use crate::core::leg_plain::PayloadType;
@@ -15,14 +15,53 @@ use std::net::SocketAddr;
 impl Shard {
     pub(super) fn datagram(&mut self, sock: SockId, src: SocketAddr, data: &[u8]) {
         let Some(port) = self.ports.get(&sock).copied() else { return };
-        match (demux::classify(data), port.carries) {
-            (Some(Kind::Rtp), Carries::Rtp | Carries::Both) | (Some(Kind::Rtcp), Carries::Rtp) => {
-                self.rtp(port.leg, port.media, src, data);
+        let kind = match (demux::classify(data), port.carries) {
+            (Some(Kind::Rtp), Carries::Rtp | Carries::Both) | (Some(Kind::Rtcp), Carries::Rtp) => Kind::Rtp,
+            (Some(Kind::Rtcp), Carries::Rtcp | Carries::Both) => Kind::Rtcp,
+            _ => return self.fx.drops.count(Drop::Malformed),
+        };
+        let mut plain = std::mem::take(&mut self.plain);
+        match self.unprotect(port, kind, src, data, &mut plain) {
+            Ok(protected) => {
+                let data = if protected { &plain } else { data };
+                match kind {
+                    Kind::Rtcp => self.rtcp(port.leg, port.media, src, data),
+                    _ => self.rtp(port.leg, port.media, src, data),
+                }
             }
-            (Some(Kind::Rtcp), Carries::Rtcp | Carries::Both) => self.rtcp(port.leg, port.media, src, data),
-            _ => self.fx.drops.count(Drop::Malformed),
+            Err(why) => self.fx.drops.count(why),
         }
+        self.plain = plain; // keeps its capacity
         self.settle();
+    }
+
+    /// On an SRTP leg: who is not allowed to send is not worth a digest, and what does not authenticate goes no further.
+    /// False: a plain leg, nothing was written.
+    fn unprotect(
+        &mut self,
+        port: Port,
+        kind: Kind,
+        src: SocketAddr,
+        data: &[u8],
+        plain: &mut Vec<u8>,
+    ) -> Result<bool, Drop> {
+        let Some(leg) = self.legs.get_mut(&port.leg) else { return Ok(false) };
+        let receives = leg.config.direction.receives();
+        let Some(medium) = leg.medium_mut(port.media) else { return Ok(false) };
+        let Some(session) = &mut medium.srtp else { return Ok(false) };
+        let allowed = match kind {
+            Kind::Rtcp => medium.source.destination().is_none() || medium.source.owns_address(src),
+            _ if !receives => return Err(Drop::WrongDirection),
+            _ => medium.source.allows(src),
+        };
+        if !allowed {
+            return Err(Drop::ForeignSource);
+        }
+        match kind {
+            Kind::Rtcp => session.unprotect.rtcp(data, plain)?,
+            _ => session.unprotect.rtp(data, plain)?,
+        }
+        Ok(true)
     }
 
     fn rtp(&mut self, leg: LegId, media: Media, src: SocketAddr, data: &[u8]) {

@@ -7,6 +7,7 @@ use crate::core::leg_plain::{Leg, LegConfig, MAX_OUTS, Medium, Sockets};
 use crate::core::mode::{Mode, Policy};
 use crate::core::out::{Out, Path};
 use crate::core::output::Event;
+use crate::core::srtp::Session;
 use crate::core::stats::{self, Value};
 use crate::core::{Drop, LegId, Now, OutId, StreamId, ext};
 use bytes::Bytes;
@@ -14,11 +15,12 @@ use std::net::SocketAddr;
 
 impl Shard {
     /// `sockets` in the order of `config.media`.
-    pub fn open_leg(&mut self, config: LegConfig, sockets: &[Sockets], now: Now) -> LegId {
+    pub fn open_leg(&mut self, mut config: LegConfig, sockets: &[Sockets], now: Now) -> LegId {
         self.now = now;
         let id = LegId(self.id());
         // One per participant, and unguessable (RFC 7022).
         let cname = format!("{:016x}@auralink", (self.random)());
+        let keys = config.srtp.take(); // wiped here, once the sessions have theirs
         let mut media = Vec::new();
         for (medium, sockets) in config.media.iter().zip(sockets) {
             let rtp = if sockets.rtp == sockets.rtcp { Carries::Both } else { Carries::Rtp };
@@ -27,6 +29,7 @@ impl Shard {
             }
             let ssrc = self.ssrc();
             let mut medium = Medium::new(medium.clone(), config.rtcp_mux, *sockets, ssrc, cname.clone());
+            medium.srtp = keys.as_ref().map(Session::new);
             medium.next_report = now.mono + medium.report_interval();
             self.wake = self.wake.min(medium.next_report);
             media.push(medium);
@@ -80,7 +83,9 @@ impl Shard {
                 return Err(format!("leg {} has {MAX_OUTS} streams already", target.config.name));
             }
             let id = OutId(self.id());
+            let keys = self.legs.get(&leg).and_then(|leg| leg.medium(codec.media())).and_then(Medium::sending_keys);
             let generator = Generator::new(self.ssrc(), payload.number, payload.clock_rate, (self.random)());
+            let generator = generator.protected(keys);
             let path = Path { stream, source_leg, leg, codec, extension_id, resend: feedback };
             self.outs.insert(id, Out::new(id, path, generator));
             id

@@ -164,11 +164,22 @@ impl Shard {
         }
         let source = medium.source.locked().and_then(|locked| self.streams.get_mut(&locked.stream));
         let blocks: Vec<Block> = source.map(|stream| stream.reception.block(stream.ssrc, now)).into_iter().collect();
-        let Some(route) = medium.rtcp_route() else { return };
         if !senders.is_empty() || !blocks.is_empty() {
-            let bytes = medium.reports(&senders, &blocks).finish();
-            self.send.push_back(Transmit { sock: route.0, dst: route.1, bytes: bytes.into(), last_of: None });
+            let writer = medium.reports(&senders, &blocks);
+            self.send_rtcp(leg, media, writer);
         }
+    }
+
+    fn send_rtcp(&mut self, leg: LegId, media: Media, writer: rtcp::Writer) {
+        let Some(medium) = self.legs.get_mut(&leg).and_then(|leg| leg.medium_mut(media)) else { return };
+        let Some((sock, dst)) = medium.rtcp_route() else { return };
+        let mut bytes = writer.finish();
+        if let Some(session) = &mut medium.srtp
+            && !session.protect.rtcp(&mut bytes)
+        {
+            return self.fx.drops.count(Drop::SrtpExhausted);
+        }
+        self.send.push_back(Transmit { sock, dst, bytes: bytes.into(), last_of: None });
     }
 
     pub(super) fn send_nack(&mut self, stream: StreamId, lost: &[u16]) {
@@ -182,22 +193,20 @@ impl Shard {
     /// Feedback to a source, behind an empty report (compound only).
     fn send_upstream(&mut self, stream: StreamId, write: impl FnOnce(&mut rtcp::Writer, u32, u32)) {
         let Some(stream) = self.streams.get(&stream) else { return };
-        let Some(medium) = self.legs.get(&stream.leg).and_then(|leg| leg.medium(stream.media())) else { return };
-        let Some(route) = medium.rtcp_route() else { return };
+        let (leg, media) = (stream.leg, stream.media());
+        let Some(medium) = self.legs.get(&leg).and_then(|leg| leg.medium(media)) else { return };
         let mut writer = medium.reports(&[], &[]);
         write(&mut writer, medium.own_ssrc, stream.ssrc);
-        let bytes = writer.finish().into();
-        self.send.push_back(Transmit { sock: route.0, dst: route.1, bytes, last_of: None });
+        self.send_rtcp(leg, media, writer);
     }
 
     /// To the receivers of an out, if it ever sent.
     pub(super) fn send_bye(&mut self, out: OutId) {
         let Some(out) = self.outs.get(&out).filter(|out| out.generator.packets > 0) else { return };
-        let Some(medium) = self.legs.get(&out.leg).and_then(|leg| leg.medium(out.codec.media())) else { return };
-        let Some(route) = medium.rtcp_route() else { return };
+        let (leg, media) = (out.leg, out.codec.media());
+        let Some(medium) = self.legs.get(&leg).and_then(|leg| leg.medium(media)) else { return };
         let mut writer = medium.reports(&[], &[]);
         writer.bye(&[out.generator.ssrc]);
-        let bytes = writer.finish().into();
-        self.send.push_back(Transmit { sock: route.0, dst: route.1, bytes, last_of: None });
+        self.send_rtcp(leg, media, writer);
     }
 }

@@ -73,6 +73,8 @@ pub struct Shard {
     ports: HashMap<SockId, Port>,
     sending: HashMap<(StreamId, u64), Sending>,
     random: Box<dyn FnMut() -> u64 + Send>,
+    /// What an SRTP packet says, while it is handled.
+    plain: Vec<u8>,
     next_id: u64,
     /// Not later than the next thing to do; `Timeout` finds out what it is.
     wake: Time,
@@ -91,6 +93,7 @@ impl Shard {
             ports: HashMap::new(),
             sending: HashMap::new(),
             random,
+            plain: Vec::new(),
             next_id: 1,
             wake: Time::NEVER,
         }
