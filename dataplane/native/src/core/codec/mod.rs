@@ -7,9 +7,11 @@
 
 pub mod audio;
 pub mod h264;
-pub mod h264_syntax;
+mod h264_payload;
+mod h264_syntax;
 mod nal;
 mod parameter_sets;
+mod rbsp;
 pub mod vp8;
 pub mod vp9;
 mod vp9_descriptor;
@@ -147,8 +149,9 @@ impl Payload {
         Payload { head: Head::default(), body }
     }
 
-    pub fn with_head(head: [u8; 2], body: Bytes) -> Payload {
-        Payload { head: Head::new(&head, Slots::default()), body }
+    /// `head` of at most [`HEAD_BYTES`] bytes.
+    pub fn with_head(head: &[u8], body: Bytes) -> Payload {
+        Payload { head: Head::new(head, Slots::default()), body }
     }
 
     /// Its header, with an out's picture numbers where it has any.
