@@ -191,7 +191,7 @@ fn forward(inlet: &UdpSocket, to: SocketAddr, stop: &AtomicBool) {
 }
 
 fn leg(direction: Direction, remote: Option<SocketAddr>) -> LegConfig {
-    let payload = PayloadType { number: 96, codec: Codec::H264, clock_rate: 90_000 };
+    let payload = PayloadType { number: 96, codec: Codec::H264, clock_rate: 90_000, order_numbers: false };
     LegConfig {
         name: "bench".into(),
         room: "bench".into(),

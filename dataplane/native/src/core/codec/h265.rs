@@ -4,9 +4,9 @@
 //! before; the cached ones go in front of those that lack them. Pictures of the type RASL are told from others: they refer
 //! to pictures in front of their key, and do not leave where those did not.
 //!
-//! Decoding order numbers (DONL, DOND) are in a sender's payloads if its sprop-max-don-diff is above 0. Legs do not
-//! negotiate that parameter, so that its default, 0, holds (7.1); a codec made with [`H265::with_order_numbers`] reads them,
-//! puts the NAL units of each frame into decoding order and sends them without. Frames are in decoding order either way.
+//! Decoding order numbers (DONL, DOND) are in a sender's payloads if its sprop-max-don-diff is above 0 (7.1); nothing in the
+//! packets tells. A codec made with [`H265::with_order_numbers`] reads them, puts the NAL units of each frame into decoding
+//! order and sends them without. Frames themselves come in decoding order: interleaving over frames is not undone.
 
 use super::h265_payload::{Payloads, fragment_of};
 use super::h265_syntax::{HEADER_BYTES, Header, NAL_AUD, NAL_VPS, Sps, place, slice_pps, sps};
@@ -17,8 +17,6 @@ use super::{FrameInfo, Limits, Payload, VideoCodec};
 use crate::core::Drop;
 use crate::core::packet::{Packet, PacketInfo};
 use bytes::Bytes;
-
-const AUD_BYTES: usize = HEADER_BYTES + 1;
 
 /// PPS, SPS, VPS.
 type Sets = ParameterSets<3>;
@@ -41,6 +39,17 @@ impl H265 {
         H265 { payloads: Payloads { numbered: true }, ..H265::default() }
     }
 
+    /// Packets cannot stay as they are: they are numbered, or sets have to go into the first one, behind its delimiter.
+    fn is_cut_anew(&self, packets: &[Packet], info: &FrameInfo) -> bool {
+        let mut delimited = None;
+        if info.sets_at == 0 && !info.missing_sets.is_empty() {
+            let _ = self.payloads.each_piece(&packets[0].payload, &mut |piece, _| {
+                delimited.get_or_insert(matches!(piece, Piece::Whole(unit) if is_delimiter(unit)));
+            });
+        }
+        self.payloads.numbered || delimited == Some(true)
+    }
+
     /// The frame's NAL units in decoding order, which they need not be sent in (4.4.1).
     fn in_decoding_order(&self, packets: &[Packet], info: &FrameInfo) -> Vec<Bytes> {
         let mut units: Vec<(u16, Vec<u8>)> = Vec::new();
@@ -59,6 +68,13 @@ impl H265 {
         units.splice(at..at, info.missing_sets.iter().cloned());
         units
     }
+}
+
+/// Whether a sender of these parameters (SDP's a=fmtp) numbers its NAL units.
+pub fn has_order_numbers(fmtp: &str) -> bool {
+    let parameters = fmtp.split(';').filter_map(|parameter| parameter.split_once('='));
+    let found = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("sprop-max-don-diff")).last();
+    found.is_some_and(|(_, value)| value.trim().parse().is_ok_and(|most: u16| most > 0))
 }
 
 fn is_delimiter(unit: &[u8]) -> bool {
@@ -96,11 +112,15 @@ impl VideoCodec for H265 {
     fn complete(&mut self, packets: &[Packet]) -> Result<FrameInfo, Drop> {
         let mut frame = Reading::default();
         for (index, packet) in packets.iter().enumerate() {
-            let first_and_short = index == 0 && packet.payload.len() <= AUD_BYTES;
-            self.payloads.each_piece(&packet.payload, &mut |piece, end| frame.read(piece, end, first_and_short))?;
+            let mut pieces = 0;
+            self.payloads.each_piece(&packet.payload, &mut |piece, end| {
+                pieces += 1;
+                frame.read(piece, end);
+            })?;
             if frame.units.broken {
                 return Err(Drop::MalformedPayload);
             }
+            frame.delimiters += usize::from(index == 0 && pieces == 1 && frame.delimited);
         }
         if frame.units.open || frame.mixed {
             return Err(Drop::MalformedPayload);
@@ -127,7 +147,7 @@ impl VideoCodec for H265 {
     }
 
     fn to_frame(&self, packets: &[Packet], info: &FrameInfo) -> Vec<u8> {
-        match self.payloads.numbered {
+        match self.is_cut_anew(packets, info) {
             true => {
                 let mut out = Vec::new();
                 self.in_decoding_order(packets, info).iter().for_each(|unit| push_annex_b(&mut out, &[unit]));
@@ -138,7 +158,7 @@ impl VideoCodec for H265 {
     }
 
     fn restamp(&self, packets: &[Packet], info: &FrameInfo, limits: Limits) -> Vec<Payload> {
-        match self.payloads.numbered {
+        match self.is_cut_anew(packets, info) {
             true => cut_units::<Payloads>(self.in_decoding_order(packets, info), limits),
             false => nal::restamp(&self.payloads, packets, info, limits),
         }
@@ -202,22 +222,21 @@ struct Reading {
     mixed: bool,
     layered: bool,
     present: Sets,
-    /// Packets at the front that are an access unit delimiter alone.
+    /// An access unit delimiter was there.
+    delimited: bool,
+    /// Packets at the front that are one alone.
     delimiters: usize,
 }
 
 impl Reading {
-    /// `first_and_short`: the packet is the frame's first, and has room for a delimiter at most.
-    fn read(&mut self, piece: Piece<'_, [u8; HEADER_BYTES]>, end: bool, first_and_short: bool) {
+    fn read(&mut self, piece: Piece<'_, [u8; HEADER_BYTES]>, end: bool) {
         let (header, payload, whole) = match self.units.push::<Payloads>(piece, end) {
             None => return,
             Some(Unit::ParameterSet(nal)) => return note(&mut self.present, &nal),
             Some(Unit::Other { header, payload, whole }) => (Header::of(header), payload, whole),
         };
         let Some(header) = header else { return };
-        if header.kind == NAL_AUD && whole && first_and_short {
-            self.delimiters = 1;
-        }
+        self.delimited |= header.kind == NAL_AUD && whole;
         if header.is_slice() {
             self.slices += 1;
             self.layered |= header.layer > 0;
@@ -313,6 +332,20 @@ mod tests {
         assert_eq!((info.width, info.height), (322, 182));
         assert_eq!(codec.to_frame(&packets, &info), annex_b(&[VPS, SPS, PPS, IDR]));
         assert_eq!(bytes(codec.restamp(&packets, &info, LIMITS))[0], sets, "sent on as it came");
+    }
+
+    #[test]
+    fn a_senders_parameters_tell_whether_it_numbers() {
+        for (fmtp, told) in [
+            ("", false),
+            ("sprop-max-don-diff=0", false),
+            ("sprop-max-don-diff=2", true),
+            ("profile-id=1; sprop-max-don-diff = 32767 ;level-id=93", true),
+            ("sprop-max-don-diff", false),
+            ("sprop-depack-buf-nalus=2", false),
+        ] {
+            assert_eq!(has_order_numbers(fmtp), told, "{fmtp}");
+        }
     }
 
     #[test]
