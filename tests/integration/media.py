@@ -34,10 +34,13 @@ ENCODERS: Mapping[str, tuple[str, ...]] = {
         "0",
         *_KEY_A_SECOND,
     ),
+    "H265": ("libx265", "-preset", "ultrafast", "-x265-params", f"log-level=0:bframes=0:keyint={FPS}:min-keyint={FPS}"),
     "VP8": ("libvpx", *_LIBVPX),
     "VP9": ("libvpx-vp9", *_LIBVPX),
 }
 """What FFmpeg encodes with, and how, for pictures that leave in the order they are shown in."""
+_IN_BAND = {"H264": ("-bsf:v", "h264_mp4toannexb"), "H265": ("-bsf:v", "hevc_mp4toannexb")}
+"""Parameter sets go before every key."""
 
 
 def free_ports(count: int, *, kind: socket.SocketKind = socket.SOCK_STREAM, step: int = 1) -> list[int]:
@@ -186,7 +189,7 @@ auralink {{
         make = [FFMPEG, "-v", "error", "-y", "-f", "lavfi", "-i", video, "-t", str(seconds), *encode, str(clip)]
         async with process(*make, log=self.folder / "clip.log") as one:
             assert await one.wait() == 0, (self.folder / "clip.log").read_text()
-        in_band = ("-bsf:v", "h264_mp4toannexb") if self.codec == "H264" else ()  # parameter sets before every key
+        in_band = _IN_BAND.get(self.codec, ())
         send = [
             FFMPEG, "-v", "error", "-re", "-i", str(clip),
             "-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",

@@ -75,7 +75,7 @@ async def test_a_core_that_shuts_down_in_order_costs_no_picture(studio: Studio) 
     assert '"to": "hold"' not in (studio.folder / "pod.log").read_text()
 
 
-@pytest.mark.parametrize("codec", ["VP8", "VP9"])
+@pytest.mark.parametrize("codec", ["H265", "VP8", "VP9"])
 async def test_other_codecs_cross_as_they_came_and_every_frame_of_the_recording_decodes(
     tmp_path: Path, codec: str
 ) -> None:

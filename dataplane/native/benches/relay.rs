@@ -205,7 +205,7 @@ fn master(suite: Suite) -> Master {
 }
 
 fn leg(direction: Direction, remote: Option<SocketAddr>, suite: Option<Suite>) -> LegConfig {
-    let payload = PayloadType { number: 96, codec: Codec::H264, clock_rate: 90_000 };
+    let payload = PayloadType { number: 96, codec: Codec::H264, clock_rate: 90_000, order_numbers: false };
     LegConfig {
         name: "bench".into(),
         room: "bench".into(),

@@ -1,7 +1,7 @@
 //! The binding: names, types and errors of `auralink_native.pyi`, nothing else. The GIL is released around every call
 //! that waits for the engine's thread.
 
-use crate::core::codec::{Codec, Media};
+use crate::core::codec::{Codec, Media, h265};
 use crate::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType};
 use crate::core::mode::{Mode, Policy};
 use crate::core::output;
@@ -372,7 +372,9 @@ fn medium_config(media: Media, dict: &Bound<'_, PyDict>, path: &str, mux: bool) 
         if clock_rate == 0 {
             return Err(invalid(&format!("{path}clock_rate"), "must be above 0"));
         }
-        payloads.push(PayloadType { number, codec, clock_rate });
+        let fmtp: Option<String> = get(payload, "fmtp", &path)?;
+        let order_numbers = codec == Codec::H265 && h265::has_order_numbers(&fmtp.unwrap_or_default());
+        payloads.push(PayloadType { number, codec, clock_rate, order_numbers });
     }
     if payloads.is_empty() {
         return Err(invalid(&format!("{path}payloads"), "must have an entry"));

@@ -83,6 +83,8 @@ pub enum Continues {
     Yes { switched: bool },
     /// A native frame whose reference did not leave.
     AtKey,
+    /// The same, where no frame behind it refers to it.
+    WithoutLeading,
     /// A change between native and compressed off a key.
     Never,
 }
@@ -98,6 +100,8 @@ pub struct Ledger {
     last_id: Option<u64>,
     /// The kind that a non-key frame may continue.
     run: Option<Kind>,
+    /// All that native frames which lead the newest key may refer to has left.
+    leading: bool,
     last_kind: Option<Kind>,
 }
 
@@ -112,6 +116,7 @@ impl Ledger {
             entries: VecDeque::new(),
             last_id: None,
             run: None,
+            leading: false,
             last_kind: None,
         }
     }
@@ -195,13 +200,19 @@ impl Ledger {
         Some(Departure { frame: entry.frame, policy: entry.policy, answer: entry.answer? })
     }
 
-    /// May a frame of this kind leave now?
-    pub fn continues(&mut self, kind: Kind, key: bool) -> Continues {
+    /// May a frame of this kind leave now? `leading`: it is native and refers to frames in front of the newest key.
+    pub fn continues(&mut self, kind: Kind, key: bool, leading: bool) -> Continues {
         if !key && self.run != Some(kind) {
             // A native run that lost a frame goes on at the next key; anything else is a switch nobody may make.
             let lost = kind == Kind::Native && self.run.is_none() && self.last_kind == Some(Kind::Native);
-            self.left_out(false);
+            self.end_native_run();
             return if lost { Continues::AtKey } else { Continues::Never };
+        }
+        if leading && !self.leading {
+            return Continues::WithoutLeading;
+        }
+        if key {
+            self.leading = self.run == Some(kind);
         }
         let switched = self.last_kind.is_some_and(|last| last != kind);
         self.run = Some(kind);
@@ -210,8 +221,16 @@ impl Ledger {
     }
 
     /// A frame did not leave. Native frames behind it may reference it; an encoder that skipped a picture does not.
-    pub fn left_out(&mut self, discardable: bool) {
-        if self.run == Some(Kind::Native) && !discardable {
+    pub fn left_out(&mut self, info: &FrameInfo) {
+        match info {
+            FrameInfo { discardable: true, .. } => {}
+            FrameInfo { leading: true, .. } => self.leading = false,
+            _ => self.end_native_run(),
+        }
+    }
+
+    fn end_native_run(&mut self) {
+        if self.run == Some(Kind::Native) {
             self.run = None;
         }
     }
@@ -387,23 +406,47 @@ mod tests {
     #[test]
     fn the_kind_changes_on_a_key_only() {
         let mut ledger = active(Mode::Compress);
-        assert_eq!(ledger.continues(Kind::Compressed, false), Continues::Never, "an output starts at a key");
-        assert_eq!(ledger.continues(Kind::Compressed, true), STAY);
-        assert_eq!(ledger.continues(Kind::Native, false), Continues::Never);
-        assert_eq!(ledger.continues(Kind::Compressed, false), STAY, "a refused native frame harms no compressed run");
-        assert_eq!(ledger.continues(Kind::Native, true), SWITCHED);
-        assert_eq!(ledger.continues(Kind::Native, false), STAY);
+        assert_eq!(ledger.continues(Kind::Compressed, false, false), Continues::Never, "an output starts at a key");
+        assert_eq!(ledger.continues(Kind::Compressed, true, false), STAY);
+        assert_eq!(ledger.continues(Kind::Native, false, false), Continues::Never);
+        assert_eq!(
+            ledger.continues(Kind::Compressed, false, false),
+            STAY,
+            "a refused native frame harms no compressed run"
+        );
+        assert_eq!(ledger.continues(Kind::Native, true, false), SWITCHED);
+        assert_eq!(ledger.continues(Kind::Native, false, false), STAY);
     }
 
     #[test]
     fn native_frames_behind_a_dropped_reference_wait_for_a_key() {
         let mut ledger = active(Mode::Compress);
-        ledger.continues(Kind::Native, true);
-        ledger.left_out(true);
-        assert_eq!(ledger.continues(Kind::Native, false), STAY);
-        ledger.left_out(false);
-        assert_eq!(ledger.continues(Kind::Native, false), Continues::AtKey);
-        assert_eq!(ledger.continues(Kind::Compressed, false), Continues::Never);
-        assert_eq!(ledger.continues(Kind::Native, true), STAY);
+        ledger.continues(Kind::Native, true, false);
+        ledger.left_out(&FrameInfo { discardable: true, ..FrameInfo::default() });
+        assert_eq!(ledger.continues(Kind::Native, false, false), STAY);
+        ledger.left_out(&FrameInfo { discardable: false, ..FrameInfo::default() });
+        assert_eq!(ledger.continues(Kind::Native, false, false), Continues::AtKey);
+        assert_eq!(ledger.continues(Kind::Compressed, false, false), Continues::Never);
+        assert_eq!(ledger.continues(Kind::Native, true, false), STAY);
+    }
+
+    #[test]
+    fn frames_that_lead_a_key_leave_only_behind_the_frames_in_front_of_it() {
+        let lead = |ledger: &mut Ledger| ledger.continues(Kind::Native, false, true);
+        let mut ledger = active(Mode::Compress);
+        ledger.continues(Kind::Native, true, false);
+        assert_eq!(lead(&mut ledger), Continues::WithoutLeading, "the first key");
+        assert_eq!(ledger.continues(Kind::Native, false, false), STAY, "no other frame needs them");
+        ledger.continues(Kind::Native, true, false);
+        assert_eq!(lead(&mut ledger), STAY);
+        ledger.left_out(&FrameInfo { leading: true, ..FrameInfo::default() });
+        assert_eq!(lead(&mut ledger), Continues::WithoutLeading, "it may refer to the one before");
+        assert_eq!(ledger.continues(Kind::Native, false, false), STAY);
+        ledger.continues(Kind::Compressed, true, false);
+        ledger.continues(Kind::Native, true, false);
+        assert_eq!(lead(&mut ledger), Continues::WithoutLeading, "a switch");
+        ledger.left_out(&FrameInfo::default());
+        ledger.continues(Kind::Native, true, false);
+        assert_eq!(lead(&mut ledger), Continues::WithoutLeading, "a frame in front of the key is missing");
     }
 }

@@ -1,6 +1,7 @@
 //! A plain-RTP leg: one medium per port pair, no negotiation. Other kinds of leg will stand beside it.
 
-use super::codec::{Codec, Media};
+use super::codec::h265::H265;
+use super::codec::{Codec, Media, VideoCodec};
 use super::reports::Ntp;
 use super::rtcp::{Block, Writer};
 use super::source::Source;
@@ -42,6 +43,18 @@ pub struct PayloadType {
     pub number: u8,
     pub codec: Codec,
     pub clock_rate: u32,
+    /// H.265: its sender's sprop-max-don-diff is above 0 (RFC 7798 7.1).
+    pub order_numbers: bool,
+}
+
+impl PayloadType {
+    /// None for audio.
+    pub fn video(self) -> Option<Box<dyn VideoCodec>> {
+        match self.codec {
+            Codec::H265 if self.order_numbers => Some(Box::new(H265::with_order_numbers())),
+            codec => codec.video(),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

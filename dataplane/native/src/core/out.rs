@@ -41,6 +41,8 @@ pub struct Out {
     cache: Option<SentPackets>,
     pacer: Pacer,
     needs_key: bool,
+    /// Nothing went in front of the newest key.
+    starting: bool,
     audio: Option<AudioNumbers>,
     key_requested: Option<Time>,
     fir_seen: Option<(u32, u8)>,
@@ -86,6 +88,8 @@ pub enum Sent {
     },
     /// It starts at a key, and this is none.
     NeedsKey,
+    /// It started at the newest key, and this refers to frames in front of that.
+    Leading,
 }
 
 impl Out {
@@ -105,6 +109,7 @@ impl Out {
             cache: path.resend.then(SentPackets::default),
             pacer: Pacer::default(),
             needs_key: true,
+            starting: true,
             audio: None,
             key_requested: None,
             fir_seen: None,
@@ -131,6 +136,12 @@ impl Out {
         if self.needs_key && !wire.key {
             self.counts.dropped_frames += 1;
             return Sent::NeedsKey;
+        }
+        if wire.key {
+            self.starting = self.needs_key;
+        } else if wire.leading && self.starting {
+            self.counts.dropped_frames += 1;
+            return Sent::Leading;
         }
         self.needs_key = false;
         self.counts.frames += 1;

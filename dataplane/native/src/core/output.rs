@@ -75,6 +75,8 @@ pub struct Wire {
     pub timestamp: i64,
     pub key: bool,
     pub kind: Kind,
+    /// Refers to frames in front of the newest key.
+    pub leading: bool,
     /// The source's; an out writes its own into the payloads.
     pub numbers: Numbered,
     pub payloads: Vec<Payload>,

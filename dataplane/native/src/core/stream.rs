@@ -3,6 +3,7 @@
 
 use super::codec::audio::{Arrival, Received};
 use super::codec::{Codec, Media};
+use super::leg_plain::PayloadType;
 use super::output::{AudioPacket, Effects};
 use super::reorder::Inserted;
 use super::reports::{Ntp, Reception, SourceClock};
@@ -36,8 +37,9 @@ enum Medium {
 
 impl Stream {
     /// `first` is a packet of the source.
-    pub fn new(id: StreamId, leg: LegId, codec: Codec, first: &Rtp<'_>, clock_rate: u32, feedback: bool) -> Stream {
-        let kind = match codec.video() {
+    pub fn new(id: StreamId, leg: LegId, payload: PayloadType, first: &Rtp<'_>, feedback: bool) -> Stream {
+        let PayloadType { codec, clock_rate, .. } = payload;
+        let kind = match payload.video() {
             Some(video) => Medium::Video(Box::new(Video::new(id, codec, video, feedback))),
             None => Medium::Audio(Received::default()),
         };

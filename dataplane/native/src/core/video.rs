@@ -39,6 +39,8 @@ pub struct Video {
     /// So many numbers in front of the next packet are given up.
     given_up: u64,
     awaiting_key: bool,
+    /// What came in front of the newest key is not whole.
+    starting: bool,
     pub keys: KeyRequests,
     pub ledger: Ledger,
     next_frame: u64,
@@ -63,6 +65,7 @@ impl Video {
             assembled: Vec::new(),
             given_up: 0,
             awaiting_key: true,
+            starting: true,
             keys: KeyRequests::default(),
             ledger: Ledger::new(stream),
             next_frame: 0,
@@ -204,7 +207,11 @@ impl Video {
             fx.drops.count(Drop::AwaitingKey);
             return self.request_key(fx);
         }
+        if info.leading && self.starting {
+            return fx.drops.count(Drop::LeadingPicture);
+        }
         if info.key {
+            self.starting = self.awaiting_key;
             self.awaiting_key = false;
             self.keys.satisfied();
             self.key_frames += 1;
@@ -359,22 +366,28 @@ impl Video {
     /// Answered frames leave, in order.
     fn depart(&mut self, fx: &mut Effects) {
         while let Some(Departure { frame, policy, answer }) = self.ledger.depart() {
-            let (kind, key) = match &answer {
+            let (kind, key, leading) = match &answer {
                 Answer::Dropped => {
-                    self.ledger.left_out(frame.info.discardable);
+                    self.ledger.left_out(&frame.info);
                     fx.left_out.push((self.stream, false));
                     continue;
                 }
-                Answer::Native(_) => (Kind::Native, frame.info.key),
-                Answer::Compressed { key, .. } => (Kind::Compressed, *key),
+                Answer::Native(_) => (Kind::Native, frame.info.key, frame.info.leading),
+                Answer::Compressed { key, .. } => (Kind::Compressed, *key, false),
             };
-            let switched = match self.ledger.continues(kind, key) {
+            let switched = match self.ledger.continues(kind, key, leading) {
                 Continues::Yes { switched } => switched,
                 Continues::AtKey => {
                     self.unsent += 1;
                     fx.drops.count(Drop::AwaitingKey);
                     fx.left_out.push((self.stream, false));
                     self.request_key(fx);
+                    continue;
+                }
+                Continues::WithoutLeading => {
+                    self.unsent += 1;
+                    fx.drops.count(Drop::LeadingPicture);
+                    fx.left_out.push((self.stream, false));
                     continue;
                 }
                 Continues::Never => {
@@ -402,6 +415,7 @@ impl Video {
                 timestamp: frame.timestamp,
                 key,
                 kind,
+                leading,
                 numbers: frame.info.numbers,
                 payloads,
                 ext,

@@ -8,33 +8,58 @@
 //! A key is an IDR picture whose parameter sets are in the frame or were seen before; the cached ones go in front of
 //! those that lack them, so that a receiver may start at any key.
 
-use super::h264_syntax::{
-    NAL_AUD, NAL_IDR, NAL_PPS, NAL_SPS, annex_b_units, discardable, is_slice, nal_type, slice_pps,
-};
-use super::nal::{Piece, aggregate, cut_packet, cut_units, each_piece, fu_header};
-use super::parameter_sets::{ParameterSets, extend_bounded};
+use super::h264_payload::{NonInterleaved, fu_header};
+use super::h264_syntax::{NAL_AUD, NAL_IDR, NAL_SPS, Sps, discardable, is_slice, nal_type, place, slice_pps, sps};
+use super::nal::{self, Joined, Packing, Piece, Unit, cut_units};
+use super::parameter_sets::{ParameterSets, is_whole};
+use super::rbsp::annex_b_units;
 use super::{FrameInfo, Limits, Payload, VideoCodec};
 use crate::core::Drop;
 use crate::core::packet::{Packet, PacketInfo};
 use bytes::Bytes;
 
-const START_CODE: [u8; 4] = [0, 0, 0, 1];
-
 #[derive(Default)]
 pub struct H264 {
-    received: ParameterSets,
+    received: Sets,
     /// Of the frames that the AI Core made: another encoder, other sets.
-    submitted: ParameterSets,
+    submitted: Sets,
+}
+
+/// SPS and PPS.
+#[derive(Default)]
+struct Sets {
+    cached: ParameterSets<2>,
+    newest: Option<Sps>,
+}
+
+impl Sets {
+    /// `nal` may be any unit.
+    fn note(&mut self, nal: &Bytes) {
+        let Some(place) = place(nal).filter(|_| is_whole(nal)) else { return };
+        if nal_type(nal[0]) == NAL_SPS {
+            self.newest = sps(&nal[1..]);
+        }
+        self.cached.note(place, nal);
+    }
+
+    fn merge(&mut self, newer: Sets) {
+        self.newest = newer.newest.or(self.newest);
+        self.cached.merge(newer.cached);
+    }
+
+    fn of(&self, pps: u8) -> Option<[Bytes; 2]> {
+        self.cached.of(pps)
+    }
 }
 
 impl VideoCodec for H264 {
     fn inspect(&self, payload: &[u8]) -> Result<PacketInfo, Drop> {
         let mut info = PacketInfo::default();
         let mut first = true;
-        each_piece(payload, &mut |piece, _| {
+        NonInterleaved.each_piece(payload, &mut |piece, _| {
             let (header, begins) = match piece {
                 Piece::Whole(nal) => (nal[0], true),
-                Piece::First(header, _) => (header, true),
+                Piece::First([header], _) => (header, true),
                 Piece::Next(_) => (fu_header(payload), false),
             };
             let nal = nal_type(header);
@@ -54,12 +79,12 @@ impl VideoCodec for H264 {
         let mut frame = Reading::default();
         for (index, packet) in packets.iter().enumerate() {
             let first_and_short = index == 0 && packet.payload.len() <= 2;
-            each_piece(&packet.payload, &mut |piece, end| frame.read(piece, end, first_and_short))?;
-            if frame.broken {
+            NonInterleaved.each_piece(&packet.payload, &mut |piece, end| frame.read(piece, end, first_and_short))?;
+            if frame.units.broken {
                 return Err(Drop::MalformedPayload);
             }
         }
-        if frame.open {
+        if frame.units.open {
             return Err(Drop::MalformedPayload);
         }
         let mut info = frame.info();
@@ -78,52 +103,11 @@ impl VideoCodec for H264 {
     }
 
     fn to_frame(&self, packets: &[Packet], info: &FrameInfo) -> Vec<u8> {
-        let bytes: usize = packets.iter().map(|p| p.payload.len() + START_CODE.len()).sum();
-        let mut out = Vec::with_capacity(bytes + 64);
-        for (index, packet) in packets.iter().enumerate() {
-            if index == info.sets_at {
-                for set in &info.missing_sets {
-                    out.extend_from_slice(&START_CODE);
-                    out.extend_from_slice(set);
-                }
-            }
-            // `complete` accepted every packet, so there is no error to handle.
-            let _ = each_piece(&packet.payload, &mut |piece, _| match piece {
-                Piece::Whole(nal) => {
-                    out.extend_from_slice(&START_CODE);
-                    out.extend_from_slice(nal);
-                }
-                Piece::First(header, bytes) => {
-                    out.extend_from_slice(&START_CODE);
-                    out.push(header);
-                    out.extend_from_slice(bytes);
-                }
-                Piece::Next(bytes) => out.extend_from_slice(bytes),
-            });
-        }
-        out
+        nal::to_frame(&NonInterleaved, packets, info)
     }
 
     fn restamp(&self, packets: &[Packet], info: &FrameInfo, limits: Limits) -> Vec<Payload> {
-        if packets.iter().any(|packet| packet.payload.len() > limits.rest) {
-            // A sender with a larger MTU: cut the frame as a whole, or every packet would become two.
-            let frame = Bytes::from(self.to_frame(packets, info));
-            return cut_units(annex_b_units(&frame).into_iter().map(|unit| frame.slice(unit)), limits);
-        }
-        let mut out = Vec::with_capacity(packets.len() + 2);
-        for (index, packet) in packets.iter().enumerate() {
-            if index == info.sets_at && !info.missing_sets.is_empty() {
-                let limit = if out.is_empty() { limits.first } else { limits.rest };
-                aggregate(&info.missing_sets, limit, limits.rest, &mut out);
-            }
-            let limit = if out.is_empty() { limits.first } else { limits.rest };
-            if packet.payload.len() <= limit {
-                out.push(Payload::whole(packet.payload.clone()));
-            } else {
-                cut_packet(&packet.payload, limit, limits.rest, &mut out);
-            }
-        }
-        out
+        nal::restamp(&NonInterleaved, packets, info, limits)
     }
 
     fn packetize(
@@ -138,17 +122,15 @@ impl VideoCodec for H264 {
             return Err(Drop::BadSubmit);
         }
         self.add_missing_sets(&mut units, key)?;
-        Ok(cut_units(units, limits))
+        Ok(cut_units::<NonInterleaved>(units, limits))
     }
 }
 
 impl H264 {
     /// The encoder may repeat its sets before every IDR or only send them once.
     fn add_missing_sets(&mut self, units: &mut Vec<Bytes>, key: bool) -> Result<(), Drop> {
-        let mut present = ParameterSets::default();
-        for unit in units.iter() {
-            present.note(unit);
-        }
+        let mut present = Sets::default();
+        units.iter().for_each(|unit| present.note(unit));
         let idr = units.iter().find(|unit| nal_type(unit[0]) == NAL_IDR);
         if key != idr.is_some() {
             return Err(Drop::BadSubmit);
@@ -168,65 +150,34 @@ impl H264 {
 /// What the pieces of one frame say, read in order.
 #[derive(Default)]
 struct Reading {
+    units: Joined,
     slices: usize,
     /// Slices that others refer to.
     kept: usize,
     /// Of the first IDR slice; None in it: unreadable.
     idr_pps: Option<Option<u8>>,
-    present: ParameterSets,
+    present: Sets,
     /// Packets at the front that are an access unit delimiter alone.
     delimiters: usize,
-    /// A NAL unit has begun and not ended.
-    open: bool,
-    /// The SPS or PPS that it is.
-    fragment: Option<Vec<u8>>,
-    /// A unit ended that had not begun, or began before the last had ended.
-    broken: bool,
 }
 
 impl Reading {
     /// `first_and_short`: the packet is the frame's first, and has room for a delimiter at most.
-    fn read(&mut self, piece: Piece<'_>, end: bool, first_and_short: bool) {
-        let whole = matches!(piece, Piece::Whole(_));
-        let (header, payload) = match piece {
-            Piece::Whole(nal) => {
-                self.broken |= self.open;
-                (nal[0], &nal[1..])
-            }
-            Piece::First(header, payload) => {
-                self.broken |= self.open;
-                self.open = !end;
-                (header, payload)
-            }
-            Piece::Next(bytes) => return self.go_on(bytes, end),
-        };
-        match nal_type(header) {
-            NAL_SPS | NAL_PPS if self.open => self.fragment = Some([&[header], payload].concat()),
-            NAL_SPS | NAL_PPS => {
-                let mut set = vec![header];
-                extend_bounded(&mut set, payload);
-                self.present.note(&Bytes::from(set));
-            }
-            NAL_AUD if whole && first_and_short => self.delimiters = 1,
-            nal if is_slice(nal) => {
-                self.slices += 1;
-                self.kept += usize::from(!discardable(header));
-                if nal == NAL_IDR && self.idr_pps.is_none() {
-                    self.idr_pps = Some(slice_pps(payload));
+    fn read(&mut self, piece: Piece<'_, [u8; 1]>, end: bool, first_and_short: bool) {
+        match self.units.push::<NonInterleaved>(piece, end) {
+            None => {}
+            Some(Unit::ParameterSet(nal)) => self.present.note(&nal),
+            Some(Unit::Other { header: [header], payload, whole }) => match nal_type(header) {
+                NAL_AUD if whole && first_and_short => self.delimiters = 1,
+                nal if is_slice(nal) => {
+                    self.slices += 1;
+                    self.kept += usize::from(!discardable(header));
+                    if nal == NAL_IDR && self.idr_pps.is_none() {
+                        self.idr_pps = Some(slice_pps(payload));
+                    }
                 }
-            }
-            _ => {}
-        }
-    }
-
-    fn go_on(&mut self, bytes: &[u8], end: bool) {
-        self.broken |= !self.open;
-        self.open = !end;
-        if let Some(set) = self.fragment.as_mut() {
-            extend_bounded(set, bytes);
-        }
-        if end && let Some(set) = self.fragment.take() {
-            self.present.note(&Bytes::from(set));
+                _ => {}
+            },
         }
     }
 
@@ -279,7 +230,7 @@ mod tests {
     }
 
     fn annex_b(units: &[&[u8]]) -> Vec<u8> {
-        units.iter().flat_map(|unit| [&START_CODE, *unit].concat()).collect()
+        units.iter().flat_map(|unit| [&[0, 0, 0, 1], *unit].concat()).collect()
     }
 
     fn bytes(payloads: Vec<Payload>) -> Vec<Vec<u8>> {

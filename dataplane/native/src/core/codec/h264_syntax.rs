@@ -1,15 +1,14 @@
 //! As much of the H.264 bitstream (ITU-T H.264 7.3) as the payload format needs: which parameter sets a slice refers
 //! to, and the size of the picture. Input is untrusted; whatever cannot be read is None.
 
+use super::parameter_sets::Place;
+use super::rbsp::Bits;
+
 pub const NAL_SLICE: u8 = 1;
 pub const NAL_IDR: u8 = 5;
-pub const NAL_SEI: u8 = 6;
 pub const NAL_SPS: u8 = 7;
 pub const NAL_PPS: u8 = 8;
 pub const NAL_AUD: u8 = 9;
-
-/// Enough of a NAL unit to read what is wanted of it.
-const READ_BYTES: usize = 256;
 
 pub fn nal_type(header: u8) -> u8 {
     header & 0x1f
@@ -22,57 +21,6 @@ pub fn discardable(header: u8) -> bool {
 
 pub fn is_slice(nal: u8) -> bool {
     (NAL_SLICE..=NAL_IDR).contains(&nal)
-}
-
-/// Bits of a NAL unit's payload, emulation prevention removed (7.4.1).
-struct Bits {
-    bytes: Vec<u8>,
-    at: usize,
-}
-
-impl Bits {
-    fn new(payload: &[u8]) -> Bits {
-        let mut bytes = Vec::with_capacity(payload.len().min(READ_BYTES));
-        let mut zeros = 0;
-        for &b in payload.iter().take(READ_BYTES) {
-            if zeros >= 2 && b == 3 {
-                zeros = 0;
-                continue;
-            }
-            zeros = if b == 0 { zeros + 1 } else { 0 };
-            bytes.push(b);
-        }
-        Bits { bytes, at: 0 }
-    }
-
-    fn bit(&mut self) -> Option<u32> {
-        let byte = *self.bytes.get(self.at / 8)?;
-        let bit = byte >> (7 - self.at % 8) & 1;
-        self.at += 1;
-        Some(u32::from(bit))
-    }
-
-    fn bits(&mut self, n: u32) -> Option<u32> {
-        (0..n).try_fold(0u32, |value, _| Some(value << 1 | self.bit()?))
-    }
-
-    /// ue(v), 9.1.
-    fn ue(&mut self) -> Option<u32> {
-        let mut zeros = 0;
-        while self.bit()? == 0 {
-            zeros += 1;
-            if zeros > 31 {
-                return None;
-            }
-        }
-        Some((1u32 << zeros) - 1 + self.bits(zeros)?)
-    }
-
-    /// se(v).
-    fn se(&mut self) -> Option<i32> {
-        let k = i64::from(self.ue()?);
-        i32::try_from(if k % 2 == 1 { (k + 1) / 2 } else { -k / 2 }).ok()
-    }
 }
 
 /// pic_parameter_set_id of a slice; `payload` is what follows the NAL header, its beginning is enough.
@@ -89,6 +37,15 @@ pub fn pps_ids(payload: &[u8]) -> Option<(u8, u8)> {
     let pps = u8::try_from(bits.ue()?).ok()?;
     let sps = u8::try_from(bits.ue()?).ok().filter(|id| *id < 32)?;
     Some((pps, sps))
+}
+
+/// Where a NAL unit belongs that is a parameter set: PPS are of kind 0, SPS of kind 1.
+pub(super) fn place(nal: &[u8]) -> Option<Place> {
+    match nal_type(nal[0]) {
+        NAL_SPS => sps(&nal[1..]).map(|set| Place { kind: 1, id: set.id, refers_to: 0 }),
+        NAL_PPS => pps_ids(&nal[1..]).map(|(id, sps)| Place { kind: 0, id, refers_to: sps }),
+        _ => None,
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,38 +213,6 @@ fn skip_scaling_list(bits: &mut Bits, size: usize) -> Option<()> {
     Some(())
 }
 
-/// The NAL units of an Annex B byte stream (annex B.1), as ranges without start codes and trailing zeros.
-pub fn annex_b_units(data: &[u8]) -> Vec<std::ops::Range<usize>> {
-    let mut units = Vec::new();
-    let mut begin = None;
-    let mut at = 0;
-    while at + 3 <= data.len() {
-        match data[at + 2] {
-            1 if data[at] == 0 && data[at + 1] == 0 => {
-                push_unit(&mut units, data, begin, at);
-                begin = Some(at + 3);
-                at += 3;
-            }
-            0 => at += 1,
-            1 => at += 1,
-            _ => at += 3,
-        }
-    }
-    push_unit(&mut units, data, begin, data.len());
-    units
-}
-
-fn push_unit(units: &mut Vec<std::ops::Range<usize>>, data: &[u8], begin: Option<usize>, end: usize) {
-    let Some(begin) = begin else { return };
-    let mut end = end;
-    while end > begin && data[end - 1] == 0 {
-        end -= 1;
-    }
-    if end > begin {
-        units.push(begin..end);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -325,42 +250,12 @@ mod tests {
         assert!(sps(&SPS_720P[1..16]).unwrap().may_reorder, "cut off within its VUI");
     }
 
-    #[test]
-    fn a_huge_parameter_set_is_read_no_further_than_its_beginning() {
-        // High, picture order type 1 with 2^31 - 2 offsets, then megabytes of ones: each a se(v) of 0.
-        let mut set = vec![100, 0, 31, 0xad, 0x40 | 0x3f];
-        set.resize(2 << 20, 0xff);
-        assert!(Bits::new(&set).bytes.len() <= READ_BYTES);
-        sps(&set);
-    }
-
-    #[test]
-    fn units_are_found_behind_start_codes_of_both_lengths() {
-        let data = [0, 0, 0, 1, 9, 0xf0, 0, 0, 1, 0x67, 1, 0, 0, 0, 1, 0x68, 0, 0];
-        let units: Vec<&[u8]> = annex_b_units(&data).into_iter().map(|r| &data[r]).collect();
-        assert_eq!(units, [&[9u8, 0xf0][..], &[0x67, 1], &[0x68]]);
-    }
-
     proptest! {
         #[test]
         fn reading_anything_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             sps(&bytes);
             pps_ids(&bytes);
             slice_pps(&bytes);
-            for unit in annex_b_units(&bytes) {
-                prop_assert!(!bytes[unit].is_empty());
-            }
-        }
-
-        #[test]
-        fn units_come_back_as_they_were_joined(units in proptest::collection::vec(proptest::collection::vec(2u8.., 1..20), 1..8)) {
-            let mut data = Vec::new();
-            for unit in &units {
-                data.extend([0, 0, 0, 1]);
-                data.extend(unit);
-            }
-            let found: Vec<Vec<u8>> = annex_b_units(&data).into_iter().map(|r| data[r].to_vec()).collect();
-            prop_assert_eq!(found, units);
         }
     }
 }

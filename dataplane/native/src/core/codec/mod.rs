@@ -7,9 +7,14 @@
 
 pub mod audio;
 pub mod h264;
-pub mod h264_syntax;
+mod h264_payload;
+mod h264_syntax;
+pub mod h265;
+mod h265_payload;
+mod h265_syntax;
 mod nal;
 mod parameter_sets;
+mod rbsp;
 pub mod vp8;
 pub mod vp9;
 mod vp9_descriptor;
@@ -24,6 +29,7 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
     H264,
+    H265,
     Vp8,
     Vp9,
     Opus,
@@ -47,11 +53,12 @@ impl Media {
 }
 
 impl Codec {
-    pub const ALL: [Codec; 4] = [Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Opus];
+    pub const ALL: [Codec; 5] = [Codec::H264, Codec::H265, Codec::Vp8, Codec::Vp9, Codec::Opus];
 
     pub fn name(self) -> &'static str {
         match self {
             Codec::H264 => "H264",
+            Codec::H265 => "H265",
             Codec::Vp8 => "VP8",
             Codec::Vp9 => "VP9",
             Codec::Opus => "Opus",
@@ -64,7 +71,7 @@ impl Codec {
 
     pub fn media(self) -> Media {
         match self {
-            Codec::H264 | Codec::Vp8 | Codec::Vp9 => Media::Video,
+            Codec::H264 | Codec::H265 | Codec::Vp8 | Codec::Vp9 => Media::Video,
             Codec::Opus => Media::Audio,
         }
     }
@@ -73,6 +80,7 @@ impl Codec {
     pub fn video(self) -> Option<Box<dyn VideoCodec>> {
         match self {
             Codec::H264 => Some(Box::new(h264::H264::default())),
+            Codec::H265 => Some(Box::new(h265::H265::default())),
             Codec::Vp8 => Some(Box::new(vp8::Vp8::default())),
             Codec::Vp9 => Some(Box::new(vp9::Vp9::default())),
             Codec::Opus => None,
@@ -87,6 +95,8 @@ pub struct FrameInfo {
     pub picture: bool,
     pub key: bool,
     pub discardable: bool,
+    /// Refers to frames before the newest key too, and none behind the next refers to it.
+    pub leading: bool,
     /// Pixels; 0 = unknown.
     pub width: u32,
     pub height: u32,
@@ -147,8 +157,9 @@ impl Payload {
         Payload { head: Head::default(), body }
     }
 
-    pub fn with_head(head: [u8; 2], body: Bytes) -> Payload {
-        Payload { head: Head::new(&head, Slots::default()), body }
+    /// `head` of at most [`HEAD_BYTES`] bytes.
+    pub fn with_head(head: &[u8], body: Bytes) -> Payload {
+        Payload { head: Head::new(head, Slots::default()), body }
     }
 
     /// Its header, with an out's picture numbers where it has any.

@@ -119,7 +119,7 @@ impl Shard {
         }
         self.resolve_collision(leg, rtp.ssrc);
         let id = StreamId(self.id());
-        let mut stream = Stream::new(id, leg, payload.codec, rtp, payload.clock_rate, feedback);
+        let mut stream = Stream::new(id, leg, payload, rtp, feedback);
         if let Some(report) = report {
             stream.sender_report(report.ntp, report.rtp, report.at);
         }

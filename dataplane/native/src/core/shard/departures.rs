@@ -58,6 +58,7 @@ impl Shard {
             report_first(&mut self.legs, out, self.now.mono, &mut self.wake);
             match out.video(wire, route, stream.clock.as_ref(), self.now.mono, &mut self.send) {
                 Sent::NeedsKey => self.fx.drops.count(Drop::OutNeedsKey),
+                Sent::Leading => self.fx.drops.count(Drop::LeadingPicture),
                 Sent::Packets { packets, payload_bytes } => {
                     sending.outs += 1;
                     sending.packets += packets;
