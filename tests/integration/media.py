@@ -36,6 +36,7 @@ ENCODERS: Mapping[str, tuple[str, ...]] = {
     ),
     "VP8": ("libvpx", *_LIBVPX),
     "VP9": ("libvpx-vp9", *_LIBVPX),
+    "AV1": ("libaom-av1", "-usage", "realtime", "-cpu-used", "8", "-lag-in-frames", "0", *_KEY_A_SECOND),
 }
 """What FFmpeg encodes with, and how, for pictures that leave in the order they are shown in."""
 

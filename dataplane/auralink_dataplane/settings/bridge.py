@@ -18,7 +18,7 @@ Direction = Literal["Both", "Receive", "Send"]
 LogLevel = Literal["Debug", "Info", "Warning", "Error"]
 DrainStrategy = Literal["Handover", "Wait"]
 Codec = Literal["H264", "VP8", "VP9", "H265", "AV1", "Opus"]
-SERVED_CODECS: Final = frozenset({"H264", "VP8", "VP9", "Opus"})
+SERVED_CODECS: Final = frozenset({"H264", "VP8", "VP9", "AV1", "Opus"})
 """What the packet core of this version carries; the resource knows more."""
 
 SecretName = Annotated[str, Field(max_length=253, pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]

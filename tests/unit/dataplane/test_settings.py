@@ -166,8 +166,8 @@ def test_each_mistake_in_the_services_is_named(bridge: dict[str, Any], expected:
     [
         ({"rtp": {**leg()["rtp"], "srtp": {"suite": "AEAD_AES_128_GCM", "keyRef": REF}}}, "has no SRTP"),
         (
-            {"rtp": {"video": {"payloads": [{"type": 97, "codec": "AV1"}], "listenPort": 5000}}},
-            "does not carry AV1",
+            {"rtp": {"video": {"payloads": [{"type": 97, "codec": "H265"}], "listenPort": 5000}}},
+            "does not carry H265",
         ),
     ],
 )

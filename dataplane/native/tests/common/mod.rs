@@ -1,6 +1,7 @@
 //! A shard in virtual time with a sender on one side and a receiver on the other, neither of which shares code with it.
 #![allow(dead_code)] // each test file uses a part
 
+pub mod av1;
 pub mod network;
 pub mod vpx;
 
@@ -22,6 +23,7 @@ pub const PPS: [u8; 4] = [0x68, 0xce, 0x3c, 0x80];
 pub const VIDEO_PT: u8 = 96;
 pub const VP8_PT: u8 = 98;
 pub const VP9_PT: u8 = 100;
+pub const AV1_PT: u8 = 102;
 pub const AUDIO_PT: u8 = 111;
 pub const SSRC: u32 = 0x1111_2222;
 pub const EXTENSION_ID: u8 = 14;
@@ -226,7 +228,7 @@ pub struct World {
 }
 
 pub fn config(direction: Direction, feedback: bool, remote: Option<SocketAddr>) -> LegConfig {
-    let video = [(VIDEO_PT, Codec::H264), (VP8_PT, Codec::Vp8), (VP9_PT, Codec::Vp9)];
+    let video = [(VIDEO_PT, Codec::H264), (VP8_PT, Codec::Vp8), (VP9_PT, Codec::Vp9), (AV1_PT, Codec::Av1)];
     let video = video.map(|(number, codec)| PayloadType { number, codec, clock_rate: 90_000 });
     let audio = PayloadType { number: AUDIO_PT, codec: Codec::Opus, clock_rate: 48_000 };
     LegConfig {

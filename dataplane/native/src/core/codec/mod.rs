@@ -6,6 +6,10 @@
 //! alone knows what left before, writes its own there.
 
 pub mod audio;
+pub mod av1;
+mod av1_elements;
+mod av1_syntax;
+mod bits;
 pub mod h264;
 pub mod h264_syntax;
 mod nal;
@@ -26,6 +30,7 @@ pub enum Codec {
     H264,
     Vp8,
     Vp9,
+    Av1,
     Opus,
 }
 
@@ -47,13 +52,14 @@ impl Media {
 }
 
 impl Codec {
-    pub const ALL: [Codec; 4] = [Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Opus];
+    pub const ALL: [Codec; 5] = [Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Av1, Codec::Opus];
 
     pub fn name(self) -> &'static str {
         match self {
             Codec::H264 => "H264",
             Codec::Vp8 => "VP8",
             Codec::Vp9 => "VP9",
+            Codec::Av1 => "AV1",
             Codec::Opus => "Opus",
         }
     }
@@ -64,7 +70,7 @@ impl Codec {
 
     pub fn media(self) -> Media {
         match self {
-            Codec::H264 | Codec::Vp8 | Codec::Vp9 => Media::Video,
+            Codec::H264 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => Media::Video,
             Codec::Opus => Media::Audio,
         }
     }
@@ -75,6 +81,7 @@ impl Codec {
             Codec::H264 => Some(Box::new(h264::H264::default())),
             Codec::Vp8 => Some(Box::new(vp8::Vp8::default())),
             Codec::Vp9 => Some(Box::new(vp9::Vp9::default())),
+            Codec::Av1 => Some(Box::new(av1::Av1::default())),
             Codec::Opus => None,
         }
     }
