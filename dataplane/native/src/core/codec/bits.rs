@@ -1,4 +1,4 @@
-//! Bytes read bit by bit, the highest first, as bitstreams of Google's and AOMedia's codecs and their descriptors are.
+//! Bytes read bit by bit, the highest first, as VP9's and AV1's bitstreams are.
 
 pub(crate) struct Bits<'a> {
     bytes: &'a [u8],
