@@ -42,7 +42,7 @@ class Frame:
     stream: int
     frame_id: int  # +1 per frame of the stream, whatever its mode
     mode: int  # COMPRESS or SHADOW: what the core does with it
-    codec: str  # "H264", "H265", "VP8", "VP9"
+    codec: str  # "H264", "H265", "VP8", "VP9", "AV1"
     rtp_ts: int  # unwrapped to 64 bit, in the codec's clock; the low 32 bits are what the packets say
     key: bool
     discardable: bool  # no other frame references it
@@ -53,7 +53,9 @@ class Frame:
     t_last: float  # last packet received
     t_complete: float  # released by reorder and assembly
     native_bytes: int  # RTP payload bytes it came in
-    data: bytes  # H.264, H.265: Annex B, parameter sets before every key; VP8: the frame; VP9: all layers, a superframe
+    # H.264, H.265: Annex B, parameter sets before every key; VP8: the frame; VP9: all layers, a superframe; AV1: OBUs with
+    # sizes, a temporal unit without its delimiter.
+    data: bytes
 
 @final
 class StreamStarted:
@@ -63,7 +65,7 @@ class StreamStarted:
     stream: int
     ssrc: int
     payload_type: int
-    codec: str  # "H264", "H265", "VP8", "VP9", "Opus"
+    codec: str  # "H264", "H265", "VP8", "VP9", "AV1", "Opus"
     media: str  # "video" or "audio"
 
 @final
@@ -126,7 +128,7 @@ Event = StreamStarted | StreamEnded | StreamFailed | ModeApplied | OutNeedsKey |
 
 class PayloadConfig(TypedDict):
     type: int  # 0..127, with rtcp_mux not 64..95
-    codec: str  # "H264", "H265", "VP8", "VP9", "Opus"
+    codec: str  # "H264", "H265", "VP8", "VP9", "AV1", "Opus"
     clock_rate: int  # Hz
     fmtp: NotRequired[str]
 

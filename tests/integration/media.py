@@ -37,6 +37,7 @@ ENCODERS: Mapping[str, tuple[str, ...]] = {
     "H265": ("libx265", "-preset", "ultrafast", "-x265-params", f"log-level=0:bframes=0:keyint={FPS}:min-keyint={FPS}"),
     "VP8": ("libvpx", *_LIBVPX),
     "VP9": ("libvpx-vp9", *_LIBVPX),
+    "AV1": ("libaom-av1", "-usage", "realtime", "-cpu-used", "8", "-lag-in-frames", "0", *_KEY_A_SECOND),
 }
 """What FFmpeg encodes with, and how, for pictures that leave in the order they are shown in."""
 _IN_BAND = {"H264": ("-bsf:v", "h264_mp4toannexb"), "H265": ("-bsf:v", "hevc_mp4toannexb")}

@@ -152,12 +152,11 @@ class Duty:
             found["CredentialsMissing"] = f"missing or empty Secrets: {names}; create them, what needs them stays off"
         for room in self.bridge.rooms if self.bridge else ():
             why = room.unserved()
-            if why and (room.endpoints or self._is_ours(room.name)):
-                found.setdefault(
-                    self._unserved_as(room), f"room {room.name}, {why}; remove the room, or keep it waiting"
-                )
+            if why:
+                said = f"room {room.name}, {why}; remove the room, or keep it waiting"
+                found.setdefault(self._unavailable(room), said)
         return found
 
-    def _unserved_as(self, room: RoomSpec) -> str:
+    def _unavailable(self, room: RoomSpec) -> str:
         types = {endpoint.name: endpoint.type for endpoint in self.bridge.endpoints} if self.bridge else {}
-        return f"{types[room.endpoints[0]]}Unavailable" if room.endpoints else "LegNotOpen"
+        return f"{types[room.endpoints[0]]}Unavailable"

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 from pydantic.alias_generators import to_camel
@@ -18,8 +18,6 @@ Direction = Literal["Both", "Receive", "Send"]
 LogLevel = Literal["Debug", "Info", "Warning", "Error"]
 DrainStrategy = Literal["Handover", "Wait"]
 Codec = Literal["H264", "VP8", "VP9", "H265", "AV1", "Opus"]
-SERVED_CODECS: Final = frozenset({"H264", "H265", "VP8", "VP9", "Opus"})
-"""What the packet core of this version carries; the resource knows more."""
 
 SecretName = Annotated[str, Field(max_length=253, pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
 """Also the name of the folder that it is mounted at, so it must not lead out of there."""
@@ -140,9 +138,6 @@ class RoomSpec:
         for leg in self.legs:
             if leg.endpoint is not None:
                 return f"leg {leg.name}: this version does not bridge rooms of endpoints"
-            for payload in (one for medium in leg.media.values() for one in medium.payloads):
-                if payload.codec not in SERVED_CODECS:
-                    return f"leg {leg.name}: this version does not carry {payload.codec}"
         return None
 
 

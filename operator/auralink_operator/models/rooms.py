@@ -40,7 +40,7 @@ class Payload(Model):
     type: Annotated[int, Field(ge=0, le=127, description="RTP payload type, as in the peer's SDP")]
     codec: Annotated[
         Codec,
-        Field(description=f"what packets of this type carry; AV1 is not served {CLOSED}"),
+        Field(description="what packets of this type carry"),
     ]
     fmtp: (
         Annotated[

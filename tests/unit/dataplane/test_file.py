@@ -266,7 +266,6 @@ def test_any_file_loads_or_is_refused_with_reasons(edits: list[tuple[int, int, s
         (with_bridge("compression { mode = Sometimes }"), "auralink.bridge.compression.mode: must be 'Disabled'"),
         (with_bridge("rooms = [ { name = r, legs = [] } ]"), "auralink.bridge.rooms[0].legs: "),
         (with_video("payloads = [ { type = 96, codec = H264 } ]"), "listenPort (where media comes in), remote"),
-        (with_video("remote = \"h:1\", payloads = [ { type = 96, codec = AV1 } ]"), "does not carry AV1"),
         (
             with_video("remote = \"h:1\", payloads = [ { type = 96, codec = H264 } ]").replace(
                 "{ video", "{ srtp { suite = AES_256, keyRef { name = s, key = k } }, video"

@@ -3,11 +3,12 @@
 import asyncio
 import socket
 from collections.abc import Sequence
+from typing import get_args
 
 import pytest
 from auralink_dataplane.media.legs.plain_rtp import PlainRtpLegs, changes, engine_config, sdp
 from auralink_dataplane.settings import LegSpec, MediumSpec, Payload, RoomSpec, RtpSpec
-from auralink_dataplane.settings.bridge import SERVED_CODECS, Codec
+from auralink_dataplane.settings.bridge import Codec
 
 from tests.fakes.packets import FakePackets
 
@@ -172,8 +173,8 @@ def test_a_leg_can_be_reached_by_peers_of_either_family(remotes: dict[str, str])
     assert engine_config(spec, remotes)["bind"] == "::"
 
 
-@pytest.mark.parametrize("codec", sorted(SERVED_CODECS))
-def test_every_codec_that_is_served_has_a_clock_and_a_name_in_the_sdp(codec: Codec) -> None:
+@pytest.mark.parametrize("codec", get_args(Codec))
+def test_every_codec_has_a_clock_and_a_name_in_the_sdp(codec: Codec) -> None:
     name = "audio" if codec == "Opus" else "video"
     medium = MediumSpec((Payload(96, codec),), 5000)
     spec = LegSpec("in", RtpSpec(audio=medium) if name == "audio" else RtpSpec(video=medium), "Receive")

@@ -20,7 +20,13 @@ Channel: TypeAlias = grpc.aio.Channel
 Message: TypeAlias = pb.ClientMessage
 """What a session says."""
 
-_CODECS: Final = {"H264": pb.CODEC_H264, "VP8": pb.CODEC_VP8, "VP9": pb.CODEC_VP9, "H265": pb.CODEC_H265}
+_CODECS: Final = {
+    "H264": pb.CODEC_H264,
+    "H265": pb.CODEC_H265,
+    "VP8": pb.CODEC_VP8,
+    "VP9": pb.CODEC_VP9,
+    "AV1": pb.CODEC_AV1,
+}
 _DISPOSITIONS: Final = {
     pb.DISPOSITION_COMPRESSED: Disposition.COMPRESSED,
     pb.DISPOSITION_UNCHANGED: Disposition.UNCHANGED,

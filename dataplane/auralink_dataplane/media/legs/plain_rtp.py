@@ -26,12 +26,13 @@ log = logging.getLogger(__name__)
 RESOLVE_S: Final = 5.0
 RESOLVE_TIMEOUT_S: Final = 3.0
 EXTENSION_URI: Final = "urn:auralink:rtp-hdrext:aic:1"
-CLOCK_RATES: Final = {"H264": 90000, "H265": 90000, "VP8": 90000, "VP9": 90000, "Opus": 48000}
+CLOCK_RATES: Final = {"H264": 90000, "H265": 90000, "VP8": 90000, "VP9": 90000, "AV1": 90000, "Opus": 48000}
 _ENCODINGS: Final = {
     "H264": "H264/90000",
     "H265": "H265/90000",
     "VP8": "VP8/90000",
     "VP9": "VP9/90000",
+    "AV1": "AV1/90000",
     "Opus": "opus/48000/2",
 }
 

@@ -1,6 +1,7 @@
 //! A shard in virtual time with a sender on one side and a receiver on the other, neither of which shares code with it.
 #![allow(dead_code)] // each test file uses a part
 
+pub mod av1;
 pub mod h265;
 pub mod network;
 pub mod vpx;
@@ -25,6 +26,7 @@ pub const VP8_PT: u8 = 98;
 pub const VP9_PT: u8 = 100;
 pub const H265_PT: u8 = 102;
 pub const H265_NUMBERED_PT: u8 = 103;
+pub const AV1_PT: u8 = 104;
 pub const AUDIO_PT: u8 = 111;
 pub const SSRC: u32 = 0x1111_2222;
 pub const EXTENSION_ID: u8 = 14;
@@ -235,6 +237,7 @@ pub fn config(direction: Direction, feedback: bool, remote: Option<SocketAddr>) 
         (VP9_PT, Codec::Vp9),
         (H265_PT, Codec::H265),
         (H265_NUMBERED_PT, Codec::H265),
+        (AV1_PT, Codec::Av1),
     ];
     let video = video.map(|(number, codec)| PayloadType {
         number,

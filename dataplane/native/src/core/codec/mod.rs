@@ -6,6 +6,10 @@
 //! alone knows what left before, writes its own there.
 
 pub mod audio;
+pub mod av1;
+mod av1_elements;
+mod av1_syntax;
+mod bits;
 pub mod h264;
 mod h264_payload;
 mod h264_syntax;
@@ -32,6 +36,7 @@ pub enum Codec {
     H265,
     Vp8,
     Vp9,
+    Av1,
     Opus,
 }
 
@@ -53,7 +58,7 @@ impl Media {
 }
 
 impl Codec {
-    pub const ALL: [Codec; 5] = [Codec::H264, Codec::H265, Codec::Vp8, Codec::Vp9, Codec::Opus];
+    pub const ALL: [Codec; 6] = [Codec::H264, Codec::H265, Codec::Vp8, Codec::Vp9, Codec::Av1, Codec::Opus];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -61,6 +66,7 @@ impl Codec {
             Codec::H265 => "H265",
             Codec::Vp8 => "VP8",
             Codec::Vp9 => "VP9",
+            Codec::Av1 => "AV1",
             Codec::Opus => "Opus",
         }
     }
@@ -71,7 +77,7 @@ impl Codec {
 
     pub fn media(self) -> Media {
         match self {
-            Codec::H264 | Codec::H265 | Codec::Vp8 | Codec::Vp9 => Media::Video,
+            Codec::H264 | Codec::H265 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => Media::Video,
             Codec::Opus => Media::Audio,
         }
     }
@@ -83,6 +89,7 @@ impl Codec {
             Codec::H265 => Some(Box::new(h265::H265::default())),
             Codec::Vp8 => Some(Box::new(vp8::Vp8::default())),
             Codec::Vp9 => Some(Box::new(vp9::Vp9::default())),
+            Codec::Av1 => Some(Box::new(av1::Av1::default())),
             Codec::Opus => None,
         }
     }

@@ -7,6 +7,8 @@
 //! superframe index      |1 1 0| bytes - 1 | frames - 1 | size of each ... | the same byte again |
 //! ```
 
+use super::bits::Bits;
+
 const SYNC_CODE: u32 = 0x49_83_42;
 const INDEX_MARK: u8 = 0xc0;
 const COLORS_RGB: u32 = 7;
@@ -25,7 +27,7 @@ pub(super) enum Header {
 
 /// Reads the header at the front of a frame. None: no VP9 begins like this.
 pub(super) fn header(frame: &[u8]) -> Option<Header> {
-    let mut bits = Bits { bytes: frame, at: 0 };
+    let mut bits = Bits::new(frame);
     if bits.read(2)? != 2 {
         return None;
     }
@@ -51,23 +53,6 @@ pub(super) fn header(frame: &[u8]) -> Option<Header> {
         bits.read(1)?;
     }
     Some(Header::Key { width: bits.read(16)? + 1, height: bits.read(16)? + 1 })
-}
-
-struct Bits<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Bits<'_> {
-    fn read(&mut self, count: usize) -> Option<u32> {
-        let mut value = 0;
-        for _ in 0..count {
-            let byte = *self.bytes.get(self.at / 8)?;
-            value = value << 1 | u32::from(byte >> (7 - self.at % 8) & 1);
-            self.at += 1;
-        }
-        Some(value)
-    }
 }
 
 /// Whether the bytes end in a superframe index.
