@@ -53,8 +53,8 @@ class Frame:
     t_last: float  # last packet received
     t_complete: float  # released by reorder and assembly
     native_bytes: int  # RTP payload bytes it came in
-    # H.264, H.265: Annex B, parameter sets before every key; VP8: the frame; VP9: all layers, a superframe; AV1: OBUs with
-    # sizes, a temporal unit without its delimiter.
+    # H.264, H.265: Annex B, parameter sets before every key; VP8: the frame; VP9: all layers, a superframe; AV1: a
+    # temporal unit as OBUs with sizes, without its delimiter.
     data: bytes
 
 @final
