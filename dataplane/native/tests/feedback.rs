@@ -105,6 +105,7 @@ fn a_lost_reference_asks_for_a_key_until_it_comes_at_a_bounded_rate() {
     assert_eq!(plis(&world), asked, "a key ends it");
 }
 
+/// Rule 28.
 #[test]
 fn a_receivers_key_request_goes_upstream_in_bypass_and_to_python_in_compress() {
     for mode in [Mode::Bypass, Mode::Compress] {
@@ -124,6 +125,7 @@ fn a_receivers_key_request_goes_upstream_in_bypass_and_to_python_in_compress() {
     }
 }
 
+/// Rule 29.
 #[test]
 fn a_repeated_fir_is_one_request() {
     let mut sender = Sender::new(0, 0);
@@ -137,6 +139,7 @@ fn a_repeated_fir_is_one_request() {
     assert_eq!(world.events.iter().filter(|e| matches!(e, Event::KeyRequested { .. })).count(), 2);
 }
 
+/// Rules 19 and 31.
 #[test]
 fn a_receivers_nack_is_answered_with_the_same_packet_once_per_round_trip_and_never_passed_on() {
     let mut sender = Sender::new(0, 0);
@@ -215,6 +218,51 @@ fn lossy_call(bytes: usize, seconds: u64, mut lose: impl FnMut(u64) -> bool) -> 
 }
 
 const FOUR_MEGABITS: usize = 4_000_000 / 8 * 33 / 1000;
+
+/// Rule 31.
+#[test]
+fn ten_percent_loss_behind_us_is_repaired_in_full_and_the_source_hears_of_none() {
+    let mut random = Random(10);
+    let (world, out, receiver) = lossy_call(FOUR_MEGABITS / 4, 20, |_| random.below(100) < 10);
+    assert!(world.out_stat(out, "resent_packets") > 200);
+    assert!(receiver.missing.is_empty(), "{:?}", receiver.missing);
+    assert_eq!(receiver.received as i64, world.out_stat(out, "packets"));
+    assert!(!sent(&world, IN_RTCP).iter().any(|(_, p)| matches!(p, Rtcp::Nack { .. })));
+}
+
+/// Rule 2: 5 % of what the source sends is lost, resent packets too, and it is 20 ms away.
+#[test]
+fn what_is_lost_in_front_of_us_is_asked_for_by_us_and_no_receiver_misses_anything() {
+    let mut sender = Sender::new(60_000, 0);
+    let (mut world, _, _) = World::started(true, Mode::Bypass, &mut sender);
+    let (mut random, mut receiver) = (Random(2), Lossy::default());
+    let (mut kept, mut under_way, mut media) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let mut asked = 0;
+    for ms in 1..20_000 {
+        let packets = if ms % 33 == 0 && ms < 19_000 { sender.delta(ms / 33, 4000) } else { Vec::new() };
+        for packet in packets {
+            let sequence = u16::from_be_bytes([packet[2], packet[3]]);
+            kept.insert(sequence, packet.clone());
+            under_way.push((ms + 20, packet));
+        }
+        for (_, packet) in under_way.extract_if(.., |(at, _)| *at <= ms) {
+            if random.below(100) >= 5 {
+                world.receive(&packet);
+            }
+        }
+        world.advance_ms(1);
+        for (_, packet) in sent(&world, IN_RTCP) {
+            let Rtcp::Nack { lost, .. } = packet else { continue };
+            asked += lost.len();
+            under_way.extend(lost.iter().filter_map(|sequence| Some((ms + 40, kept.get(sequence)?.clone()))));
+        }
+        media.extend(world.media());
+        receiver.take(&mut world, || false);
+        assert!(receiver.missing.is_empty(), "{:?} at {ms} ms", receiver.missing);
+    }
+    assert!(asked > 100, "{asked}");
+    assert_eq!(ids(&seen(&media)), (0..19_000 / 33 + 1).collect::<Vec<_>>());
+}
 
 #[test]
 fn five_percent_loss_at_four_megabits_is_repaired_in_full() {

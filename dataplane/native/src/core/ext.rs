@@ -92,6 +92,7 @@ mod tests {
     /// Ratio 0.4, quality 0.92, model `encodec`.
     const VECTOR: Value = [0x01, 0x01, 0x90, 0x03, 0x98, 0xa0, 0x31, 0x85, 0x0d, 0, 0, 0, 0, 0, 0, 0];
 
+    /// Rule 18.
     #[test]
     fn alone_with_id_14_it_is_the_24_bytes_of_the_vector() {
         let mut out = BytesMut::new();
@@ -118,6 +119,7 @@ mod tests {
         assert_eq!(value[9], 0xfa);
     }
 
+    /// Rule 18.
     #[test]
     fn id_15_stops_and_zero_pads() {
         assert_eq!(find(0xbede, &[0, 0, 0x10, 0xaa], 1), Some(&[0xaa][..]));

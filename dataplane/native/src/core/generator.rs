@@ -7,11 +7,15 @@ use super::ext::Value;
 use super::mode::Kind;
 use super::numbers::{Counter, Numbered};
 use super::reports::{Ntp, SourceClock, ticks};
-use super::rtp::{self, Header};
+use super::rtp::{self, Header, Rtp};
 use bytes::Bytes;
 
 /// Longest pause that the sources' own clocks are trusted to bridge; beyond it our clock counts.
 const MAX_CLOCK_STEP_S: i64 = 3600;
+/// A packet with our SSRC this close behind our newest numbers is one of ours; a peer that happened to choose the same
+/// SSRC chose other numbers too, for both are random.
+const LOOP_PACKETS: u16 = 1024;
+const LOOP_S: u32 = 10;
 
 #[derive(Debug)]
 pub struct Generator {
@@ -70,6 +74,14 @@ impl Generator {
 
     pub fn next_sequence(&self) -> u64 {
         self.next
+    }
+
+    /// Whether a packet that came in is one of ours, led back to us (RFC 3550 8.2).
+    pub fn sent_lately(&self, rtp: &Rtp<'_>) -> bool {
+        let Some(last) = self.last.filter(|_| rtp.ssrc == self.ssrc) else { return false };
+        let behind = (self.next as u16).wrapping_sub(1).wrapping_sub(rtp.sequence);
+        let apart = (rtp.timestamp.wrapping_sub(last.timestamp as u32) as i32).unsigned_abs();
+        behind < LOOP_PACKETS && apart < LOOP_S * self.clock_rate
     }
 
     /// Our timestamp for one of the source's: constant distance, zero for the first source.

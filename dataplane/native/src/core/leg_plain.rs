@@ -13,8 +13,8 @@ const AUDIO_REPORTS: Duration = Duration::from_secs(5);
 /// New streams of one medium that a leg starts in [`STARTS_PER`]; a peer that keeps changing its SSRC gets no more.
 const MAX_STARTS: u32 = 16;
 const STARTS_PER: Duration = Duration::from_secs(10);
-/// SSRCs in one report (31 chunks or blocks is the format's maximum).
-pub const MAX_REPORTED: usize = 31;
+/// Senders in one compound: 28 bytes of report and 36 of name for each stay below the MTU.
+pub const MAX_REPORTED: usize = 16;
 /// Outs that a leg takes, so that nothing it remembers grows without end.
 pub const MAX_OUTS: usize = 64;
 
@@ -157,20 +157,20 @@ impl Medium {
         self.starts <= MAX_STARTS
     }
 
-    /// A compound: what we send, what we receive, who we are. Feedback goes behind it.
+    /// A compound: what we send (at most [`MAX_REPORTED`]), what we receive, who we are. Feedback goes behind it.
     pub fn reports(&self, senders: &[SenderReport], blocks: &[Block]) -> Writer {
         let mut writer = Writer::default();
         let mut blocks = blocks;
-        for sender in senders.iter().take(MAX_REPORTED) {
+        for sender in senders {
             writer.sender_report(sender.ssrc, sender.ntp.0, sender.rtp, sender.packets, sender.octets, blocks);
             blocks = &[];
         }
-        let mut names: Vec<u32> = senders.iter().take(MAX_REPORTED).map(|sender| sender.ssrc).collect();
+        let mut names: Vec<(u32, &str)> = senders.iter().map(|sender| (sender.ssrc, sender.cname.as_str())).collect();
         if names.is_empty() {
             writer.receiver_report(self.own_ssrc, blocks);
-            names.push(self.own_ssrc);
+            names.push((self.own_ssrc, &self.cname));
         }
-        writer.names(&names, &self.cname);
+        writer.names(&names);
         writer
     }
 }
@@ -184,9 +184,11 @@ pub struct EarlyReport {
     pub at: Time,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SenderReport {
     pub ssrc: u32,
+    /// Of the participant whose media it is: what a receiver plays in time with each other has one name.
+    pub cname: String,
     pub ntp: Ntp,
     pub rtp: u32,
     pub packets: u32,

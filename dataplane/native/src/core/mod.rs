@@ -101,6 +101,8 @@ drops! {
     WrongDirection = "wrong_direction": "media on a leg that only sends",
     ForeignSource = "foreign_source": "not from the configured or locked address",
     Probation = "probation": "a source that never became credible",
+    Looped = "looped": "packets of ours that came back",
+    Probe = "probe": "padding of SSRC 0, which measures the way and is no media",
     UnknownSsrc = "unknown_ssrc": "RTCP or media of an SSRC that is not the locked one",
     Duplicate = "duplicate": "received before",
     Late = "late": "older than what was released",

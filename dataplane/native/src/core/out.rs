@@ -1,5 +1,6 @@
 //! One stream on its way to one leg: identity, pace, copies for NACKs, counts.
 
+use super::codec::audio::Relayed;
 use super::codec::{Codec, Payload};
 use super::generator::Generator;
 use super::mode::Kind;
@@ -41,7 +42,7 @@ pub struct Out {
     cache: Option<SentPackets>,
     pacer: Pacer,
     needs_key: bool,
-    audio: Option<AudioNumbers>,
+    audio: Option<Relayed>,
     key_requested: Option<Time>,
     fir_seen: Option<(u32, u8)>,
 }
@@ -56,13 +57,6 @@ pub struct Path {
     pub extension_id: u8,
     /// NACKs are answered.
     pub resend: bool,
-}
-
-/// The first number of a source and ours for it.
-#[derive(Clone, Copy, Debug)]
-struct AudioNumbers {
-    ours: u64,
-    theirs: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -171,14 +165,20 @@ impl Out {
         now: Time,
     ) -> Option<Transmit> {
         let ours = self.generator.next_sequence();
-        let first = *self.audio.get_or_insert(AudioNumbers { ours, theirs: packet.sequence });
-        // Reordered in front of the first packet we took: its number may be used.
-        let sequence = packet.sequence.checked_sub(first.theirs)? + first.ours;
+        let numbers = self.audio.get_or_insert_with(|| Relayed::starting(packet.sequence, ours));
+        let sequence = numbers.number(packet.sequence)?;
         self.counts.frames += 1;
         let timestamp = self.generator.timestamp(packet.timestamp, clock, now);
         let payload = Payload::whole(packet.payload.clone());
         let bytes = self.generator.stamp_at(sequence, timestamp, packet.marker, None, &payload);
         Some(Transmit { sock: route.0, dst: route.1, bytes, last_of: None })
+    }
+
+    /// Padding alone, which is not sent on: the receiver shall not take it for lost.
+    pub fn absorb(&mut self, packet: &AudioPacket) {
+        if let Some(numbers) = &mut self.audio {
+            numbers.absorb(packet.sequence);
+        }
     }
 
     /// Another SSRC and numbering: ours collided with one of the peer's (RFC 3550 8.2).

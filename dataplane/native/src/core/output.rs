@@ -92,6 +92,7 @@ pub struct AudioPacket {
     pub sequence: u64,
     pub timestamp: i64,
     pub marker: bool,
+    /// Empty: padding alone, which takes no number of ours.
     pub payload: Bytes,
 }
 

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 pub const BURST_PACKETS: usize = 16;
+/// No frame waits longer for those before it and for its own packets, however large they are.
+const MAX_BACKLOG: Duration = Duration::from_millis(100);
 /// Packets wait for whole slots, so that all streams' packets wake the thread together.
 const SLOT: Duration = Duration::from_millis(1);
 const FIRST_INTERVAL: Duration = Duration::from_millis(33);
@@ -34,13 +36,14 @@ impl Pacer {
             let interval = (now - last).clamp(MIN_INTERVAL, MAX_INTERVAL);
             self.interval = (self.interval * 7 + interval) / 8;
         }
-        // All of a frame is gone half an interval later, whatever waits in front of it.
-        let end = now + self.interval / 2;
-        let mut due = self.queue.back().map_or(now, |(due, _)| (*due).clamp(now, end));
+        // All of a frame is gone half an interval later, whatever waits in front of it, or at a burst per slot.
         let at_once = BURST_PACKETS.saturating_sub(self.queue.len());
+        let waiting = packets.len().saturating_sub(at_once) as u32;
+        let slots = (self.queue.len() as u32 + waiting).div_ceil(BURST_PACKETS as u32);
+        let end = now + (self.interval / 2).max(SLOT * slots).min(MAX_BACKLOG);
+        let mut due = self.queue.back().map_or(now, |(due, _)| (*due).clamp(now, end));
         // One packet too many need not wait that long: no slower than a burst per half interval.
-        let spread = packets.len().saturating_sub(at_once).max(BURST_PACKETS) as u32;
-        let step = (end - due) / spread;
+        let step = (end - due) / waiting.max(BURST_PACKETS as u32);
         for (index, packet) in packets.enumerate() {
             if index >= at_once {
                 due = due + step;
@@ -94,6 +97,7 @@ mod tests {
         counts
     }
 
+    /// Rule 38.
     #[test]
     fn sixteen_packets_leave_at_once() {
         let mut pacer = Pacer::default();
@@ -120,6 +124,18 @@ mod tests {
         let last = Time::from_millis(49 * 33);
         assert!(pacer.queue.iter().all(|(due, _)| *due <= last + MAX_INTERVAL / 2 + SLOT));
         assert!(pacer.queue.iter().is_sorted_by_key(|(due, _)| *due));
+    }
+
+    /// Rule 38.
+    #[test]
+    fn the_largest_frames_leave_at_sixteen_packets_per_slot_and_within_a_bound() {
+        for (packets, most) in [(300, 16), (1000, 16), (2048, 21)] {
+            let mut pacer = Pacer::default();
+            let counts = schedule(&mut pacer, packets, 0, 120);
+            assert_eq!(counts.iter().sum::<usize>(), packets);
+            assert!(counts.iter().all(|n| *n <= most), "{counts:?}");
+            assert!(counts[101..].iter().all(|n| *n == 0), "{counts:?}");
+        }
     }
 
     #[test]

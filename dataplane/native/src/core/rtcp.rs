@@ -152,10 +152,10 @@ impl Writer {
     }
 
     /// CNAMEs (RFC 7022), at most 31 chunks.
-    pub fn names(&mut self, ssrcs: &[u32], cname: &str) {
+    pub fn names(&mut self, names: &[(u32, &str)]) {
         let at = self.bytes.len();
-        self.bytes.extend([0x80 | ssrcs.len() as u8, SDES, 0, 0]);
-        for ssrc in ssrcs {
+        self.bytes.extend([0x80 | names.len() as u8, SDES, 0, 0]);
+        for (ssrc, cname) in names {
             self.word(*ssrc);
             self.bytes.extend([CNAME, cname.len() as u8]);
             self.bytes.extend(cname.bytes());
@@ -237,7 +237,7 @@ mod tests {
         let mut w = Writer::default();
         w.sender_report(1, 2 << 32 | 3, 4, 5, 6, &[BLOCK]);
         w.receiver_report(1, &[BLOCK, BLOCK]);
-        w.names(&[1, 2], "abc@auralink");
+        w.names(&[(1, "abc@auralink"), (2, "d@auralink")]);
         w.nack(1, 2, &[65534, 65535, 3, 100]);
         w.pli(1, 2);
         w.bye(&[1, 2]);

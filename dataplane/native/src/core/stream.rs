@@ -97,10 +97,7 @@ impl Stream {
                 Arrival::New => {
                     let (stream, timestamp) = (self.id, self.timestamps.unwrap(rtp.timestamp));
                     let payload = Bytes::copy_from_slice(rtp.payload);
-                    // Padding-only packets leave a gap, as a lost one would: a decoder conceals either.
-                    if !payload.is_empty() {
-                        fx.audio.push(AudioPacket { stream, sequence, timestamp, marker: rtp.marker, payload });
-                    }
+                    fx.audio.push(AudioPacket { stream, sequence, timestamp, marker: rtp.marker, payload });
                     Inserted::New
                 }
                 Arrival::Duplicate => Inserted::Duplicate,

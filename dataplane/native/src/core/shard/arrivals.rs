@@ -34,9 +34,16 @@ impl Shard {
             return self.fx.drops.count(Drop::WrongDirection);
         }
         let Ok(rtp) = rtp::parse(data) else { return self.fx.drops.count(Drop::Malformed) };
+        if rtp.ssrc == 0 && rtp.payload.is_empty() {
+            return self.fx.drops.count(Drop::Probe);
+        }
         let Some(payload) = medium.payloads.iter().find(|payload| payload.number == rtp.payload_type).copied() else {
             return self.fx.drops.count(Drop::UnknownPayloadType);
         };
+        let known = medium.source.locked().is_some_and(|locked| locked.ssrc == rtp.ssrc);
+        if !known && self.outs.values().any(|out| out.leg == leg_id && out.generator.sent_lately(&rtp)) {
+            return self.fx.drops.count(Drop::Looped);
+        }
         let admission = medium.source.admit(src, rtp.ssrc, rtp.sequence, data, self.now.mono);
         self.fx.drops.add(Drop::Probation, medium.source.take_discarded());
         match admission {

@@ -3,7 +3,7 @@
 
 use super::Shard;
 use crate::core::codec::Media;
-use crate::core::leg_plain::{EarlyReport, SenderReport};
+use crate::core::leg_plain::{EarlyReport, MAX_REPORTED, SenderReport};
 use crate::core::mode::Mode;
 use crate::core::output::{Event, Transmit};
 use crate::core::reports::Ntp;
@@ -15,8 +15,9 @@ impl Shard {
     pub(super) fn rtcp(&mut self, leg: LegId, media: Media, src: SocketAddr, data: &[u8]) {
         let Ok(packets) = rtcp::parse(data) else { return self.fx.drops.count(Drop::Malformed) };
         let Some(medium) = self.legs.get_mut(&leg).and_then(|leg| leg.medium_mut(media)) else { return };
-        if medium.source.locked().is_none()
-            && let Some(Rtcp::SenderReport { ssrc, ntp, rtp, .. }) = packets.first()
+        let locked = medium.source.locked();
+        if let Some(Rtcp::SenderReport { ssrc, ntp, rtp, .. }) = packets.first()
+            && locked.is_none_or(|locked| locked.ssrc != *ssrc && locked.address.ip() == src.ip())
         {
             // Kept for the source that may prove to be its sender.
             let (from, ntp, at) = (src.ip(), Ntp(*ntp), self.now.mono);
@@ -150,25 +151,38 @@ impl Shard {
     }
 
     fn send_reports(&mut self, leg: LegId, media: Media) {
+        let senders = self.sender_reports(leg, media);
         let now = self.now.mono;
         let Some(medium) = self.legs.get_mut(&leg).and_then(|leg| leg.medium_mut(media)) else { return };
         medium.next_report = now + medium.report_interval();
-        let unix = Ntp::from_unix(self.now.unix);
-        let mut senders = Vec::new();
-        for out in self.outs.values_mut().filter(|out| out.leg == leg && out.codec.media() == media) {
-            let clock = out.stream.and_then(|stream| self.streams.get(&stream)).and_then(|stream| stream.clock);
-            let Some((ntp, rtp)) = out.generator.report(clock.as_ref(), now, unix) else { continue };
-            out.echo.sent(ntp, now);
-            let (packets, octets) = (out.generator.packets as u32, out.generator.payload_bytes as u32);
-            senders.push(SenderReport { ssrc: out.generator.ssrc, ntp, rtp, packets, octets });
-        }
         let source = medium.source.locked().and_then(|locked| self.streams.get_mut(&locked.stream));
         let blocks: Vec<Block> = source.map(|stream| stream.reception.block(stream.ssrc, now)).into_iter().collect();
         let Some(route) = medium.rtcp_route() else { return };
-        if !senders.is_empty() || !blocks.is_empty() {
-            let bytes = medium.reports(&senders, &blocks).finish();
-            self.send.push_back(Transmit { sock: route.0, dst: route.1, bytes: bytes.into(), last_of: None });
+        let mut blocks = blocks.as_slice();
+        let alone = if senders.is_empty() && !blocks.is_empty() { Some(&[][..]) } else { None };
+        for senders in senders.chunks(MAX_REPORTED).chain(alone) {
+            let bytes = medium.reports(senders, std::mem::take(&mut blocks)).finish().into();
+            self.send.push_back(Transmit { sock: route.0, dst: route.1, bytes, last_of: None });
         }
+    }
+
+    /// What each out of a medium says of itself.
+    fn sender_reports(&mut self, leg: LegId, media: Media) -> Vec<SenderReport> {
+        let (now, unix) = (self.now.mono, Ntp::from_unix(self.now.unix));
+        let mut senders = Vec::new();
+        for out in self.outs.values_mut().filter(|out| out.leg == leg && out.codec.media() == media) {
+            let clock = out.stream.and_then(|stream| self.streams.get(&stream)).and_then(|stream| stream.clock);
+            // Until its source reports, its participant's other medium knows their clock.
+            let beside = self.streams.values().filter(|stream| stream.leg == out.source_leg).find_map(|s| s.clock);
+            let unix = beside.map_or(unix, |clock| clock.ntp.plus(now - clock.arrived));
+            let Some((ntp, rtp)) = out.generator.report(clock.as_ref(), now, unix) else { continue };
+            out.echo.sent(ntp, now);
+            let source = self.legs.get(&out.source_leg).and_then(|leg| leg.media.first());
+            let cname = source.map_or_else(String::new, |medium| medium.cname.clone());
+            let (packets, octets) = (out.generator.packets as u32, out.generator.payload_bytes as u32);
+            senders.push(SenderReport { ssrc: out.generator.ssrc, cname, ntp, rtp, packets, octets });
+        }
+        senders
     }
 
     pub(super) fn send_nack(&mut self, stream: StreamId, lost: &[u16]) {
