@@ -11,6 +11,7 @@
 #![allow(clippy::disallowed_types)] // the traffic's own sockets
 
 use auralink_native::core::codec::{Codec, Media};
+use auralink_native::core::elements::Ids;
 use auralink_native::core::ext;
 use auralink_native::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType};
 use auralink_native::core::mode::{Mode, Policy};
@@ -191,8 +192,9 @@ fn forward(inlet: &UdpSocket, to: SocketAddr, stop: &AtomicBool) {
 }
 
 fn leg(direction: Direction, remote: Option<SocketAddr>) -> LegConfig {
-    let payload = PayloadType { number: 96, codec: Codec::H264, clock_rate: 90_000 };
+    let payload = PayloadType { number: 96, codec: Codec::H264, clock_rate: 90_000, rtx: None, red: None };
     LegConfig {
+        ids: Ids::default(),
         name: "bench".into(),
         room: "bench".into(),
         direction,

@@ -37,6 +37,14 @@ class SrtpSuite(StrEnum):
 
 
 class Payload(Model):
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            rule(
+                "!has(self.rtxType) || self.codec != 'Opus'", "audio is not retransmitted: remove rtxType", ".rtxType"
+            ),
+            rule("!has(self.redType) || self.codec == 'Opus'", "RED is for Opus: remove redType", ".redType"),
+        )
+    )
     type: Annotated[int, Field(ge=0, le=127, description="RTP payload type, as in the peer's SDP")]
     codec: Annotated[
         Codec,
@@ -53,6 +61,30 @@ class Payload(Model):
         ]
         | None
     ) = None
+    rtx_type: (
+        Annotated[
+            int,
+            Field(
+                ge=0,
+                le=127,
+                description="payload type of its retransmissions (RFC 4588), as in the peer's SDP a=fmtp apt;"
+                " absent: a packet is sent again as it was",
+            ),
+        ]
+        | None
+    ) = None
+    red_type: (
+        Annotated[
+            int,
+            Field(
+                ge=0,
+                le=127,
+                description="payload type of Opus with redundancy (RED, RFC 2198), which goes on to legs that have it"
+                " too and as plain Opus to others; absent: the peer has none",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Medium(Model):
@@ -61,7 +93,14 @@ class Medium(Model):
             rule(
                 "has(self.listenPort) || has(self.remote)",
                 "a medium needs listenPort (where the bridge receives) or remote (where it sends): set one of them",
-            )
+            ),
+            rule(
+                "self.payloads.all(p, self.payloads.all(q, (!has(q.rtxType) || (q.rtxType != p.type"
+                " && (q.type == p.type || !has(p.rtxType) || p.rtxType != q.rtxType)))"
+                " && (!has(q.redType) || q.redType != p.type)))",
+                "a payload type stands for one thing: give rtxType and redType numbers of their own",
+                ".payloads",
+            ),
         )
     )
     payloads: Annotated[
@@ -106,18 +145,48 @@ _AUDIO_ONLY = cel(
 )
 
 
+class Extension(Model):
+    model_config = ConfigDict(
+        json_schema_extra=cel(rule("self.id != 15", "id 15 is reserved (RFC 8285): choose another", ".id"))
+    )
+    id: Annotated[
+        int, Field(ge=1, le=255, description="as in the peer's SDP a=extmap; above 14 it must allow extmap-allow-mixed")
+    ]
+    uri: Annotated[
+        str,
+        Field(min_length=1, max_length=256, pattern=r"^[!-~]+$", description="e.g. urn:3gpp:video-orientation"),
+    ]
+
+
+_TYPES = (
+    "p.type < 64 || p.type > 95",
+    *(f"!has(p.{key}) || p.{key} < 64 || p.{key} > 95" for key in ("rtxType", "redType")),
+)
+_NOT_RTCP = " && ".join(f"({one})" for one in _TYPES)
+
+
 class Rtp(Model):
     model_config = ConfigDict(
         json_schema_extra=cel(
             rule("has(self.video) || has(self.audio)", "rtp needs video or audio: describe at least one medium"),
             *(
                 rule(
-                    f"!self.rtcpMux || !has(self.{medium})"
-                    f" || self.{medium}.payloads.all(p, p.type < 64 || p.type > 95)",
+                    f"!self.rtcpMux || !has(self.{medium}) || self.{medium}.payloads.all(p, {_NOT_RTCP})",
                     "with rtcpMux payload types 64 to 95 look like RTCP (RFC 5761): use others, or unset rtcpMux",
                     f".{medium}",
                 )
                 for medium in ("video", "audio")
+            ),
+            rule(
+                "self.feedback == 'AVPF' || !has(self.video) || self.video.payloads.all(p, !has(p.rtxType))",
+                "nobody asks for retransmissions without feedback: set feedback to AVPF, or remove rtxType",
+                ".video",
+            ),
+            rule(
+                "!has(self.extensions) || self.extensions.all(e, e.id != self.extensionId"
+                " && self.extensions.exists_one(f, f.uri == e.uri))",
+                "an id stands for one URI, and extensionId for AuraLink's: give each its own",
+                ".extensions",
             ),
         )
     )
@@ -130,6 +199,18 @@ class Rtp(Model):
     extension_id: Annotated[
         int, Field(ge=1, le=14, description="id of AuraLink's RTP header extension on this leg's video (RFC 8285)")
     ] = 14
+    extensions: (
+        Annotated[
+            tuple[Extension, ...],
+            Field(
+                max_length=8,
+                json_schema_extra=list_map("id"),
+                description="the peer's ids of other RTP header extensions (RFC 8285): what a leg brings goes on to"
+                " those that name the same URI, e.g. audio level, video orientation, capture time",
+            ),
+        ]
+        | None
+    ) = None
     srtp: (
         Annotated[Srtp, Field(description=f"encrypts the leg with a static key {CLOSED}; absent: plain RTP")] | None
     ) = None

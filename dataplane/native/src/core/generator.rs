@@ -3,7 +3,6 @@
 
 use super::Time;
 use super::codec::Payload;
-use super::ext::Value;
 use super::mode::Kind;
 use super::numbers::{Counter, Numbered};
 use super::reports::{Ntp, SourceClock, ticks};
@@ -20,7 +19,7 @@ const LOOP_S: u32 = 10;
 #[derive(Debug)]
 pub struct Generator {
     pub ssrc: u32,
-    payload_type: u8,
+    pub payload_type: u8,
     clock_rate: u32,
     /// The next sequence number; 64 bit, never reused.
     next: u64,
@@ -105,35 +104,27 @@ impl Generator {
         self.pictures.advance(frame, kind);
     }
 
-    /// One packet of a frame.
-    pub fn stamp(
-        &mut self,
-        timestamp: u32,
-        marker: bool,
-        ext: Option<(u8, &Value)>,
-        payload: &Payload,
-    ) -> (u64, Bytes) {
+    /// One packet of a frame, with these elements of header extension.
+    pub fn stamp(&mut self, timestamp: u32, marker: bool, elements: &[(u8, &[u8])], payload: &Payload) -> (u64, Bytes) {
         let sequence = self.next;
-        self.next += 1;
-        (sequence, self.stamp_at(sequence, timestamp, marker, ext, payload))
+        (sequence, self.stamp_at(sequence, timestamp, marker, elements, (self.payload_type, payload)))
     }
 
-    /// One packet at a number of the caller's choice: audio keeps the source's gaps.
+    /// One packet at a number and of a payload type of the caller's choice: audio keeps the source's gaps.
     pub fn stamp_at(
         &mut self,
         sequence: u64,
         timestamp: u32,
         marker: bool,
-        ext: Option<(u8, &Value)>,
-        payload: &Payload,
+        elements: &[(u8, &[u8])],
+        (payload_type, payload): (u8, &Payload),
     ) -> Bytes {
         self.next = self.next.max(sequence + 1);
         self.packets += 1;
         self.payload_bytes += payload.len() as u64;
-        let header =
-            Header { marker, payload_type: self.payload_type, sequence: sequence as u16, timestamp, ssrc: self.ssrc };
+        let header = Header { marker, payload_type, sequence: sequence as u16, timestamp, ssrc: self.ssrc };
         let head = payload.head(&self.pictures);
-        rtp::write(&header, ext, [head.as_slice(), payload.body()])
+        rtp::write(&header, elements, [head.as_slice(), payload.body()])
     }
 
     /// What a sender report says now: capture time and our timestamp for it. None before the first packet.

@@ -1,6 +1,7 @@
 //! A plain-RTP leg: one medium per port pair, no negotiation. Other kinds of leg will stand beside it.
 
 use super::codec::{Codec, Media};
+use super::elements::Ids;
 use super::reports::Ntp;
 use super::rtcp::{Block, Writer};
 use super::source::Source;
@@ -40,6 +41,18 @@ pub struct PayloadType {
     pub number: u8,
     pub codec: Codec,
     pub clock_rate: u32,
+    /// Its retransmissions come and go as this one (RFC 4588); None: as themselves.
+    pub rtx: Option<u8>,
+    /// With what came before in front of it (RFC 2198); audio only.
+    pub red: Option<u8>,
+}
+
+/// How a packet's payload type wraps its codec's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrapped {
+    No,
+    Rtx,
+    Red,
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +71,8 @@ pub struct LegConfig {
     pub feedback: bool,
     pub rtcp_mux: bool,
     pub extension_id: u8,
+    /// Of other header extensions.
+    pub ids: Ids,
     pub media: Vec<MediumConfig>,
 }
 
@@ -129,6 +144,19 @@ impl Medium {
             starts: 0,
             starts_since: Time(0),
         }
+    }
+
+    /// What a payload type stands for.
+    pub fn payload(&self, number: u8) -> Option<(PayloadType, Wrapped)> {
+        self.payloads.iter().find_map(|payload| {
+            let wrapped = match Some(number) {
+                own if own == Some(payload.number) => Wrapped::No,
+                rtx if rtx == payload.rtx => Wrapped::Rtx,
+                red if red == payload.red => Wrapped::Red,
+                _ => return None,
+            };
+            Some((*payload, wrapped))
+        })
     }
 
     pub fn rtp_route(&self) -> Option<(SockId, SocketAddr)> {

@@ -5,6 +5,7 @@
 pub mod assemble;
 pub mod codec;
 pub mod demux;
+pub mod elements;
 pub mod ext;
 pub mod generator;
 pub mod keys;
@@ -17,6 +18,7 @@ pub mod out;
 pub mod output;
 pub mod pace;
 pub mod packet;
+pub mod red;
 pub mod reorder;
 pub mod reports;
 pub mod rtcp;

@@ -2,13 +2,15 @@
 
 use super::codec::audio::Relayed;
 use super::codec::{Codec, Payload};
+use super::elements::{self, Ids};
 use super::generator::Generator;
 use super::mode::Kind;
 use super::output::{AudioPacket, FrameTag, Transmit, Wire};
 use super::pace::Pacer;
 use super::reports::{Echo, SourceClock};
-use super::rtx::{Resend, SentPackets};
-use super::{LegId, OutId, SockId, StreamId, Time};
+use super::rtp::{HEADER_BYTES, MTU_BYTES, RTX_BYTES};
+use super::rtx::{Resend, Retransmissions, SentPackets};
+use super::{LegId, OutId, SockId, StreamId, Time, red};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -39,7 +41,10 @@ pub struct Out {
     pub echo: Echo,
     /// When it lost its source.
     pub orphaned: Option<Time>,
+    ids: Ids,
     cache: Option<SentPackets>,
+    pub rtx: Option<Retransmissions>,
+    red: Option<u8>,
     pacer: Pacer,
     needs_key: bool,
     audio: Option<Relayed>,
@@ -48,15 +53,21 @@ pub struct Out {
 }
 
 /// From where to where, and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Path {
     pub stream: StreamId,
     pub source_leg: LegId,
     pub leg: LegId,
     pub codec: Codec,
     pub extension_id: u8,
+    /// Ids of other header extensions.
+    pub ids: Ids,
     /// NACKs are answered.
     pub resend: bool,
+    /// In a stream of its own; else each packet goes again as it was.
+    pub rtx: Option<Retransmissions>,
+    /// The payload type of RED.
+    pub red: Option<u8>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -96,6 +107,9 @@ impl Out {
             round_trip: None,
             echo: Echo::default(),
             orphaned: None,
+            ids: path.ids,
+            rtx: path.rtx,
+            red: path.red,
             cache: path.resend.then(SentPackets::default),
             pacer: Pacer::default(),
             needs_key: true,
@@ -135,14 +149,27 @@ impl Out {
         let timestamp = self.generator.timestamp(wire.timestamp, clock, now);
         self.generator.picture(&wire.numbers, wire.kind);
         let (mut payload_bytes, end) = (0, wire.payloads.len() - 1);
+        let room =
+            MTU_BYTES - HEADER_BYTES - RTX_BYTES - elements::room(end == 0 && wire.ext.is_some(), &wire.elements);
+        let last_has_room = wire.payloads[end].len() <= room;
         let packets: Vec<Transmit> = wire
             .payloads
             .iter()
             .enumerate()
             .map(|(index, payload)| {
                 payload_bytes += payload.len() as u64;
-                let ext = wire.ext.as_ref().filter(|_| index == 0).map(|value| (self.extension_id, value));
-                let (sequence, bytes) = self.generator.stamp(timestamp, index == end, ext, payload);
+                let mut ours = Vec::new();
+                if index == 0 {
+                    ours.extend(wire.ext.as_ref().map(|value| (self.extension_id, &value[..])));
+                }
+                if !wire.elements.is_empty() {
+                    let here = wire
+                        .elements
+                        .iter()
+                        .filter(|e| if last_has_room && elements::goes_last(e) { index == end } else { index == 0 });
+                    ours.extend(self.ids.written(here));
+                }
+                let (sequence, bytes) = self.generator.stamp(timestamp, index == end, &ours, payload);
                 if let Some(cache) = &mut self.cache {
                     cache.push(sequence, bytes.clone(), now);
                 }
@@ -169,8 +196,13 @@ impl Out {
         let sequence = numbers.number(packet.sequence)?;
         self.counts.frames += 1;
         let timestamp = self.generator.timestamp(packet.timestamp, clock, now);
-        let payload = Payload::whole(packet.payload.clone());
-        let bytes = self.generator.stamp_at(sequence, timestamp, packet.marker, None, &payload);
+        let elements: Vec<(u8, &[u8])> = self.ids.written(packet.elements.iter()).collect();
+        let codec = self.generator.payload_type;
+        let red = self.red.zip(packet.red.as_ref());
+        let red = red.and_then(|(red, (whole, from))| Some((red, red::renamed(whole, *from, codec).ok()?)));
+        let (payload_type, payload) = red.unwrap_or_else(|| (codec, packet.payload.clone()));
+        let payload = (payload_type, &Payload::whole(payload));
+        let bytes = self.generator.stamp_at(sequence, timestamp, packet.marker, &elements, payload);
         Some(Transmit { sock: route.0, dst: route.1, bytes, last_of: None })
     }
 
@@ -202,6 +234,11 @@ impl Out {
         self.needs_key = true;
     }
 
+    /// Whether packets that we send have this SSRC.
+    pub fn owns(&self, ssrc: u32) -> bool {
+        self.generator.ssrc == ssrc || self.rtx.as_ref().is_some_and(|rtx| rtx.ssrc == ssrc)
+    }
+
     pub fn due(&mut self, now: Time) -> Option<Transmit> {
         self.pacer.pop(now)
     }
@@ -224,6 +261,10 @@ impl Out {
             match cache.again(*sequence, now, round_trip) {
                 Resend::Packet(bytes) => {
                     self.counts.resent_packets += 1;
+                    let bytes = match &mut self.rtx {
+                        Some(rtx) => rtx.wrap(bytes),
+                        None => bytes,
+                    };
                     send.push_back(Transmit { sock: route.0, dst: route.1, bytes, last_of: None });
                 }
                 Resend::Nothing => {}

@@ -180,6 +180,10 @@ impl Shard {
             let source = self.legs.get(&out.source_leg).and_then(|leg| leg.media.first());
             let cname = source.map_or_else(String::new, |medium| medium.cname.clone());
             let (packets, octets) = (out.generator.packets as u32, out.generator.payload_bytes as u32);
+            if let Some(rtx) = out.rtx.as_ref().filter(|rtx| rtx.packets > 0) {
+                let (ssrc, packets, octets) = (rtx.ssrc, rtx.packets as u32, rtx.payload_bytes as u32);
+                senders.push(SenderReport { ssrc, cname: cname.clone(), ntp, rtp, packets, octets });
+            }
             senders.push(SenderReport { ssrc: out.generator.ssrc, cname, ntp, rtp, packets, octets });
         }
         senders
@@ -210,7 +214,9 @@ impl Shard {
         let Some(medium) = self.legs.get(&out.leg).and_then(|leg| leg.medium(out.codec.media())) else { return };
         let Some(route) = medium.rtcp_route() else { return };
         let mut writer = medium.reports(&[], &[]);
-        writer.bye(&[out.generator.ssrc]);
+        let rtx = out.rtx.as_ref().filter(|rtx| rtx.packets > 0).map(|rtx| rtx.ssrc);
+        let ssrcs: Vec<u32> = std::iter::once(out.generator.ssrc).chain(rtx).collect();
+        writer.bye(&ssrcs);
         let bytes = writer.finish().into();
         self.send.push_back(Transmit { sock: route.0, dst: route.1, bytes, last_of: None });
     }
