@@ -84,6 +84,7 @@ fn without_feedback_nothing_is_asked_and_the_wish_is_counted() {
     assert_eq!(world.drops("key_request_unsupported"), 1, "one wish, however often it is made");
 }
 
+/// Rule 27.
 #[test]
 fn a_lost_reference_asks_for_a_key_until_it_comes_at_a_bounded_rate() {
     let mut sender = Sender::new(0, 0);
@@ -287,18 +288,19 @@ fn nacks_for_everything_cost_at_most_a_quarter_of_what_was_sent_and_a_fixed_burs
         let mut sender = Sender::new(0, 0);
         let (mut world, _, _) = World::started(true, Mode::Bypass, &mut sender);
         let ssrc = out_ssrc(&world);
-        let (mut sent, mut resent, mut newest) = (0, 0, 0);
+        let (mut sent, mut resent, mut newest) = (0, 0, world.media()[0].rtp().sequence.wrapping_sub(1));
         for id in 1..900 {
             world.receive_all(&sender.delta(id, bytes));
             world.advance_ms(33);
             for left in std::mem::take(&mut world.left).iter().filter(|left| left.sock == OUT_RTP) {
-                sent += left.bytes.len();
-                newest = left.rtp().sequence;
+                let again = left.rtp().sequence.wrapping_sub(newest) as i16 <= 0;
+                *if again { &mut resent } else { &mut sent } += left.bytes.len();
+                newest = if again { newest } else { left.rtp().sequence };
             }
             let all: Vec<u16> = (0..1024).rev().map(|before| newest.wrapping_sub(before)).collect();
             from_receiver(&mut world, &fed_back(|w| w.nack(99, ssrc, &all)));
-            let again = std::mem::take(&mut world.left);
-            resent += again.iter().filter(|left| left.sock == OUT_RTP).map(|left| left.bytes.len()).sum::<usize>();
+            let at_once = world.left.iter().filter(|left| left.sock == OUT_RTP).count();
+            assert!(at_once <= 16, "the rest is paced");
         }
         let most = (256 << 10) + sent / 4 + 30 * (12 << 10);
         assert!(resent <= most, "{resent} of {sent}, at most {most}");
@@ -429,4 +431,57 @@ fn native_frames_behind_a_dropped_one_wait_for_a_key_that_is_asked_for() {
     assert_eq!(ids(&world.seen()), [0, 5, 6]);
     assert_eq!(world.out_stat(out, "illegal_switch"), 0, "nobody asked for a switch");
     assert_eq!(world.drops("awaiting_key"), 3);
+}
+
+/// Rule 5, where we send nothing whose echo would tell the way: a peer 30 ms away holds our reference time for 20 ms.
+#[test]
+fn a_leg_that_only_receives_measures_its_way_and_waits_for_repairs_as_long_as_that_takes() {
+    for (answered, most) in [(false, 250), (true, 2 * 31 + 70)] {
+        let mut sender = Sender::new(0, 0);
+        let (mut world, _, _) = World::started(true, Mode::Bypass, &mut sender);
+        world.advance_ms(1010);
+        let reference = sent(&world, IN_RTCP).into_iter().rev().find_map(|(ms, packet)| match packet {
+            Rtcp::ReferenceTime { sender, ntp } => Some((ms, sender, ntp)),
+            _ => None,
+        });
+        let (at, ssrc, ntp) = reference.expect("a reference time beside the reports");
+        world.advance_ms(at + 50 - 1010);
+        if answered {
+            let echo = rtcp::Echoed { ssrc, reference: (ntp >> 16) as u32, delay: 65536 / 50 };
+            let mut writer = Writer::default();
+            writer.receiver_report(SSRC, &[]);
+            writer.since_reference(SSRC, echo);
+            world.receive_from(IN_RTCP, sender_rtcp(), &writer.finish());
+        }
+        sender.delta(1, 100);
+        world.receive_all(&sender.key(2, 100));
+        let since = world.now;
+        world.advance_ms(300);
+        let released = world.media().last().unwrap().at - since;
+        let released = released.as_millis() as i64;
+        assert!((most - 3..=most).contains(&released), "{released} ms, answered: {answered}");
+    }
+}
+
+#[test]
+fn a_receivers_reference_time_is_echoed_beside_the_next_report() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, _, _) = World::started(true, Mode::Bypass, &mut sender);
+    world.advance_ms(100);
+    let mut writer = Writer::default();
+    writer.receiver_report(99, &[]);
+    writer.reference_time(99, 7 << 32 | 5 << 16);
+    from_receiver(&mut world, &writer.finish());
+    world.left.clear();
+    world.advance_ms(2500);
+    let echoes: Vec<(u64, rtcp::Echoed)> = sent(&world, OUT_RTCP)
+        .into_iter()
+        .filter_map(|(ms, packet)| match packet {
+            Rtcp::SinceReference { echoes } => Some((ms, echoes[0])),
+            _ => None,
+        })
+        .collect();
+    let [(ms, echo)] = echoes[..] else { panic!("once: {echoes:?}") };
+    assert_eq!((echo.ssrc, echo.reference), (99, 7 << 16 | 5));
+    assert!((u64::from(echo.delay) * 1000 / 65536).abs_diff(ms - 100) <= 1, "{echo:?} at {ms}");
 }

@@ -9,6 +9,7 @@ from auralink_operator.models.schema import (
     CLOSED,
     Address,
     Codec,
+    JsonSchema,
     Label,
     Labels,
     Model,
@@ -37,14 +38,6 @@ class SrtpSuite(StrEnum):
 
 
 class Payload(Model):
-    model_config = ConfigDict(
-        json_schema_extra=cel(
-            rule(
-                "!has(self.rtxType) || self.codec != 'Opus'", "audio is not retransmitted: remove rtxType", ".rtxType"
-            ),
-            rule("!has(self.redType) || self.codec == 'Opus'", "RED is for Opus: remove redType", ".redType"),
-        )
-    )
     type: Annotated[int, Field(ge=0, le=127, description="RTP payload type, as in the peer's SDP")]
     codec: Annotated[
         Codec,
@@ -61,6 +54,9 @@ class Payload(Model):
         ]
         | None
     ) = None
+
+
+class VideoPayload(Payload):
     rtx_type: (
         Annotated[
             int,
@@ -73,6 +69,9 @@ class Payload(Model):
         ]
         | None
     ) = None
+
+
+class AudioPayload(Payload):
     red_type: (
         Annotated[
             int,
@@ -87,6 +86,14 @@ class Payload(Model):
     ) = None
 
 
+_PAYLOADS = Field(
+    min_length=1,
+    max_length=4,
+    json_schema_extra=list_map("type"),
+    description="payload types that the peer sends and takes, the preferred one first",
+)
+
+
 class Medium(Model):
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -94,24 +101,9 @@ class Medium(Model):
                 "has(self.listenPort) || has(self.remote)",
                 "a medium needs listenPort (where the bridge receives) or remote (where it sends): set one of them",
             ),
-            rule(
-                "self.payloads.all(p, self.payloads.all(q, (!has(q.rtxType) || (q.rtxType != p.type"
-                " && (q.type == p.type || !has(p.rtxType) || p.rtxType != q.rtxType)))"
-                " && (!has(q.redType) || q.redType != p.type)))",
-                "a payload type stands for one thing: give rtxType and redType numbers of their own",
-                ".payloads",
-            ),
         )
     )
-    payloads: Annotated[
-        tuple[Payload, ...],
-        Field(
-            min_length=1,
-            max_length=4,
-            json_schema_extra=list_map("type"),
-            description="payload types that the peer sends and takes, the preferred one first",
-        ),
-    ]
+    payloads: Annotated[tuple[Payload, ...], _PAYLOADS]
     listen_port: (
         Annotated[
             int,
@@ -132,16 +124,36 @@ class Medium(Model):
     ) = None
 
 
+class VideoMedium(Medium):
+    payloads: Annotated[tuple[VideoPayload, ...], _PAYLOADS]
+
+
+class AudioMedium(Medium):
+    payloads: Annotated[tuple[AudioPayload, ...], _PAYLOADS]
+
+
 class Srtp(Model):
     suite: Annotated[SrtpSuite, Field(description="cipher and authentication, as the peer uses them (RFC 4568, 7714)")]
     key_ref: Annotated[SecretKey, Field(description="Secret key with the base64 master key and salt, both directions")]
 
 
+def _own_types(key: str) -> JsonSchema:
+    """Payload types that wrap others are nobody else's."""
+    others = f"q.type != p.{key} && (q.type == p.type || !has(q.{key}) || q.{key} != p.{key})"
+    return rule(
+        f"self.payloads.all(p, !has(p.{key}) || self.payloads.all(q, {others}))",
+        f"a payload type stands for one thing: give {key} a number of its own",
+        ".payloads",
+    )
+
+
 _VIDEO_ONLY = cel(
-    rule("self.payloads.all(p, p.codec != 'Opus')", "video.payloads: Opus is an audio codec; put it under audio")
+    _own_types("rtxType"),
+    rule("self.payloads.all(p, p.codec != 'Opus')", "video.payloads: Opus is an audio codec; put it under audio"),
 )
 _AUDIO_ONLY = cel(
-    rule("self.payloads.all(p, p.codec == 'Opus')", "audio.payloads: only Opus is audio; put video codecs under video")
+    _own_types("redType"),
+    rule("self.payloads.all(p, p.codec == 'Opus')", "audio.payloads: only Opus is audio; put video codecs under video"),
 )
 
 
@@ -158,25 +170,21 @@ class Extension(Model):
     ]
 
 
-_TYPES = (
-    "p.type < 64 || p.type > 95",
-    *(f"!has(p.{key}) || p.{key} < 64 || p.{key} > 95" for key in ("rtxType", "redType")),
-)
-_NOT_RTCP = " && ".join(f"({one})" for one in _TYPES)
+def _not_rtcp(medium: str, key: str) -> JsonSchema:
+    types = f"(p.type < 64 || p.type > 95) && (!has(p.{key}) || p.{key} < 64 || p.{key} > 95)"
+    return rule(
+        f"!self.rtcpMux || !has(self.{medium}) || self.{medium}.payloads.all(p, {types})",
+        "with rtcpMux payload types 64 to 95 look like RTCP (RFC 5761): use others, or unset rtcpMux",
+        f".{medium}",
+    )
 
 
 class Rtp(Model):
     model_config = ConfigDict(
         json_schema_extra=cel(
             rule("has(self.video) || has(self.audio)", "rtp needs video or audio: describe at least one medium"),
-            *(
-                rule(
-                    f"!self.rtcpMux || !has(self.{medium}) || self.{medium}.payloads.all(p, {_NOT_RTCP})",
-                    "with rtcpMux payload types 64 to 95 look like RTCP (RFC 5761): use others, or unset rtcpMux",
-                    f".{medium}",
-                )
-                for medium in ("video", "audio")
-            ),
+            _not_rtcp("video", "rtxType"),
+            _not_rtcp("audio", "redType"),
             rule(
                 "self.feedback == 'AVPF' || !has(self.video) || self.video.payloads.all(p, !has(p.rtxType))",
                 "nobody asks for retransmissions without feedback: set feedback to AVPF, or remove rtxType",
@@ -190,8 +198,8 @@ class Rtp(Model):
             ),
         )
     )
-    video: Annotated[Medium, Field(json_schema_extra=_VIDEO_ONLY, description="the peer's video")] | None = None
-    audio: Annotated[Medium, Field(json_schema_extra=_AUDIO_ONLY, description="the peer's audio")] | None = None
+    video: Annotated[VideoMedium, Field(json_schema_extra=_VIDEO_ONLY, description="the peer's video")] | None = None
+    audio: Annotated[AudioMedium, Field(json_schema_extra=_AUDIO_ONLY, description="the peer's audio")] | None = None
     rtcp_mux: Annotated[bool, Field(description="RTCP on the RTP port (RFC 5761); else on the next one")] = False
     feedback: Annotated[
         Feedback, Field(description="AVPF: the peer takes NACK and PLI (RFC 4585); None: it gets neither")

@@ -23,7 +23,7 @@ def reference(name: str) -> Obj:
 
 
 def medium(codec: str, port: int) -> Obj:
-    payload = {"type": 96, "codec": codec, "fmtp": "a=1", "rtxType": 97, "redType": 98}
+    payload = {"type": 96, "codec": codec, "fmtp": "a=1", "redType" if codec == "Opus" else "rtxType": 97}
     return {"payloads": [payload], "listenPort": port, "remote": "peer:5004"}
 
 

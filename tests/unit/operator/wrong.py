@@ -257,12 +257,15 @@ RULES: tuple[Wrong, ...] = (
         for name, key in (("video", "rtxType"), ("audio", "redType"))
         for number in (64, 95)
     ),
-    _rule(
-        "fixed",
-        (*_LEG, "rtp", "video", "payloads", 0, "rtxType"),
-        96,
-        f"{written(_LEG)}.rtp.video.payloads",
-        "a payload type stands for one thing",
+    *(
+        _rule(
+            "fixed",
+            (*_LEG, "rtp", name, "payloads", 0, key),
+            96,
+            f"{written(_LEG)}.rtp.{name}.payloads",
+            f"a payload type stands for one thing: give {key} a number of its own",
+        )
+        for name, key in (("video", "rtxType"), ("audio", "redType"))
     ),
     _rule("fixed", (*_LEG, "rtp", "feedback"), "None", f"{written(_LEG)}.rtp.video", "nobody asks for retransmissions"),
     *(

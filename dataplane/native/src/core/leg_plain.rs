@@ -2,7 +2,7 @@
 
 use super::codec::{Codec, Media};
 use super::elements::Ids;
-use super::reports::Ntp;
+use super::reports::{Echo, Ntp};
 use super::rtcp::{Block, Writer};
 use super::source::Source;
 use super::{LegId, SockId, Time};
@@ -103,6 +103,10 @@ pub struct Medium {
     pub cname: String,
     /// A sender report that came before its source was locked: FFmpeg sends the first one in front of the media.
     pub early_report: Option<EarlyReport>,
+    /// Reference times of ours.
+    pub references: Echo,
+    /// The peer's newest one: its SSRC, the middle of its NTP time, when it came.
+    pub reference: Option<(u32, u32, Time)>,
     pub next_report: Time,
     pub packets: u64,
     pub aic_packets: u64,
@@ -137,6 +141,8 @@ impl Medium {
             own_ssrc,
             cname,
             early_report: None,
+            references: Echo::default(),
+            reference: None,
             next_report: Time(0),
             packets: 0,
             aic_packets: 0,

@@ -46,6 +46,8 @@ pub struct Out {
     pub rtx: Option<Retransmissions>,
     red: Option<u8>,
     pacer: Pacer,
+    /// Of packets sent again, which wait for no frame and hold none up.
+    repairs: Pacer,
     needs_key: bool,
     audio: Option<Relayed>,
     key_requested: Option<Time>,
@@ -112,6 +114,7 @@ impl Out {
             red: path.red,
             cache: path.resend.then(SentPackets::default),
             pacer: Pacer::default(),
+            repairs: Pacer::default(),
             needs_key: true,
             audio: None,
             key_requested: None,
@@ -240,11 +243,11 @@ impl Out {
     }
 
     pub fn due(&mut self, now: Time) -> Option<Transmit> {
-        self.pacer.pop(now)
+        self.repairs.pop(now).or_else(|| self.pacer.pop(now))
     }
 
     pub fn deadline(&self) -> Option<Time> {
-        self.pacer.deadline()
+        self.pacer.deadline().into_iter().chain(self.repairs.deadline()).min()
     }
 
     /// Gives up what is not sent yet; frames whose end was among it.
@@ -256,7 +259,7 @@ impl Out {
     pub fn again(&mut self, lost: &[u16], route: Route, now: Time, send: &mut VecDeque<Transmit>) -> u64 {
         let round_trip = self.round_trip.unwrap_or(LEAST_ROUND_TRIP).max(LEAST_ROUND_TRIP);
         let Some(cache) = &mut self.cache else { return 0 };
-        let mut refused = 0;
+        let (mut refused, mut repairs) = (0, Vec::new());
         for sequence in lost {
             match cache.again(*sequence, now, round_trip) {
                 Resend::Packet(bytes) => {
@@ -265,12 +268,13 @@ impl Out {
                         Some(rtx) => rtx.wrap(bytes),
                         None => bytes,
                     };
-                    send.push_back(Transmit { sock: route.0, dst: route.1, bytes, last_of: None });
+                    repairs.push(Transmit { sock: route.0, dst: route.1, bytes, last_of: None });
                 }
                 Resend::Nothing => {}
                 Resend::Refused => refused += 1,
             }
         }
+        self.repairs.push_again(repairs.into_iter(), now, send);
         refused
     }
 

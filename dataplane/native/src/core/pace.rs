@@ -57,6 +57,23 @@ impl Pacer {
         }
     }
 
+    /// Takes packets to send again: a burst at once, the rest a burst per slot.
+    pub fn push_again(&mut self, packets: impl Iterator<Item = Transmit>, now: Time, send: &mut VecDeque<Transmit>) {
+        let mut at_once = BURST_PACKETS.saturating_sub(self.queue.len());
+        for packet in packets {
+            if self.queue.is_empty() && at_once > 0 {
+                at_once -= 1;
+                send.push_back(packet);
+                continue;
+            }
+            // As many as fit share the slot of the last one that waits.
+            let next = Time((now + SLOT).0.next_multiple_of(SLOT.as_nanos() as u64));
+            let slot = self.queue.back().map_or(next, |(due, _)| (*due).max(next));
+            let sharing = self.queue.iter().rev().take_while(|(due, _)| *due == slot).count();
+            self.queue.push_back((if sharing < BURST_PACKETS { slot } else { slot + SLOT }, packet));
+        }
+    }
+
     pub fn pop(&mut self, now: Time) -> Option<Transmit> {
         if self.deadline()? > now {
             return None;
@@ -124,6 +141,16 @@ mod tests {
         let last = Time::from_millis(49 * 33);
         assert!(pacer.queue.iter().all(|(due, _)| *due <= last + MAX_INTERVAL / 2 + SLOT));
         assert!(pacer.queue.iter().is_sorted_by_key(|(due, _)| *due));
+    }
+
+    /// Rule 38.
+    #[test]
+    fn packets_sent_again_leave_sixteen_at_once_and_sixteen_per_slot() {
+        let (mut pacer, mut now) = (Pacer::default(), VecDeque::new());
+        pacer.push_again(packets(60), Time(0), &mut now);
+        pacer.push_again(packets(40), Time(0), &mut now);
+        let later = (1..10).map(|ms| std::iter::from_fn(|| pacer.pop(Time::from_millis(ms))).count());
+        assert_eq!((now.len(), later.collect::<Vec<_>>()), (16, vec![16, 16, 16, 16, 16, 4, 0, 0, 0]));
     }
 
     /// Rule 38.

@@ -7,9 +7,10 @@ use crate::core::leg_plain::{EarlyReport, MAX_REPORTED, SenderReport};
 use crate::core::mode::Mode;
 use crate::core::output::{Event, Transmit};
 use crate::core::reports::Ntp;
-use crate::core::rtcp::{self, Block, Rtcp};
-use crate::core::{Drop, LegId, OutId, StreamId};
+use crate::core::rtcp::{self, Block, Echoed, Rtcp};
+use crate::core::{Drop, LegId, OutId, StreamId, Time};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 impl Shard {
     pub(super) fn rtcp(&mut self, leg: LegId, media: Media, src: SocketAddr, data: &[u8]) {
@@ -61,8 +62,23 @@ impl Shard {
                 let route = self.legs.get(&leg).and_then(|leg| leg.medium(media)).and_then(|m| m.rtp_route());
                 if let (Some(out), Some(route)) = (self.outs.get_mut(&out), route) {
                     let refused = out.again(&lost, route, self.now.mono, &mut self.send);
+                    self.wake = self.wake.min(out.deadline().unwrap_or(Time::NEVER));
                     self.fx.drops.add(Drop::ResendLimit, refused);
                 }
+            }
+            Rtcp::ReferenceTime { sender, ntp } => {
+                let now = self.now.mono;
+                if let Some(medium) = self.legs.get_mut(&leg).and_then(|leg| leg.medium_mut(media)) {
+                    medium.reference = Some((sender, Ntp(ntp).middle(), now));
+                }
+            }
+            Rtcp::SinceReference { echoes } => {
+                let medium = self.legs.get(&leg).and_then(|leg| leg.medium(media));
+                let round_trip = medium.and_then(|medium| {
+                    let ours = echoes.iter().find(|echo| echo.ssrc == medium.own_ssrc)?;
+                    medium.references.echoed(ours.reference, ours.delay, self.now.mono)
+                });
+                round_trip.into_iter().for_each(|round_trip| self.measured(leg, round_trip));
             }
             Rtcp::Pli { media: ssrc, .. } => self.key_wanted(leg, ssrc, None),
             Rtcp::Fir { sender, entries } => {
@@ -80,11 +96,16 @@ impl Shard {
             let Some(out) = self.outs.get_mut(&id) else { continue };
             if let Some(round_trip) = out.echo.round_trip(block, self.now.mono) {
                 out.round_trip = Some(round_trip);
-                for stream in self.streams.values_mut().filter(|stream| stream.leg == leg) {
-                    if let Some(video) = stream.video() {
-                        video.set_round_trip(round_trip);
-                    }
-                }
+                self.measured(leg, round_trip);
+            }
+        }
+    }
+
+    /// A leg's round trip, by which its streams wait for repairs.
+    fn measured(&mut self, leg: LegId, round_trip: Duration) {
+        for stream in self.streams.values_mut().filter(|stream| stream.leg == leg) {
+            if let Some(video) = stream.video() {
+                video.set_round_trip(round_trip);
             }
         }
     }
@@ -152,8 +173,10 @@ impl Shard {
 
     fn send_reports(&mut self, leg: LegId, media: Media) {
         let senders = self.sender_reports(leg, media);
-        let now = self.now.mono;
-        let Some(medium) = self.legs.get_mut(&leg).and_then(|leg| leg.medium_mut(media)) else { return };
+        let (now, unix) = (self.now.mono, Ntp::from_unix(self.now.unix));
+        let Some(open) = self.legs.get_mut(&leg) else { return };
+        let feedback = open.config.feedback;
+        let Some(medium) = open.medium_mut(media) else { return };
         medium.next_report = now + medium.report_interval();
         let source = medium.source.locked().and_then(|locked| self.streams.get_mut(&locked.stream));
         let blocks: Vec<Block> = source.map(|stream| stream.reception.block(stream.ssrc, now)).into_iter().collect();
@@ -161,7 +184,21 @@ impl Shard {
         let mut blocks = blocks.as_slice();
         let alone = if senders.is_empty() && !blocks.is_empty() { Some(&[][..]) } else { None };
         for senders in senders.chunks(MAX_REPORTED).chain(alone) {
-            let bytes = medium.reports(senders, std::mem::take(&mut blocks)).finish().into();
+            let mut writer = medium.reports(senders, std::mem::take(&mut blocks));
+            match senders.first() {
+                Some(own) => {
+                    if let Some((ssrc, reference, at)) = medium.reference.take() {
+                        let delay = (((now - at).as_nanos() << 16) / 1_000_000_000) as u32;
+                        writer.since_reference(own.ssrc, Echoed { ssrc, reference, delay });
+                    }
+                }
+                None if feedback => {
+                    writer.reference_time(medium.own_ssrc, unix.0);
+                    medium.references.sent(unix, now);
+                }
+                None => {}
+            }
+            let bytes = writer.finish().into();
             self.send.push_back(Transmit { sock: route.0, dst: route.1, bytes, last_of: None });
         }
     }
