@@ -131,6 +131,8 @@ class PayloadConfig(TypedDict):
     codec: str  # "H264", "H265", "VP8", "VP9", "AV1", "Opus"
     clock_rate: int  # Hz
     fmtp: NotRequired[str]
+    rtx_type: NotRequired[int | None]  # video: of its retransmissions (RFC 4588); None: a packet goes again as it was
+    red_type: NotRequired[int | None]  # audio: of RED around it (RFC 2198); None: the peer has none
 
 class MediumConfig(TypedDict):
     payloads: list[PayloadConfig]
@@ -148,6 +150,7 @@ class LegConfig(TypedDict):
     feedback: NotRequired[Literal["None", "AVPF"]]
     rtcp_mux: NotRequired[bool]
     extension_id: NotRequired[int]  # 1..14
+    extensions: NotRequired[dict[int, str]]  # others, id (1..255, not 15) -> URI: kept to legs that know the URI
     bind: NotRequired[str]  # "::" takes IPv4 too, and is "0.0.0.0" where the kernel knows no IPv6
     media: dict[str, MediumConfig]  # by "video", "audio"
     srtp: NotRequired[SrtpConfig | None]  # None: plain RTP
@@ -184,6 +187,7 @@ class StreamStats(TypedDict):
     illegal_switch: NotRequired[int]
     key_requests_sent: NotRequired[int]
     nacks_sent: NotRequired[int]
+    repaired_packets: NotRequired[int]  # came as retransmission (RFC 4588); `lost_packets` counts them too
 
 class LatencyStats(TypedDict):
     """Frame complete -> last packet handed to the kernel."""

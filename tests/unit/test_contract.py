@@ -56,7 +56,15 @@ FULL: Obj = {
                     "name": "audience",
                     "direction": "Send",
                     "rtp": {
-                        "video": medium(96, "H264", remote="receiver:5004"),
+                        "video": {
+                            "payloads": [{"type": 96, "codec": "H264", "rtxType": 98}],
+                            "remote": "receiver:5004",
+                        },
+                        "audio": {
+                            "payloads": [{"type": 97, "codec": "Opus", "redType": 99}],
+                            "remote": "receiver:5006",
+                        },
+                        "extensions": [{"id": 1, "uri": "urn:3gpp:video-orientation"}],
                         "rtcpMux": True,
                         "feedback": "AVPF",
                         "extensionId": 7,

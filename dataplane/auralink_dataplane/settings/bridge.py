@@ -40,6 +40,19 @@ class Payload:
     type: Annotated[int, Field(ge=0, le=127)]
     codec: Codec
     fmtp: Annotated[str, Field(max_length=256)] | None = None
+    rtx_type: Annotated[int, Field(ge=0, le=127)] | None = None
+    red_type: Annotated[int, Field(ge=0, le=127)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.rtx_type is not None and self.codec == "Opus":
+            raise ValueError("audio is not retransmitted: remove rtxType")
+        if self.red_type is not None and self.codec != "Opus":
+            raise ValueError("RED is for Opus: remove redType")
+
+    @property
+    def types(self) -> tuple[int, ...]:
+        """All payload types that belong to it."""
+        return tuple(one for one in (self.type, self.rtx_type, self.red_type) if one is not None)
 
 
 @dataclass(frozen=True, slots=True, config=CAMEL)
@@ -51,8 +64,8 @@ class MediumSpec:
     def __post_init__(self) -> None:
         if self.listen_port is None and self.remote is None:
             raise ValueError("set listenPort (where media comes in), remote (where it goes) or both")
-        if repeated := _repeated(payload.type for payload in self.payloads):
-            raise ValueError(f"payload type {repeated[0]} is given twice: each type names one codec")
+        if repeated := _repeated(one for payload in self.payloads for one in payload.types):
+            raise ValueError(f"payload type {repeated[0]} is given twice: each type stands for one thing")
 
 
 @dataclass(frozen=True, slots=True, config=CAMEL)
@@ -63,12 +76,19 @@ class SrtpSpec:
 
 
 @dataclass(frozen=True, slots=True, config=CAMEL)
+class ExtensionSpec:
+    id: Annotated[int, Field(ge=1, le=255)]
+    uri: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[!-~]+$")]
+
+
+@dataclass(frozen=True, slots=True, config=CAMEL)
 class RtpSpec:
     video: MediumSpec | None = None
     audio: MediumSpec | None = None
     rtcp_mux: bool = False
     feedback: Literal["None", "AVPF"] = "None"
     extension_id: Annotated[int, Field(ge=1, le=14)] = 14
+    extensions: Annotated[tuple[ExtensionSpec, ...], Field(max_length=8)] = ()
     srtp: SrtpSpec | None = None
 
     def __post_init__(self) -> None:
@@ -78,6 +98,18 @@ class RtpSpec:
             for codec in (payload.codec for payload in medium.payloads):
                 if (codec == "Opus") != (name == "audio"):
                     raise ValueError(f"{codec} is not a codec for {name}: move the payload to the other medium")
+        if self.feedback != "AVPF" and any(
+            one.rtx_type is not None for one in (self.video.payloads if self.video else ())
+        ):
+            raise ValueError(
+                "nobody asks for retransmissions without feedback: set feedback to AVPF, or remove rtxType"
+            )
+        if 15 in (one.id for one in self.extensions):
+            raise ValueError("extensions: id 15 is reserved (RFC 8285): choose another")
+        if repeated := _repeated((self.extension_id, *(one.id for one in self.extensions))):
+            raise ValueError(f"header extension id {repeated[0]} is given twice: each stands for one URI")
+        if same := _repeated(one.uri for one in self.extensions):
+            raise ValueError(f"header extension {same[0]} is given twice: each URI has one id")
 
     @property
     def media(self) -> dict[str, MediumSpec]:

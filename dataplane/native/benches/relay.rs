@@ -12,6 +12,7 @@
 #![allow(clippy::disallowed_types)] // the traffic's own sockets
 
 use auralink_native::core::codec::{Codec, Media};
+use auralink_native::core::elements::Ids;
 use auralink_native::core::ext;
 use auralink_native::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType};
 use auralink_native::core::mode::{Mode, Policy};
@@ -205,8 +206,10 @@ fn master(suite: Suite) -> Master {
 }
 
 fn leg(direction: Direction, remote: Option<SocketAddr>, suite: Option<Suite>) -> LegConfig {
-    let payload = PayloadType { number: 96, codec: Codec::H264, clock_rate: 90_000, order_numbers: false };
+    let payload =
+        PayloadType { number: 96, codec: Codec::H264, clock_rate: 90_000, order_numbers: false, rtx: None, red: None };
     LegConfig {
+        ids: Ids::default(),
         name: "bench".into(),
         room: "bench".into(),
         direction,

@@ -2,6 +2,7 @@
 //! that waits for the engine's thread.
 
 use crate::core::codec::{Codec, Media, h265};
+use crate::core::elements::Ids;
 use crate::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType};
 use crate::core::mode::{Mode, Policy};
 use crate::core::output;
@@ -336,6 +337,7 @@ fn leg_config(room: String, dict: &Bound<'_, PyDict>) -> PyResult<(LegConfig, Bi
         feedback,
         rtcp_mux,
         extension_id,
+        ids: extension_ids(dict, extension_id)?,
         media,
         srtp: get::<Bound<'_, PyDict>>(dict, "srtp", "")?.map(|dict| srtp_config(&dict)).transpose()?,
     };
@@ -364,17 +366,16 @@ fn medium_config(media: Media, dict: &Bound<'_, PyDict>, path: &str, mux: bool) 
             .filter(|codec| codec.media() == media)
             .ok_or_else(|| invalid(&format!("{path}codec"), "is no codec of this medium"))?;
         let number: u8 = need(payload, "type", &path)?;
-        // With the marker bit set, 64 to 95 look like RTCP (RFC 5761 section 4).
-        if number > 127 || mux && (64..96).contains(&number) {
-            return Err(invalid(&format!("{path}type"), "must be 0 to 127, and with rtcp_mux not 64 to 95"));
-        }
+        payload_type(number, &format!("{path}type"), mux)?;
         let clock_rate: u32 = need(payload, "clock_rate", &path)?;
         if clock_rate == 0 {
             return Err(invalid(&format!("{path}clock_rate"), "must be above 0"));
         }
         let fmtp: Option<String> = get(payload, "fmtp", &path)?;
         let order_numbers = codec == Codec::H265 && h265::has_order_numbers(&fmtp.unwrap_or_default());
-        payloads.push(PayloadType { number, codec, clock_rate, order_numbers });
+        let rtx = wrapping(payload, "rtx_type", &path, media == Media::Video, mux)?;
+        let red = wrapping(payload, "red_type", &path, media == Media::Audio, mux)?;
+        payloads.push(PayloadType { number, codec, clock_rate, order_numbers, rtx, red });
     }
     if payloads.is_empty() {
         return Err(invalid(&format!("{path}payloads"), "must have an entry"));
@@ -382,6 +383,37 @@ fn medium_config(media: Media, dict: &Bound<'_, PyDict>, path: &str, mux: bool) 
     let remote: Option<String> = get(dict, "remote", path)?;
     let remote = remote.map(|remote| address(&remote, &format!("{path}remote"))).transpose()?;
     Ok(MediumConfig { media, payloads, remote })
+}
+
+/// With the marker bit set, 64 to 95 look like RTCP (RFC 5761 section 4).
+fn payload_type(number: u8, key: &str, mux: bool) -> PyResult<u8> {
+    let clear = number <= 127 && !(mux && (64..96).contains(&number));
+    clear.then_some(number).ok_or_else(|| invalid(key, "must be 0 to 127, and with rtcp_mux not 64 to 95"))
+}
+
+/// The payload type that wraps another one, where the medium has such.
+fn wrapping(dict: &Bound<'_, PyDict>, key: &str, path: &str, of_medium: bool, mux: bool) -> PyResult<Option<u8>> {
+    let (number, at) = (get::<u8>(dict, key, path)?, format!("{path}{key}"));
+    if number.is_some() && !of_medium {
+        return Err(invalid(&at, "rtx_type is of video, red_type of audio"));
+    }
+    number.map(|number| payload_type(number, &at, mux)).transpose()
+}
+
+/// id -> URI of the leg's other header extensions.
+fn extension_ids(dict: &Bound<'_, PyDict>, ours: u8) -> PyResult<Ids> {
+    let Some(given) = get::<Bound<'_, PyDict>>(dict, "extensions", "")? else { return Ok(Ids::default()) };
+    let mut ids: Vec<(u8, String)> = Vec::new();
+    for (id, uri) in given.iter() {
+        let wrong =
+            || invalid("extensions", "must be ids from 1 to 255, neither 15 nor extension_id, each with one URI");
+        let (id, uri): (u8, String) = (id.extract().map_err(|_| wrong())?, uri.extract().map_err(|_| wrong())?);
+        if id == 0 || id == 15 || id == ours || ids.iter().any(|(_, known)| *known == uri) {
+            return Err(wrong());
+        }
+        ids.push((id, uri));
+    }
+    Ok(Ids::new(ids))
 }
 
 fn address(text: &str, key: &str) -> PyResult<SocketAddr> {

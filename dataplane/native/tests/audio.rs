@@ -32,6 +32,7 @@ fn relayed(world: &World) -> Vec<(u16, u32, bool, u16)> {
         .collect()
 }
 
+/// Rule 16.
 #[test]
 fn gaps_reordering_markers_and_timestamps_are_kept_over_the_wrap() {
     let (mut world, _) = started(65_530);
@@ -113,4 +114,33 @@ fn a_packet_from_before_the_first_takes_no_number_of_the_predecessor() {
     world.receive_from(IN_AUDIO, sender(), &late);
     let sources: Vec<u16> = relayed(&world).iter().map(|relayed| relayed.3).collect();
     assert_eq!(sources, [101, 5003]);
+}
+
+/// Rule 16: a pause without packets is one of time, not of numbers; the first packet after it has the marker.
+#[test]
+fn a_pause_of_the_source_is_a_pause_of_ours() {
+    let (mut world, _) = started(0);
+    world.receive_from(IN_AUDIO, sender(), &opus(1, 960, false));
+    world.advance_ms(5000);
+    world.receive_from(IN_AUDIO, sender(), &opus(2, 250 * 960, true));
+    let relayed = relayed(&world);
+    assert_eq!(relayed[1].0.wrapping_sub(relayed[0].0), 1);
+    assert_eq!((relayed[1].1 - relayed[0].1, relayed[1].2), (249 * 960, true));
+}
+
+/// Rules 8 and 16.
+#[test]
+fn padding_alone_takes_no_number_of_ours() {
+    let (mut world, _) = started(65_533);
+    for sequence in [65_534u16, 65_535, 0, 1, 3] {
+        let mut bytes = opus(sequence, 0, false);
+        if sequence % 2 == 1 && sequence != 3 {
+            bytes[0] |= 0x20;
+            bytes[13] = 2; // both bytes of payload
+        }
+        world.receive_from(IN_AUDIO, sender(), &bytes);
+    }
+    let numbers: Vec<(u16, u16)> = relayed(&world).iter().map(|relayed| (relayed.3, relayed.0)).collect();
+    let first = numbers[0].1;
+    assert_eq!(numbers, [(65_534, first), (0, first + 1), (3, first + 3)], "2 is lost, not left out");
 }

@@ -84,6 +84,7 @@ fn without_feedback_nothing_is_asked_and_the_wish_is_counted() {
     assert_eq!(world.drops("key_request_unsupported"), 1, "one wish, however often it is made");
 }
 
+/// Rule 27.
 #[test]
 fn a_lost_reference_asks_for_a_key_until_it_comes_at_a_bounded_rate() {
     let mut sender = Sender::new(0, 0);
@@ -105,6 +106,7 @@ fn a_lost_reference_asks_for_a_key_until_it_comes_at_a_bounded_rate() {
     assert_eq!(plis(&world), asked, "a key ends it");
 }
 
+/// Rule 28.
 #[test]
 fn a_receivers_key_request_goes_upstream_in_bypass_and_to_python_in_compress() {
     for mode in [Mode::Bypass, Mode::Compress] {
@@ -124,6 +126,7 @@ fn a_receivers_key_request_goes_upstream_in_bypass_and_to_python_in_compress() {
     }
 }
 
+/// Rule 29.
 #[test]
 fn a_repeated_fir_is_one_request() {
     let mut sender = Sender::new(0, 0);
@@ -137,6 +140,7 @@ fn a_repeated_fir_is_one_request() {
     assert_eq!(world.events.iter().filter(|e| matches!(e, Event::KeyRequested { .. })).count(), 2);
 }
 
+/// Rules 19 and 31.
 #[test]
 fn a_receivers_nack_is_answered_with_the_same_packet_once_per_round_trip_and_never_passed_on() {
     let mut sender = Sender::new(0, 0);
@@ -216,6 +220,51 @@ fn lossy_call(bytes: usize, seconds: u64, mut lose: impl FnMut(u64) -> bool) -> 
 
 const FOUR_MEGABITS: usize = 4_000_000 / 8 * 33 / 1000;
 
+/// Rule 31.
+#[test]
+fn ten_percent_loss_behind_us_is_repaired_in_full_and_the_source_hears_of_none() {
+    let mut random = Random(10);
+    let (world, out, receiver) = lossy_call(FOUR_MEGABITS / 4, 20, |_| random.below(100) < 10);
+    assert!(world.out_stat(out, "resent_packets") > 200);
+    assert!(receiver.missing.is_empty(), "{:?}", receiver.missing);
+    assert_eq!(receiver.received as i64, world.out_stat(out, "packets"));
+    assert!(!sent(&world, IN_RTCP).iter().any(|(_, p)| matches!(p, Rtcp::Nack { .. })));
+}
+
+/// Rule 2: 5 % of what the source sends is lost, resent packets too, and it is 20 ms away.
+#[test]
+fn what_is_lost_in_front_of_us_is_asked_for_by_us_and_no_receiver_misses_anything() {
+    let mut sender = Sender::new(60_000, 0);
+    let (mut world, _, _) = World::started(true, Mode::Bypass, &mut sender);
+    let (mut random, mut receiver) = (Random(2), Lossy::default());
+    let (mut kept, mut under_way, mut media) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let mut asked = 0;
+    for ms in 1..20_000 {
+        let packets = if ms % 33 == 0 && ms < 19_000 { sender.delta(ms / 33, 4000) } else { Vec::new() };
+        for packet in packets {
+            let sequence = u16::from_be_bytes([packet[2], packet[3]]);
+            kept.insert(sequence, packet.clone());
+            under_way.push((ms + 20, packet));
+        }
+        for (_, packet) in under_way.extract_if(.., |(at, _)| *at <= ms) {
+            if random.below(100) >= 5 {
+                world.receive(&packet);
+            }
+        }
+        world.advance_ms(1);
+        for (_, packet) in sent(&world, IN_RTCP) {
+            let Rtcp::Nack { lost, .. } = packet else { continue };
+            asked += lost.len();
+            under_way.extend(lost.iter().filter_map(|sequence| Some((ms + 40, kept.get(sequence)?.clone()))));
+        }
+        media.extend(world.media());
+        receiver.take(&mut world, || false);
+        assert!(receiver.missing.is_empty(), "{:?} at {ms} ms", receiver.missing);
+    }
+    assert!(asked > 100, "{asked}");
+    assert_eq!(ids(&seen(&media)), (0..19_000 / 33 + 1).collect::<Vec<_>>());
+}
+
 #[test]
 fn five_percent_loss_at_four_megabits_is_repaired_in_full() {
     let mut random = Random(5);
@@ -239,18 +288,19 @@ fn nacks_for_everything_cost_at_most_a_quarter_of_what_was_sent_and_a_fixed_burs
         let mut sender = Sender::new(0, 0);
         let (mut world, _, _) = World::started(true, Mode::Bypass, &mut sender);
         let ssrc = out_ssrc(&world);
-        let (mut sent, mut resent, mut newest) = (0, 0, 0);
+        let (mut sent, mut resent, mut newest) = (0, 0, world.media()[0].rtp().sequence.wrapping_sub(1));
         for id in 1..900 {
             world.receive_all(&sender.delta(id, bytes));
             world.advance_ms(33);
             for left in std::mem::take(&mut world.left).iter().filter(|left| left.sock == OUT_RTP) {
-                sent += left.bytes.len();
-                newest = left.rtp().sequence;
+                let again = left.rtp().sequence.wrapping_sub(newest) as i16 <= 0;
+                *if again { &mut resent } else { &mut sent } += left.bytes.len();
+                newest = if again { newest } else { left.rtp().sequence };
             }
             let all: Vec<u16> = (0..1024).rev().map(|before| newest.wrapping_sub(before)).collect();
             from_receiver(&mut world, &fed_back(|w| w.nack(99, ssrc, &all)));
-            let again = std::mem::take(&mut world.left);
-            resent += again.iter().filter(|left| left.sock == OUT_RTP).map(|left| left.bytes.len()).sum::<usize>();
+            let at_once = world.left.iter().filter(|left| left.sock == OUT_RTP).count();
+            assert!(at_once <= 16, "the rest is paced");
         }
         let most = (256 << 10) + sent / 4 + 30 * (12 << 10);
         assert!(resent <= most, "{resent} of {sent}, at most {most}");
@@ -381,4 +431,57 @@ fn native_frames_behind_a_dropped_one_wait_for_a_key_that_is_asked_for() {
     assert_eq!(ids(&world.seen()), [0, 5, 6]);
     assert_eq!(world.out_stat(out, "illegal_switch"), 0, "nobody asked for a switch");
     assert_eq!(world.drops("awaiting_key"), 3);
+}
+
+/// Rule 5, where we send nothing whose echo would tell the way: a peer 30 ms away holds our reference time for 20 ms.
+#[test]
+fn a_leg_that_only_receives_measures_its_way_and_waits_for_repairs_as_long_as_that_takes() {
+    for (answered, most) in [(false, 250), (true, 2 * 31 + 70)] {
+        let mut sender = Sender::new(0, 0);
+        let (mut world, _, _) = World::started(true, Mode::Bypass, &mut sender);
+        world.advance_ms(1010);
+        let reference = sent(&world, IN_RTCP).into_iter().rev().find_map(|(ms, packet)| match packet {
+            Rtcp::ReferenceTime { sender, ntp } => Some((ms, sender, ntp)),
+            _ => None,
+        });
+        let (at, ssrc, ntp) = reference.expect("a reference time beside the reports");
+        world.advance_ms(at + 50 - 1010);
+        if answered {
+            let echo = rtcp::Echoed { ssrc, reference: (ntp >> 16) as u32, delay: 65536 / 50 };
+            let mut writer = Writer::default();
+            writer.receiver_report(SSRC, &[]);
+            writer.since_reference(SSRC, echo);
+            world.receive_from(IN_RTCP, sender_rtcp(), &writer.finish());
+        }
+        sender.delta(1, 100);
+        world.receive_all(&sender.key(2, 100));
+        let since = world.now;
+        world.advance_ms(300);
+        let released = world.media().last().unwrap().at - since;
+        let released = released.as_millis() as i64;
+        assert!((most - 3..=most).contains(&released), "{released} ms, answered: {answered}");
+    }
+}
+
+#[test]
+fn a_receivers_reference_time_is_echoed_beside_the_next_report() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, _, _) = World::started(true, Mode::Bypass, &mut sender);
+    world.advance_ms(100);
+    let mut writer = Writer::default();
+    writer.receiver_report(99, &[]);
+    writer.reference_time(99, 7 << 32 | 5 << 16);
+    from_receiver(&mut world, &writer.finish());
+    world.left.clear();
+    world.advance_ms(2500);
+    let echoes: Vec<(u64, rtcp::Echoed)> = sent(&world, OUT_RTCP)
+        .into_iter()
+        .filter_map(|(ms, packet)| match packet {
+            Rtcp::SinceReference { echoes } => Some((ms, echoes[0])),
+            _ => None,
+        })
+        .collect();
+    let [(ms, echo)] = echoes[..] else { panic!("once: {echoes:?}") };
+    assert_eq!((echo.ssrc, echo.reference), (99, 7 << 16 | 5));
+    assert!((u64::from(echo.delay) * 1000 / 65536).abs_diff(ms - 100) <= 1, "{echo:?} at {ms}");
 }

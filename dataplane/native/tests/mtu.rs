@@ -1,4 +1,4 @@
-//! No packet above 1200 bytes, whatever comes in, and the NAL units come out as they went in.
+//! Rule 17: no packet above 1200 bytes, whatever comes in, and the NAL units come out as they went in.
 
 mod common;
 use auralink_native::core::mode::Mode;

@@ -37,6 +37,7 @@ fn a_learned_source_loses_none_of_its_first_packets() {
     assert_eq!(world.drops("probation"), 0);
 }
 
+/// Rule 35.
 #[test]
 fn forged_packets_neither_redirect_nor_disturb() {
     let mut sender = Sender::new(0, 0);
@@ -55,6 +56,7 @@ fn forged_packets_neither_redirect_nor_disturb() {
     assert_eq!(started(&world), 1);
 }
 
+/// Rule 9.
 #[test]
 fn a_bye_ends_the_stream_and_its_outs_say_bye() {
     let mut sender = Sender::new(0, 0);
@@ -80,6 +82,7 @@ fn thirty_seconds_of_silence_end_a_stream() {
     assert!(world.events.contains(&Event::StreamEnded { stream, reason: "silence" }));
 }
 
+/// Rules 3 and 9.
 #[test]
 fn a_new_ssrc_replaces_the_old_and_the_out_goes_on_without_a_seam() {
     let mut sender = Sender::new(0, 0);
@@ -136,6 +139,7 @@ fn a_peer_that_keeps_changing_its_ssrc_starts_a_bounded_number_of_streams() {
     assert!(world.drops("stream_limit") > 1000);
 }
 
+/// Rule 9.
 #[test]
 fn an_ssrc_of_ours_used_by_the_peer_makes_us_take_another() {
     let mut sender = Sender::new(0, 0);
@@ -159,6 +163,7 @@ fn an_ssrc_of_ours_used_by_the_peer_makes_us_take_another() {
     assert_eq!(started(&world), 2);
 }
 
+/// Rule 35.
 #[test]
 fn nothing_goes_to_an_address_that_is_neither_configured_nor_locked() {
     let mut world = World::new(false);
@@ -199,4 +204,64 @@ fn a_source_that_numbers_anew_goes_on_at_its_next_key() {
     world.receive_all(&sender.delta(4, 2000));
     assert_eq!(ids(&world.seen()), [0, 1, 3, 4]);
     assert_eq!(world.drops("sequence_jump"), 1);
+}
+
+/// Rule 9: a peer, or a switch on the way, that sends back what we send.
+#[test]
+fn packets_of_ours_that_come_back_are_no_source_and_change_nothing() {
+    for remote in [None, Some(stranger())] {
+        let mut sender = Sender::new(0, 0);
+        let mut world = World::new(false);
+        let both = config(auralink_native::core::leg_plain::Direction::Both, false, remote);
+        let sockets = [30, 32].map(|n| auralink_native::core::leg_plain::Sockets {
+            rtp: auralink_native::core::SockId(n),
+            rtcp: auralink_native::core::SockId(n + 1),
+        });
+        world.target = world.shard.open_leg(both, &sockets, world.now());
+        if remote.is_none() {
+            let mut peer = Sender { ssrc: 5, ..Sender::new(0, 0) };
+            peer.key(9, 200).iter().for_each(|packet| world.receive_from(sockets[0].rtp, stranger(), packet));
+        }
+        world.receive_all(&sender.key(0, 200));
+        let (stream, before) = (world.stream(), started(&world));
+        let out = world.link(stream);
+        world.set_mode(stream, Mode::Bypass);
+        let ours = world.out_stat(out, "ssrc");
+        let mut returned = 0;
+        for id in 1..100 {
+            world.receive_all(&sender.delta(id, 4000));
+            for left in std::mem::take(&mut world.left).iter().filter(|left| left.sock == sockets[0].rtp) {
+                world.receive_from(sockets[0].rtp, stranger(), &left.bytes);
+                returned += 1;
+            }
+        }
+        assert!(returned > 300);
+        assert_eq!(world.drops("looped"), returned);
+        assert_eq!((world.out_stat(out, "ssrc"), started(&world)), (ours, before));
+    }
+}
+
+/// Rule 35: a stranger that takes part from the first packet on, and one that repeats what the source sends.
+#[test]
+fn while_a_source_is_learned_strangers_do_not_mix_with_it() {
+    let mut world = World::with_remote(true, None);
+    let mut sender = Sender::new(100, 0);
+    let first = sender.key(0, 500);
+    for packet in &first {
+        world.receive_from(IN_RTP, stranger(), &packet[..12]);
+        world.receive(packet);
+    }
+    let stream = world.stream();
+    world.link(stream);
+    world.set_mode(stream, Mode::Bypass);
+    for id in 1..100 {
+        let packets = sender.delta(id, 2000);
+        packets.iter().for_each(|packet| world.receive_from(IN_RTP, stranger(), packet));
+        let mut forged = Sender { ssrc: 0xbad, ..Sender::new(0, 0) };
+        forged.key(id, 500).iter().for_each(|packet| world.receive_from(IN_RTP, stranger(), packet));
+        world.receive_all(&packets);
+        world.advance_ms(33);
+    }
+    assert_eq!(ids(&world.seen()), (0..100).collect::<Vec<_>>());
+    assert!(world.left.iter().all(|left| left.dst.ip() != stranger().ip()));
 }

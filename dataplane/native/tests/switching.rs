@@ -14,6 +14,7 @@ fn compressed(id: u64, key: bool) -> Vec<u8> {
     if key { annex_b(&[SPS.to_vec(), PPS.to_vec(), idr(id, 300)]) } else { annex_b(&[predicted(id, 200)]) }
 }
 
+/// Rule 26.
 #[test]
 fn submitted_frames_leave_in_order_with_the_sources_timestamps() {
     let mut sender = Sender::new(0, 4_000_000_000);
@@ -51,6 +52,7 @@ fn frame_sent_tells_when_the_last_packet_left() {
     assert_eq!(*counted as usize, packets.len());
 }
 
+/// Rule 23.
 #[test]
 fn a_switch_off_a_key_is_refused_counted_and_leaves_no_gap() {
     let mut sender = Sender::new(0, 0);

@@ -9,6 +9,7 @@ from auralink_operator.models.schema import (
     CLOSED,
     Address,
     Codec,
+    JsonSchema,
     Label,
     Labels,
     Model,
@@ -55,24 +56,54 @@ class Payload(Model):
     ) = None
 
 
+class VideoPayload(Payload):
+    rtx_type: (
+        Annotated[
+            int,
+            Field(
+                ge=0,
+                le=127,
+                description="payload type of its retransmissions (RFC 4588), as in the peer's SDP a=fmtp apt;"
+                " absent: a packet is sent again as it was",
+            ),
+        ]
+        | None
+    ) = None
+
+
+class AudioPayload(Payload):
+    red_type: (
+        Annotated[
+            int,
+            Field(
+                ge=0,
+                le=127,
+                description="payload type of Opus with redundancy (RED, RFC 2198), which goes on to legs that have it"
+                " too and as plain Opus to others; absent: the peer has none",
+            ),
+        ]
+        | None
+    ) = None
+
+
+_PAYLOADS = Field(
+    min_length=1,
+    max_length=4,
+    json_schema_extra=list_map("type"),
+    description="payload types that the peer sends and takes, the preferred one first",
+)
+
+
 class Medium(Model):
     model_config = ConfigDict(
         json_schema_extra=cel(
             rule(
                 "has(self.listenPort) || has(self.remote)",
                 "a medium needs listenPort (where the bridge receives) or remote (where it sends): set one of them",
-            )
+            ),
         )
     )
-    payloads: Annotated[
-        tuple[Payload, ...],
-        Field(
-            min_length=1,
-            max_length=4,
-            json_schema_extra=list_map("type"),
-            description="payload types that the peer sends and takes, the preferred one first",
-        ),
-    ]
+    payloads: Annotated[tuple[Payload, ...], _PAYLOADS]
     listen_port: (
         Annotated[
             int,
@@ -93,6 +124,14 @@ class Medium(Model):
     ) = None
 
 
+class VideoMedium(Medium):
+    payloads: Annotated[tuple[VideoPayload, ...], _PAYLOADS]
+
+
+class AudioMedium(Medium):
+    payloads: Annotated[tuple[AudioPayload, ...], _PAYLOADS]
+
+
 class Srtp(Model):
     suite: Annotated[SrtpSuite, Field(description="cipher and authentication, as the peer uses them (RFC 4568, 7714)")]
     key_ref: Annotated[
@@ -105,31 +144,69 @@ class Srtp(Model):
     ) = None
 
 
+def _own_types(key: str) -> JsonSchema:
+    """Payload types that wrap others are nobody else's."""
+    others = f"q.type != p.{key} && (q.type == p.type || !has(q.{key}) || q.{key} != p.{key})"
+    return rule(
+        f"self.payloads.all(p, !has(p.{key}) || self.payloads.all(q, {others}))",
+        f"a payload type stands for one thing: give {key} a number of its own",
+        ".payloads",
+    )
+
+
 _VIDEO_ONLY = cel(
-    rule("self.payloads.all(p, p.codec != 'Opus')", "video.payloads: Opus is an audio codec; put it under audio")
+    _own_types("rtxType"),
+    rule("self.payloads.all(p, p.codec != 'Opus')", "video.payloads: Opus is an audio codec; put it under audio"),
 )
 _AUDIO_ONLY = cel(
-    rule("self.payloads.all(p, p.codec == 'Opus')", "audio.payloads: only Opus is audio; put video codecs under video")
+    _own_types("redType"),
+    rule("self.payloads.all(p, p.codec == 'Opus')", "audio.payloads: only Opus is audio; put video codecs under video"),
 )
+
+
+class Extension(Model):
+    model_config = ConfigDict(
+        json_schema_extra=cel(rule("self.id != 15", "id 15 is reserved (RFC 8285): choose another", ".id"))
+    )
+    id: Annotated[
+        int, Field(ge=1, le=255, description="as in the peer's SDP a=extmap; above 14 it must allow extmap-allow-mixed")
+    ]
+    uri: Annotated[
+        str,
+        Field(min_length=1, max_length=256, pattern=r"^[!-~]+$", description="e.g. urn:3gpp:video-orientation"),
+    ]
+
+
+def _not_rtcp(medium: str, key: str) -> JsonSchema:
+    types = f"(p.type < 64 || p.type > 95) && (!has(p.{key}) || p.{key} < 64 || p.{key} > 95)"
+    return rule(
+        f"!self.rtcpMux || !has(self.{medium}) || self.{medium}.payloads.all(p, {types})",
+        "with rtcpMux payload types 64 to 95 look like RTCP (RFC 5761): use others, or unset rtcpMux",
+        f".{medium}",
+    )
 
 
 class Rtp(Model):
     model_config = ConfigDict(
         json_schema_extra=cel(
             rule("has(self.video) || has(self.audio)", "rtp needs video or audio: describe at least one medium"),
-            *(
-                rule(
-                    f"!self.rtcpMux || !has(self.{medium})"
-                    f" || self.{medium}.payloads.all(p, p.type < 64 || p.type > 95)",
-                    "with rtcpMux payload types 64 to 95 look like RTCP (RFC 5761): use others, or unset rtcpMux",
-                    f".{medium}",
-                )
-                for medium in ("video", "audio")
+            _not_rtcp("video", "rtxType"),
+            _not_rtcp("audio", "redType"),
+            rule(
+                "self.feedback == 'AVPF' || !has(self.video) || self.video.payloads.all(p, !has(p.rtxType))",
+                "nobody asks for retransmissions without feedback: set feedback to AVPF, or remove rtxType",
+                ".video",
+            ),
+            rule(
+                "!has(self.extensions) || self.extensions.all(e, e.id != self.extensionId"
+                " && self.extensions.exists_one(f, f.uri == e.uri))",
+                "an id stands for one URI, and extensionId for AuraLink's: give each its own",
+                ".extensions",
             ),
         )
     )
-    video: Annotated[Medium, Field(json_schema_extra=_VIDEO_ONLY, description="the peer's video")] | None = None
-    audio: Annotated[Medium, Field(json_schema_extra=_AUDIO_ONLY, description="the peer's audio")] | None = None
+    video: Annotated[VideoMedium, Field(json_schema_extra=_VIDEO_ONLY, description="the peer's video")] | None = None
+    audio: Annotated[AudioMedium, Field(json_schema_extra=_AUDIO_ONLY, description="the peer's audio")] | None = None
     rtcp_mux: Annotated[bool, Field(description="RTCP on the RTP port (RFC 5761); else on the next one")] = False
     feedback: Annotated[
         Feedback, Field(description="AVPF: the peer takes NACK and PLI (RFC 4585); None: it gets neither")
@@ -137,6 +214,18 @@ class Rtp(Model):
     extension_id: Annotated[
         int, Field(ge=1, le=14, description="id of AuraLink's RTP header extension on this leg's video (RFC 8285)")
     ] = 14
+    extensions: (
+        Annotated[
+            tuple[Extension, ...],
+            Field(
+                max_length=8,
+                json_schema_extra=list_map("id"),
+                description="the peer's ids of other RTP header extensions (RFC 8285): what a leg brings goes on to"
+                " those that name the same URI, e.g. audio level, video orientation, capture time",
+            ),
+        ]
+        | None
+    ) = None
     srtp: (
         Annotated[Srtp, Field(description="encrypts the leg with static keys (RFC 3711); absent: plain RTP")] | None
     ) = None

@@ -17,6 +17,8 @@ from tests.unit.dataplane.loopback import DELTA, IDR, PPS, SPS, START, WAIT_S, P
 
 STUB = Path(__file__).parents[3] / "dataplane/native/auralink_native.pyi"
 
+VIDEO = {"type": 96, "codec": "H264", "clock_rate": 90000}
+
 _T = TypeVar("_T")
 
 
@@ -179,6 +181,11 @@ def test_rtp_and_rtcp_ports_are_neighbours_and_free_after_close(engine: native.E
         ({"direction": "Sideways"}, "direction"),
         ({"feedback": "Loud"}, "feedback"),
         ({"extension_id": 15}, "extension_id"),
+        ({"extensions": {14: "urn:a"}}, "extensions"),
+        ({"extensions": {1: "urn:a", 2: "urn:a"}}, "extensions"),
+        ({"extensions": {256: "urn:a"}}, "extensions"),
+        ({"media": {"video": {"payloads": [{**VIDEO, "red_type": 97}]}}}, r"payloads\[0\]\.red_type"),
+        ({"media": {"video": {"payloads": [{**VIDEO, "rtx_type": 128}]}}}, r"payloads\[0\]\.rtx_type"),
         ({"bind": "here"}, "bind"),
         ({"media": {}}, "media"),
         ({"media": {"smell": {"payloads": []}}}, "smell"),

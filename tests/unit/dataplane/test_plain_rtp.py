@@ -2,13 +2,14 @@
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import get_args
 
 import pytest
 from auralink_dataplane.media.legs.plain_rtp import PlainRtpLegs, changes, engine_config, sdp
-from auralink_dataplane.settings import LegSpec, MediumSpec, Payload, RoomSpec, RtpSpec
+from auralink_dataplane.settings import ExtensionSpec, LegSpec, MediumSpec, Payload, RoomSpec, RtpSpec
 from auralink_dataplane.settings.bridge import Codec
+from pydantic import ValidationError
 
 from tests.fakes.packets import FakePackets
 
@@ -149,17 +150,26 @@ async def test_close_closes_all() -> None:
 def test_the_packet_core_is_told_everything_about_a_leg() -> None:
     spec = LegSpec("x", RtpSpec(video=MediumSpec(H264, 5000), audio=MediumSpec(OPUS, None, "h:7"), rtcp_mux=True))
     assert engine_config(spec, {"audio": "10.0.0.1:7"}) == {
-        "name": "x", "direction": "Both", "feedback": "None", "rtcp_mux": True, "extension_id": 14, "bind": "::",
+        "name": "x", "direction": "Both", "feedback": "None", "rtcp_mux": True, "extension_id": 14, "extensions": {},
+        "bind": "::",
         "media": {
             "video": {
                 "payloads": [
-                    {"type": 96, "codec": "H264", "clock_rate": 90000, "fmtp": "packetization-mode=1"}
+                    {
+                        "type": 96, "codec": "H264", "clock_rate": 90000, "fmtp": "packetization-mode=1",
+                        "rtx_type": None, "red_type": None,
+                    }
                 ],
                 "remote": None,
                 "listen_port": 5000,
             },
             "audio": {
-                "payloads": [{"type": 97, "codec": "Opus", "clock_rate": 48000, "fmtp": ""}],
+                "payloads": [
+                    {
+                        "type": 97, "codec": "Opus", "clock_rate": 48000, "fmtp": "", "rtx_type": None,
+                        "red_type": None,
+                    }
+                ],
                 "remote": "10.0.0.1:7",
             },
         },
@@ -192,3 +202,50 @@ def test_the_sdp_of_a_receiving_leg_names_our_port_and_feedback() -> None:
         "a=rtpmap:96 H264/90000", "a=fmtp:96 packetization-mode=1", "a=extmap:3 urn:auralink:rtp-hdrext:aic:1",
         "a=rtcp-fb:* nack", "a=rtcp-fb:* nack pli", "a=rtcp-fb:* ccm fir", "a=rtcp-mux", "a=recvonly", "",
     ]  # fmt: skip
+
+
+def test_retransmissions_redundancy_and_other_extensions_are_in_the_sdp_and_told_to_the_packet_core() -> None:
+    spec = LegSpec(
+        "in",
+        RtpSpec(
+            video=MediumSpec((Payload(96, "VP8", rtx_type=97),), 5000),
+            audio=MediumSpec((Payload(111, "Opus", red_type=63),), 5002),
+            feedback="AVPF",
+            extensions=(ExtensionSpec(1, "urn:3gpp:video-orientation"), ExtensionSpec(20, "urn:x")),
+        ),
+        "Receive",
+    )
+    lines = sdp("r", spec, {"video": ("10.1.2.3", 5000), "audio": ("10.1.2.3", 5002)}).split("\r\n")
+    assert "m=video 5000 RTP/AVPF 96 97" in lines
+    assert "m=audio 5002 RTP/AVPF 111 63" in lines
+    for line in (
+        "a=rtpmap:97 rtx/90000", "a=fmtp:97 apt=96", "a=rtpmap:63 red/48000/2", "a=fmtp:63 111/111",
+        "a=extmap:1 urn:3gpp:video-orientation", "a=extmap:20 urn:x", "a=extmap-allow-mixed",
+    ):  # fmt: skip
+        assert line in lines, line
+    config = engine_config(spec, {})
+    assert config["extensions"] == {1: "urn:3gpp:video-orientation", 20: "urn:x"}
+    assert config["media"]["video"]["payloads"][0]["rtx_type"] == 97
+    assert config["media"]["audio"]["payloads"][0]["red_type"] == 63
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Payload(96, "Opus", rtx_type=97), "remove rtxType"),
+        (lambda: Payload(96, "H264", red_type=97), "remove redType"),
+        (lambda: MediumSpec((Payload(96, "H264", rtx_type=96),), 5000), "96 is given twice"),
+        (lambda: RtpSpec(video=MediumSpec((Payload(96, "VP8", rtx_type=97),), 5000)), "set feedback to AVPF"),
+        (lambda: RtpSpec(video=MediumSpec(H264, 5000), extensions=(ExtensionSpec(15, "urn:a"),)), "15 is reserved"),
+        (lambda: RtpSpec(video=MediumSpec(H264, 5000), extensions=(ExtensionSpec(14, "urn:a"),)), "14 is given twice"),
+        (
+            lambda: RtpSpec(
+                video=MediumSpec(H264, 5000), extensions=(ExtensionSpec(1, "urn:a"), ExtensionSpec(2, "urn:a"))
+            ),
+            "urn:a is given twice",
+        ),
+    ],
+)
+def test_what_two_peers_could_not_tell_apart_is_refused(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        make()

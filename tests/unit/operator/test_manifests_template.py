@@ -23,7 +23,7 @@ def reference(name: str) -> Obj:
 
 
 def medium(codec: str, port: int) -> Obj:
-    payload = {"type": 96, "codec": codec, "fmtp": "a=1"}
+    payload = {"type": 96, "codec": codec, "fmtp": "a=1", "redType" if codec == "Opus" else "rtxType": 97}
     return {"payloads": [payload], "listenPort": port, "remote": "peer:5004"}
 
 
@@ -69,6 +69,7 @@ FULL: Obj = {
                         "rtcpMux": False,
                         "feedback": "None",
                         "extensionId": 7,
+                        "extensions": [{"id": 1, "uri": "urn:a"}],
                         "srtp": {
                             "suite": "AEAD_AES_128_GCM",
                             "keyRef": reference("srtp"),

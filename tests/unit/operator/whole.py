@@ -10,7 +10,8 @@ def _ref(name: str) -> Obj:
 
 
 def medium(codec: str, **more: Any) -> Obj:
-    return {"payloads": [{"type": 96, "codec": codec, "fmtp": "a=b"}], **more}
+    wrapped = {"redType": 97} if codec == "Opus" else {"rtxType": 97}
+    return {"payloads": [{"type": 96, "codec": codec, "fmtp": "a=b", **wrapped}], **more}
 
 
 _RTP_ROOM: Obj = {
@@ -26,6 +27,7 @@ _RTP_ROOM: Obj = {
                 "rtcpMux": True,
                 "feedback": "AVPF",
                 "extensionId": 3,
+                "extensions": [{"id": 1, "uri": "urn:3gpp:video-orientation"}],
                 "srtp": {"suite": "AEAD_AES_128_GCM", "keyRef": _ref("srtp")},
             },
         },
@@ -35,7 +37,7 @@ _RTP_ROOM: Obj = {
             "rtp": {
                 "video": medium("AV1", remote="10.0.0.1:5004"),
                 "rtcpMux": False,
-                "feedback": "None",
+                "feedback": "AVPF",
                 "extensionId": 14,
             },
         },

@@ -247,6 +247,45 @@ RULES: tuple[Wrong, ...] = (
         for number in (64, 95)
     ),
     *(
+        _rule(
+            "fixed",
+            (*_LEG, "rtp", name, "payloads", 0, key),
+            number,
+            f"{written(_LEG)}.rtp.{name}",
+            "with rtcpMux payload types 64 to 95",
+        )
+        for name, key in (("video", "rtxType"), ("audio", "redType"))
+        for number in (64, 95)
+    ),
+    *(
+        _rule(
+            "fixed",
+            (*_LEG, "rtp", name, "payloads", 0, key),
+            96,
+            f"{written(_LEG)}.rtp.{name}.payloads",
+            f"a payload type stands for one thing: give {key} a number of its own",
+        )
+        for name, key in (("video", "rtxType"), ("audio", "redType"))
+    ),
+    _rule("fixed", (*_LEG, "rtp", "feedback"), "None", f"{written(_LEG)}.rtp.video", "nobody asks for retransmissions"),
+    *(
+        _rule(
+            "fixed",
+            (*_LEG, "rtp", "extensions"),
+            wrong,
+            f"{written(_LEG)}.rtp.extensions",
+            "an id stands for one URI",
+        )
+        for wrong in ([{"id": 3, "uri": "urn:a"}], [{"id": 1, "uri": "urn:a"}, {"id": 2, "uri": "urn:a"}])
+    ),
+    _rule(
+        "fixed",
+        (*_LEG, "rtp", "extensions", 0, "id"),
+        15,
+        f"{written(_LEG)}.rtp.extensions[0].id",
+        "id 15 is reserved",
+    ),
+    *(
         _rule("fixed", ("spec", "aiCore", "addresses"), [wrong], "spec.aiCore.addresses[0]", said)
         for wrong, said in (
             ("ai-core", _ADDRESS),

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 RESOLVE_S: Final = 5.0
 RESOLVE_TIMEOUT_S: Final = 3.0
 EXTENSION_URI: Final = "urn:auralink:rtp-hdrext:aic:1"
+MAX_ONE_BYTE_ID: Final = 14
+"""Above it a packet takes the two-byte form (RFC 8285 section 4.3)."""
 CLOCK_RATES: Final = {"H264": 90000, "H265": 90000, "VP8": 90000, "VP9": 90000, "AV1": 90000, "Opus": 48000}
 _ENCODINGS: Final = {
     "H264": "H264/90000",
@@ -268,6 +270,7 @@ def engine_config(spec: LegSpec, remotes: Mapping[str, str], keys: SrtpKeys | No
         "feedback": rtp.feedback,
         "rtcp_mux": rtp.rtcp_mux,
         "extension_id": rtp.extension_id,
+        "extensions": {extension.id: extension.uri for extension in rtp.extensions},
         "bind": "::",  # a learned peer may be of either family, and a name may move to the other
         "media": {name: _medium_config(medium, remotes.get(name)) for name, medium in rtp.media.items()},
         "srtp": keys.config if keys else None,
@@ -288,6 +291,8 @@ def _medium_config(medium: MediumSpec, remote: str | None) -> "MediumConfig":
                 "codec": payload.codec,
                 "clock_rate": CLOCK_RATES[payload.codec],
                 "fmtp": payload.fmtp or "",
+                "rtx_type": payload.rtx_type,
+                "red_type": payload.red_type,
             }
             for payload in medium.payloads
         ],
@@ -308,12 +313,20 @@ def sdp(room: str, spec: LegSpec, at: Mapping[str, tuple[str, int]], keys: SrtpK
     lines = ["v=0", f"o=- 0 0 {_net(first)}", f"s={room}/{spec.name}", "t=0 0"]
     for name, medium in rtp.media.items():
         host, port = at[name]
-        types = " ".join(str(payload.type) for payload in medium.payloads)
+        types = " ".join(str(one) for payload in medium.payloads for one in payload.types)
         lines += [f"m={name} {port} {profile} {types}", f"c={_net(host)}"]
         for payload in medium.payloads:
             lines.append(f"a=rtpmap:{payload.type} {_ENCODINGS[payload.codec]}")
             if payload.fmtp:
                 lines.append(f"a=fmtp:{payload.type} {payload.fmtp}")
+            if payload.rtx_type is not None:
+                lines += [f"a=rtpmap:{payload.rtx_type} rtx/90000", f"a=fmtp:{payload.rtx_type} apt={payload.type}"]
+            if payload.red_type is not None:
+                repeated = f"{payload.type}/{payload.type}"
+                lines += [f"a=rtpmap:{payload.red_type} red/48000/2", f"a=fmtp:{payload.red_type} {repeated}"]
+        lines += [f"a=extmap:{one.id} {one.uri}" for one in rtp.extensions]
+        if any(one.id > MAX_ONE_BYTE_ID for one in rtp.extensions):
+            lines.append("a=extmap-allow-mixed")
         if name == "video":
             lines.append(f"a=extmap:{rtp.extension_id} {EXTENSION_URI}")
             if rtp.feedback == "AVPF":

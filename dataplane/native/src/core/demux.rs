@@ -24,6 +24,7 @@ pub fn classify(datagram: &[u8]) -> Option<Kind> {
 mod tests {
     use super::*;
 
+    /// Rule 36.
     #[test]
     fn every_first_byte_has_the_kind_of_rfc_7983() {
         for first in 0..=255u8 {
@@ -37,6 +38,7 @@ mod tests {
         }
     }
 
+    /// Rule 36.
     #[test]
     fn rtcp_is_told_from_rtp_by_the_second_byte() {
         for second in 0..=255u8 {

@@ -3,22 +3,25 @@
 
 use super::Time;
 use super::codec::Payload;
-use super::ext::Value;
 use super::mode::Kind;
 use super::numbers::{Counter, Numbered};
 use super::reports::{Ntp, SourceClock, ticks};
-use super::rtp::{self, Header};
+use super::rtp::{self, Header, Rtp};
 use super::srtp::Keys;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 
 /// Longest pause that the sources' own clocks are trusted to bridge; beyond it our clock counts.
 const MAX_CLOCK_STEP_S: i64 = 3600;
+/// A packet with our SSRC this close behind our newest numbers is one of ours; a peer that happened to choose the same
+/// SSRC chose other numbers too, for both are random.
+const LOOP_PACKETS: u16 = 1024;
+const LOOP_S: u32 = 10;
 
 #[derive(Debug)]
 pub struct Generator {
     pub ssrc: u32,
-    payload_type: u8,
+    pub payload_type: u8,
     clock_rate: u32,
     /// The next sequence number; 64 bit, never reused.
     next: u64,
@@ -58,7 +61,7 @@ impl Generator {
         }
     }
 
-    /// Packets leave as SRTP, so that copies kept for NACKs are the very packets sent: a number is encrypted once.
+    /// Packets leave as SRTP.
     pub fn protected(self, keys: Option<Arc<Keys>>) -> Generator {
         Generator { keys, ..self }
     }
@@ -82,6 +85,14 @@ impl Generator {
         self.next
     }
 
+    /// Whether a packet that came in is one of ours, led back to us (RFC 3550 8.2).
+    pub fn sent_lately(&self, rtp: &Rtp<'_>) -> bool {
+        let Some(last) = self.last.filter(|_| rtp.ssrc == self.ssrc) else { return false };
+        let behind = (self.next as u16).wrapping_sub(1).wrapping_sub(rtp.sequence);
+        let apart = (rtp.timestamp.wrapping_sub(last.timestamp as u32) as i32).unsigned_abs();
+        behind < LOOP_PACKETS && apart < LOOP_S * self.clock_rate
+    }
+
     /// Our timestamp for one of the source's: constant distance, zero for the first source.
     pub fn timestamp(&mut self, source: i64, clock: Option<&SourceClock>, now: Time) -> u32 {
         let captured = clock.map(|clock| clock.captured(source, self.clock_rate));
@@ -103,39 +114,51 @@ impl Generator {
         self.pictures.advance(frame, kind);
     }
 
-    /// One packet of a frame.
+    /// One packet of a frame, with these elements of header extension.
     pub fn stamp(
         &mut self,
         timestamp: u32,
         marker: bool,
-        ext: Option<(u8, &Value)>,
+        elements: &[(u8, &[u8])],
         payload: &Payload,
-    ) -> (u64, Bytes) {
+    ) -> (u64, BytesMut) {
         let sequence = self.next;
-        self.next += 1;
-        (sequence, self.stamp_at(sequence, timestamp, marker, ext, payload))
+        (sequence, self.stamp_at(sequence, timestamp, marker, elements, (self.payload_type, payload)))
     }
 
-    /// One packet at a number of the caller's choice: audio keeps the source's gaps.
+    /// One packet at a number and of a payload type of the caller's choice: audio keeps the source's gaps.
     pub fn stamp_at(
         &mut self,
         sequence: u64,
         timestamp: u32,
         marker: bool,
-        ext: Option<(u8, &Value)>,
-        payload: &Payload,
-    ) -> Bytes {
+        elements: &[(u8, &[u8])],
+        (payload_type, payload): (u8, &Payload),
+    ) -> BytesMut {
         self.next = self.next.max(sequence + 1);
         self.packets += 1;
         self.payload_bytes += payload.len() as u64;
-        let header =
-            Header { marker, payload_type: self.payload_type, sequence: sequence as u16, timestamp, ssrc: self.ssrc };
+        let header = Header { marker, payload_type, sequence: sequence as u16, timestamp, ssrc: self.ssrc };
         let head = payload.head(&self.pictures);
-        let mut packet = rtp::write(&header, ext, [head.as_slice(), payload.body()]);
+        rtp::write(&header, elements, [head.as_slice(), payload.body()])
+    }
+
+    /// A stamped packet as it leaves. The same packet at the same number comes out the same each time.
+    pub fn protect(&self, sequence: u64, mut packet: BytesMut) -> Bytes {
         if let Some(keys) = &self.keys {
             keys.protect_rtp(sequence, &mut packet);
         }
         packet.freeze()
+    }
+
+    pub fn is_protected(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    /// The whole number of a packet sent lately.
+    pub fn number_of(&self, sequence: u16) -> u64 {
+        let newest = self.next.saturating_sub(1);
+        newest.saturating_sub(u64::from((newest as u16).wrapping_sub(sequence)))
     }
 
     /// What a sender report says now: capture time and our timestamp for it. None before the first packet.

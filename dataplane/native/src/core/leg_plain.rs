@@ -2,7 +2,8 @@
 
 use super::codec::h265::H265;
 use super::codec::{Codec, Media, VideoCodec};
-use super::reports::Ntp;
+use super::elements::Ids;
+use super::reports::{Echo, Ntp};
 use super::rtcp::{Block, Writer};
 use super::source::Source;
 use super::srtp::{self, Keys, Session};
@@ -16,8 +17,8 @@ const AUDIO_REPORTS: Duration = Duration::from_secs(5);
 /// New streams of one medium that a leg starts in [`STARTS_PER`]; a peer that keeps changing its SSRC gets no more.
 const MAX_STARTS: u32 = 16;
 const STARTS_PER: Duration = Duration::from_secs(10);
-/// SSRCs in one report (31 chunks or blocks is the format's maximum).
-pub const MAX_REPORTED: usize = 31;
+/// Senders in one compound: 28 bytes of report and 36 of name for each stay below the MTU.
+pub const MAX_REPORTED: usize = 16;
 /// Outs that a leg takes, so that nothing it remembers grows without end.
 pub const MAX_OUTS: usize = 64;
 
@@ -45,6 +46,10 @@ pub struct PayloadType {
     pub clock_rate: u32,
     /// H.265: its sender's sprop-max-don-diff is above 0 (RFC 7798 7.1).
     pub order_numbers: bool,
+    /// Its retransmissions come and go as this one (RFC 4588); None: as themselves.
+    pub rtx: Option<u8>,
+    /// With what came before in front of it (RFC 2198); audio only.
+    pub red: Option<u8>,
 }
 
 impl PayloadType {
@@ -55,6 +60,14 @@ impl PayloadType {
             codec => codec.video(),
         }
     }
+}
+
+/// How a packet's payload type wraps its codec's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrapped {
+    No,
+    Rtx,
+    Red,
 }
 
 #[derive(Clone, Debug)]
@@ -73,6 +86,8 @@ pub struct LegConfig {
     pub feedback: bool,
     pub rtcp_mux: bool,
     pub extension_id: u8,
+    /// Of other header extensions.
+    pub ids: Ids,
     pub media: Vec<MediumConfig>,
     /// Absent: plain RTP.
     pub srtp: Option<srtp::Config>,
@@ -106,6 +121,10 @@ pub struct Medium {
     pub srtp: Option<Session>,
     /// A sender report that came before its source was locked: FFmpeg sends the first one in front of the media.
     pub early_report: Option<EarlyReport>,
+    /// Reference times of ours.
+    pub references: Echo,
+    /// The peer's newest one: its SSRC, the middle of its NTP time, when it came.
+    pub reference: Option<(u32, u32, Time)>,
     pub next_report: Time,
     pub packets: u64,
     pub aic_packets: u64,
@@ -141,6 +160,8 @@ impl Medium {
             cname,
             srtp: None,
             early_report: None,
+            references: Echo::default(),
+            reference: None,
             next_report: Time(0),
             packets: 0,
             aic_packets: 0,
@@ -148,6 +169,19 @@ impl Medium {
             starts: 0,
             starts_since: Time(0),
         }
+    }
+
+    /// What a payload type stands for.
+    pub fn payload(&self, number: u8) -> Option<(PayloadType, Wrapped)> {
+        self.payloads.iter().find_map(|payload| {
+            let wrapped = match Some(number) {
+                own if own == Some(payload.number) => Wrapped::No,
+                rtx if rtx == payload.rtx => Wrapped::Rtx,
+                red if red == payload.red => Wrapped::Red,
+                _ => return None,
+            };
+            Some((*payload, wrapped))
+        })
     }
 
     pub fn rtp_route(&self) -> Option<(SockId, SocketAddr)> {
@@ -180,20 +214,20 @@ impl Medium {
         self.starts <= MAX_STARTS
     }
 
-    /// A compound: what we send, what we receive, who we are. Feedback goes behind it.
+    /// A compound: what we send (at most [`MAX_REPORTED`]), what we receive, who we are. Feedback goes behind it.
     pub fn reports(&self, senders: &[SenderReport], blocks: &[Block]) -> Writer {
         let mut writer = Writer::default();
         let mut blocks = blocks;
-        for sender in senders.iter().take(MAX_REPORTED) {
+        for sender in senders {
             writer.sender_report(sender.ssrc, sender.ntp.0, sender.rtp, sender.packets, sender.octets, blocks);
             blocks = &[];
         }
-        let mut names: Vec<u32> = senders.iter().take(MAX_REPORTED).map(|sender| sender.ssrc).collect();
+        let mut names: Vec<(u32, &str)> = senders.iter().map(|sender| (sender.ssrc, sender.cname.as_str())).collect();
         if names.is_empty() {
             writer.receiver_report(self.own_ssrc, blocks);
-            names.push(self.own_ssrc);
+            names.push((self.own_ssrc, &self.cname));
         }
-        writer.names(&names, &self.cname);
+        writer.names(&names);
         writer
     }
 }
@@ -207,9 +241,11 @@ pub struct EarlyReport {
     pub at: Time,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SenderReport {
     pub ssrc: u32,
+    /// Of the participant whose media it is: what a receiver plays in time with each other has one name.
+    pub cname: String,
     pub ntp: Ntp,
     pub rtp: u32,
     pub packets: u32,

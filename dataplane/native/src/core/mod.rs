@@ -5,6 +5,7 @@
 pub mod assemble;
 pub mod codec;
 pub mod demux;
+pub mod elements;
 pub mod ext;
 pub mod generator;
 pub mod keys;
@@ -17,6 +18,7 @@ pub mod out;
 pub mod output;
 pub mod pace;
 pub mod packet;
+pub mod red;
 pub mod reorder;
 pub mod replay;
 pub mod reports;
@@ -106,6 +108,8 @@ drops! {
     SrtpReplayed = "srtp_replayed": "SRTP or SRTCP received before, or too long ago to tell",
     SrtpExhausted = "srtp_exhausted": "SRTCP beyond what one key may encrypt (2^31 packets)",
     Probation = "probation": "a source that never became credible",
+    Looped = "looped": "packets of ours that came back",
+    Probe = "probe": "padding of SSRC 0, which measures the way and is no media",
     UnknownSsrc = "unknown_ssrc": "RTCP or media of an SSRC that is not the locked one",
     Duplicate = "duplicate": "received before",
     Late = "late": "older than what was released",

@@ -1,13 +1,17 @@
 //! One stream on its way to one leg: identity, pace, copies for NACKs, counts.
 
+use super::codec::audio::Relayed;
 use super::codec::{Codec, Payload};
+use super::elements::{self, Ids};
 use super::generator::Generator;
 use super::mode::Kind;
 use super::output::{AudioPacket, FrameTag, Transmit, Wire};
 use super::pace::Pacer;
 use super::reports::{Echo, SourceClock};
-use super::rtx::{Resend, SentPackets};
-use super::{LegId, OutId, SockId, StreamId, Time};
+use super::rtp::{HEADER_BYTES, MTU_BYTES, RTX_BYTES};
+use super::rtx::{Resend, Retransmissions, SentPackets};
+use super::{LegId, OutId, SockId, StreamId, Time, red};
+use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -38,33 +42,37 @@ pub struct Out {
     pub echo: Echo,
     /// When it lost its source.
     pub orphaned: Option<Time>,
+    ids: Ids,
     cache: Option<SentPackets>,
+    pub rtx: Option<Retransmissions>,
+    red: Option<u8>,
     pacer: Pacer,
+    /// Of packets sent again, which wait for no frame and hold none up.
+    repairs: Pacer,
     needs_key: bool,
     /// Nothing went in front of the newest key.
     starting: bool,
-    audio: Option<AudioNumbers>,
+    audio: Option<Relayed>,
     key_requested: Option<Time>,
     fir_seen: Option<(u32, u8)>,
 }
 
 /// From where to where, and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Path {
     pub stream: StreamId,
     pub source_leg: LegId,
     pub leg: LegId,
     pub codec: Codec,
     pub extension_id: u8,
+    /// Ids of other header extensions.
+    pub ids: Ids,
     /// NACKs are answered.
     pub resend: bool,
-}
-
-/// The first number of a source and ours for it.
-#[derive(Clone, Copy, Debug)]
-struct AudioNumbers {
-    ours: u64,
-    theirs: u64,
+    /// In a stream of its own; else each packet goes again as it was.
+    pub rtx: Option<Retransmissions>,
+    /// The payload type of RED.
+    pub red: Option<u8>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -106,8 +114,12 @@ impl Out {
             round_trip: None,
             echo: Echo::default(),
             orphaned: None,
+            ids: path.ids,
+            rtx: path.rtx,
+            red: path.red,
             cache: path.resend.then(SentPackets::default),
             pacer: Pacer::default(),
+            repairs: Pacer::default(),
             needs_key: true,
             starting: true,
             audio: None,
@@ -152,17 +164,28 @@ impl Out {
         let timestamp = self.generator.timestamp(wire.timestamp, clock, now);
         self.generator.picture(&wire.numbers, wire.kind);
         let (mut payload_bytes, end) = (0, wire.payloads.len() - 1);
+        let room =
+            MTU_BYTES - HEADER_BYTES - RTX_BYTES - elements::room(end == 0 && wire.ext.is_some(), &wire.elements);
+        let last_has_room = wire.payloads[end].len() <= room;
         let packets: Vec<Transmit> = wire
             .payloads
             .iter()
             .enumerate()
             .map(|(index, payload)| {
                 payload_bytes += payload.len() as u64;
-                let ext = wire.ext.as_ref().filter(|_| index == 0).map(|value| (self.extension_id, value));
-                let (sequence, bytes) = self.generator.stamp(timestamp, index == end, ext, payload);
-                if let Some(cache) = &mut self.cache {
-                    cache.push(sequence, bytes.clone(), now);
+                let mut ours = Vec::new();
+                if index == 0 {
+                    ours.extend(wire.ext.as_ref().map(|value| (self.extension_id, &value[..])));
                 }
+                if !wire.elements.is_empty() {
+                    let here = wire
+                        .elements
+                        .iter()
+                        .filter(|e| if last_has_room && elements::goes_last(e) { index == end } else { index == 0 });
+                    ours.extend(self.ids.written(here));
+                }
+                let (sequence, packet) = self.generator.stamp(timestamp, index == end, &ours, payload);
+                let bytes = self.sealed(sequence, packet, now);
                 let tag =
                     FrameTag { out: self.id, stream: wire.stream, frame_id: wire.frame_id, completed: wire.completed };
                 Transmit { sock: route.0, dst: route.1, bytes, last_of: (index == end).then_some(tag) }
@@ -182,14 +205,26 @@ impl Out {
         now: Time,
     ) -> Option<Transmit> {
         let ours = self.generator.next_sequence();
-        let first = *self.audio.get_or_insert(AudioNumbers { ours, theirs: packet.sequence });
-        // Reordered in front of the first packet we took: its number may be used.
-        let sequence = packet.sequence.checked_sub(first.theirs)? + first.ours;
+        let numbers = self.audio.get_or_insert_with(|| Relayed::starting(packet.sequence, ours));
+        let sequence = numbers.number(packet.sequence)?;
         self.counts.frames += 1;
         let timestamp = self.generator.timestamp(packet.timestamp, clock, now);
-        let payload = Payload::whole(packet.payload.clone());
-        let bytes = self.generator.stamp_at(sequence, timestamp, packet.marker, None, &payload);
+        let elements: Vec<(u8, &[u8])> = self.ids.written(packet.elements.iter()).collect();
+        let codec = self.generator.payload_type;
+        let red = self.red.zip(packet.red.as_ref());
+        let red = red.and_then(|(red, (whole, from))| Some((red, red::renamed(whole, *from, codec).ok()?)));
+        let (payload_type, payload) = red.unwrap_or_else(|| (codec, packet.payload.clone()));
+        let payload = (payload_type, &Payload::whole(payload));
+        let packet = self.generator.stamp_at(sequence, timestamp, packet.marker, &elements, payload);
+        let bytes = self.generator.protect(sequence, packet);
         Some(Transmit { sock: route.0, dst: route.1, bytes, last_of: None })
+    }
+
+    /// Padding alone, which is not sent on: the receiver shall not take it for lost.
+    pub fn absorb(&mut self, packet: &AudioPacket) {
+        if let Some(numbers) = &mut self.audio {
+            numbers.absorb(packet.sequence);
+        }
     }
 
     /// Another SSRC and numbering: ours collided with one of the peer's (RFC 3550 8.2).
@@ -213,12 +248,17 @@ impl Out {
         self.needs_key = true;
     }
 
+    /// Whether packets that we send have this SSRC.
+    pub fn owns(&self, ssrc: u32) -> bool {
+        self.generator.ssrc == ssrc || self.rtx.as_ref().is_some_and(|rtx| rtx.ssrc == ssrc)
+    }
+
     pub fn due(&mut self, now: Time) -> Option<Transmit> {
-        self.pacer.pop(now)
+        self.repairs.pop(now).or_else(|| self.pacer.pop(now))
     }
 
     pub fn deadline(&self) -> Option<Time> {
-        self.pacer.deadline()
+        self.pacer.deadline().into_iter().chain(self.repairs.deadline()).min()
     }
 
     /// Gives up what is not sent yet; frames whose end was among it.
@@ -230,18 +270,50 @@ impl Out {
     pub fn again(&mut self, lost: &[u16], route: Route, now: Time, send: &mut VecDeque<Transmit>) -> u64 {
         let round_trip = self.round_trip.unwrap_or(LEAST_ROUND_TRIP).max(LEAST_ROUND_TRIP);
         let Some(cache) = &mut self.cache else { return 0 };
-        let mut refused = 0;
+        let (mut refused, mut kept) = (0, Vec::new());
         for sequence in lost {
             match cache.again(*sequence, now, round_trip) {
                 Resend::Packet(bytes) => {
                     self.counts.resent_packets += 1;
-                    send.push_back(Transmit { sock: route.0, dst: route.1, bytes, last_of: None });
+                    kept.push((*sequence, bytes));
                 }
                 Resend::Nothing => {}
                 Resend::Refused => refused += 1,
             }
         }
+        let repairs: Vec<Transmit> = kept
+            .into_iter()
+            .map(|(sequence, kept)| self.repair(sequence, kept))
+            .map(|bytes| Transmit { sock: route.0, dst: route.1, bytes, last_of: None })
+            .collect();
+        self.repairs.push_again(repairs.into_iter(), now, send);
         refused
+    }
+
+    /// A packet as it leaves. Its copy for NACKs is the very packet, or where these are answered in a stream of its own what
+    /// that is made from: the packet before encryption.
+    fn sealed(&mut self, sequence: u64, packet: BytesMut, now: Time) -> Bytes {
+        let plain = self.keeps_plain().then(|| Bytes::copy_from_slice(&packet));
+        let bytes = self.generator.protect(sequence, packet);
+        if let Some(cache) = &mut self.cache {
+            cache.push(sequence, plain.unwrap_or_else(|| bytes.clone()), now);
+        }
+        bytes
+    }
+
+    fn keeps_plain(&self) -> bool {
+        self.generator.is_protected() && self.rtx.is_some()
+    }
+
+    /// A kept packet as it goes again.
+    fn repair(&mut self, sequence: u16, kept: Bytes) -> Bytes {
+        if let Some((number, packet)) = self.rtx.as_mut().and_then(|rtx| rtx.wrap(&kept)) {
+            return self.generator.protect(number, packet);
+        }
+        if self.keeps_plain() {
+            return self.generator.protect(self.generator.number_of(sequence), BytesMut::from(kept));
+        }
+        kept
     }
 
     /// A receiver wants a key; `fir` is the FIR's sender and number, for one FIR may come many times (RFC 5104 4.3.1).

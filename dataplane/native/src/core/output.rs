@@ -1,6 +1,7 @@
 //! What comes out of a shard.
 
 use super::codec::{Codec, Payload};
+use super::elements::Elements;
 use super::ext::Value;
 use super::mode::{Kind, Mode};
 use super::numbers::Numbered;
@@ -81,6 +82,8 @@ pub struct Wire {
     pub numbers: Numbered,
     pub payloads: Vec<Payload>,
     pub ext: Option<Value>,
+    /// Other header extensions that came with the native frame.
+    pub elements: Elements,
     pub completed: Time,
     /// Python answered it and wants to know when it left.
     pub submitted: bool,
@@ -94,7 +97,11 @@ pub struct AudioPacket {
     pub sequence: u64,
     pub timestamp: i64,
     pub marker: bool,
+    /// Empty: padding alone, which takes no number of ours.
     pub payload: Bytes,
+    /// The whole, if `payload` is the primary block of a RED packet, and its block's payload type.
+    pub red: Option<(Bytes, u8)>,
+    pub elements: Elements,
 }
 
 /// What an upstream source is told.

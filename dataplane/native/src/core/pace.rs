@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 pub const BURST_PACKETS: usize = 16;
+/// No frame waits longer for those before it and for its own packets, however large they are.
+const MAX_BACKLOG: Duration = Duration::from_millis(100);
 /// Packets wait for whole slots, so that all streams' packets wake the thread together.
 const SLOT: Duration = Duration::from_millis(1);
 const FIRST_INTERVAL: Duration = Duration::from_millis(33);
@@ -34,13 +36,14 @@ impl Pacer {
             let interval = (now - last).clamp(MIN_INTERVAL, MAX_INTERVAL);
             self.interval = (self.interval * 7 + interval) / 8;
         }
-        // All of a frame is gone half an interval later, whatever waits in front of it.
-        let end = now + self.interval / 2;
-        let mut due = self.queue.back().map_or(now, |(due, _)| (*due).clamp(now, end));
+        // All of a frame is gone half an interval later, whatever waits in front of it, or at a burst per slot.
         let at_once = BURST_PACKETS.saturating_sub(self.queue.len());
+        let waiting = packets.len().saturating_sub(at_once) as u32;
+        let slots = (self.queue.len() as u32 + waiting).div_ceil(BURST_PACKETS as u32);
+        let end = now + (self.interval / 2).max(SLOT * slots).min(MAX_BACKLOG);
+        let mut due = self.queue.back().map_or(now, |(due, _)| (*due).clamp(now, end));
         // One packet too many need not wait that long: no slower than a burst per half interval.
-        let spread = packets.len().saturating_sub(at_once).max(BURST_PACKETS) as u32;
-        let step = (end - due) / spread;
+        let step = (end - due) / waiting.max(BURST_PACKETS as u32);
         for (index, packet) in packets.enumerate() {
             if index >= at_once {
                 due = due + step;
@@ -51,6 +54,23 @@ impl Pacer {
                 let slot = Time(due.0.next_multiple_of(SLOT.as_nanos() as u64));
                 self.queue.push_back((slot, packet));
             }
+        }
+    }
+
+    /// Takes packets to send again: a burst at once, the rest a burst per slot.
+    pub fn push_again(&mut self, packets: impl Iterator<Item = Transmit>, now: Time, send: &mut VecDeque<Transmit>) {
+        let mut at_once = BURST_PACKETS.saturating_sub(self.queue.len());
+        for packet in packets {
+            if self.queue.is_empty() && at_once > 0 {
+                at_once -= 1;
+                send.push_back(packet);
+                continue;
+            }
+            // As many as fit share the slot of the last one that waits.
+            let next = Time((now + SLOT).0.next_multiple_of(SLOT.as_nanos() as u64));
+            let slot = self.queue.back().map_or(next, |(due, _)| (*due).max(next));
+            let sharing = self.queue.iter().rev().take_while(|(due, _)| *due == slot).count();
+            self.queue.push_back((if sharing < BURST_PACKETS { slot } else { slot + SLOT }, packet));
         }
     }
 
@@ -94,6 +114,7 @@ mod tests {
         counts
     }
 
+    /// Rule 38.
     #[test]
     fn sixteen_packets_leave_at_once() {
         let mut pacer = Pacer::default();
@@ -120,6 +141,28 @@ mod tests {
         let last = Time::from_millis(49 * 33);
         assert!(pacer.queue.iter().all(|(due, _)| *due <= last + MAX_INTERVAL / 2 + SLOT));
         assert!(pacer.queue.iter().is_sorted_by_key(|(due, _)| *due));
+    }
+
+    /// Rule 38.
+    #[test]
+    fn packets_sent_again_leave_sixteen_at_once_and_sixteen_per_slot() {
+        let (mut pacer, mut now) = (Pacer::default(), VecDeque::new());
+        pacer.push_again(packets(60), Time(0), &mut now);
+        pacer.push_again(packets(40), Time(0), &mut now);
+        let later = (1..10).map(|ms| std::iter::from_fn(|| pacer.pop(Time::from_millis(ms))).count());
+        assert_eq!((now.len(), later.collect::<Vec<_>>()), (16, vec![16, 16, 16, 16, 16, 4, 0, 0, 0]));
+    }
+
+    /// Rule 38.
+    #[test]
+    fn the_largest_frames_leave_at_sixteen_packets_per_slot_and_within_a_bound() {
+        for (packets, most) in [(300, 16), (1000, 16), (2048, 21)] {
+            let mut pacer = Pacer::default();
+            let counts = schedule(&mut pacer, packets, 0, 120);
+            assert_eq!(counts.iter().sum::<usize>(), packets);
+            assert!(counts.iter().all(|n| *n <= most), "{counts:?}");
+            assert!(counts[101..].iter().all(|n| *n == 0), "{counts:?}");
+        }
     }
 
     #[test]

@@ -117,8 +117,8 @@ impl Reception {
 /// Sender reports whose echo is still awaited.
 const MAX_AWAITED: usize = 4;
 
-/// Measures the round trip by the echo of our sender reports (RFC 3550 6.4.1, figure 2). Their NTP times are the
-/// source's, so what counts is when each was sent.
+/// Measures the round trip by the echo of our sender reports (RFC 3550 6.4.1, figure 2), or of our reference times where
+/// we only receive (RFC 3611 section 4.4). NTP times may be the source's, so what counts is when each was sent.
 #[derive(Debug, Default)]
 pub struct Echo {
     sent: std::collections::VecDeque<(u32, Time)>,
@@ -134,8 +134,13 @@ impl Echo {
 
     /// None if the block echoes nothing of ours.
     pub fn round_trip(&self, block: &Block, now: Time) -> Option<Duration> {
-        let (_, sent) = self.sent.iter().find(|(middle, _)| *middle == block.last_sr)?;
-        let held = Duration::from_nanos((u64::from(block.delay) * 1_000_000_000) >> 16);
+        self.echoed(block.last_sr, block.delay, now)
+    }
+
+    /// `delay`: how long the peer held it, in 1/65536 s.
+    pub fn echoed(&self, middle: u32, delay: u32, now: Time) -> Option<Duration> {
+        let (_, sent) = self.sent.iter().find(|(sent, _)| *sent == middle)?;
+        let held = Duration::from_nanos((u64::from(delay) * 1_000_000_000) >> 16);
         (now - *sent).checked_sub(held)
     }
 }

@@ -1,4 +1,5 @@
-//! RTCP to and from bytes: SR, RR, SDES, BYE (RFC 3550 section 6), NACK, PLI (RFC 4585), FIR (RFC 5104). Compound only.
+//! RTCP to and from bytes: SR, RR, SDES, BYE (RFC 3550 section 6), NACK, PLI (RFC 4585), FIR (RFC 5104), and of XR what
+//! measures a round trip without sending media (RFC 3611 sections 4.4 and 4.5). Compound only.
 //!
 //! ```text
 //! |V=2|P| count/FMT |      PT       |      length in words - 1      |
@@ -13,6 +14,9 @@ const SDES: u8 = 202;
 const BYE: u8 = 203;
 const RTPFB: u8 = 205;
 const PSFB: u8 = 206;
+const XR: u8 = 207;
+const XR_REFERENCE_TIME: u8 = 4;
+const XR_SINCE_REFERENCE: u8 = 5;
 const FMT_NACK: u8 = 1;
 const FMT_PLI: u8 = 1;
 const FMT_FIR: u8 = 4;
@@ -34,12 +38,54 @@ pub struct Block {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rtcp {
-    SenderReport { ssrc: u32, ntp: u64, rtp: u32, packets: u32, octets: u32, blocks: Vec<Block> },
-    ReceiverReport { ssrc: u32, blocks: Vec<Block> },
-    Bye { ssrcs: Vec<u32> },
-    Nack { sender: u32, media: u32, lost: Vec<u16> },
-    Pli { sender: u32, media: u32 },
-    Fir { sender: u32, entries: Vec<(u32, u8)> },
+    SenderReport {
+        ssrc: u32,
+        ntp: u64,
+        rtp: u32,
+        packets: u32,
+        octets: u32,
+        blocks: Vec<Block>,
+    },
+    ReceiverReport {
+        ssrc: u32,
+        blocks: Vec<Block>,
+    },
+    Bye {
+        ssrcs: Vec<u32>,
+    },
+    Nack {
+        sender: u32,
+        media: u32,
+        lost: Vec<u16>,
+    },
+    Pli {
+        sender: u32,
+        media: u32,
+    },
+    Fir {
+        sender: u32,
+        entries: Vec<(u32, u8)>,
+    },
+    /// A receiver's clock, for us to echo.
+    ReferenceTime {
+        sender: u32,
+        ntp: u64,
+    },
+    /// The echo of ours.
+    SinceReference {
+        echoes: Vec<Echoed>,
+    },
+}
+
+/// How long ago a receiver's reference time came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Echoed {
+    /// The receiver's.
+    pub ssrc: u32,
+    /// Middle 32 bits of its NTP time.
+    pub reference: u32,
+    /// In 1/65536 s.
+    pub delay: u32,
 }
 
 /// The packets we know of a compound; others are skipped. It must begin with a report (RFC 3550 appendix A.2).
@@ -62,7 +108,10 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Rtcp>, Malformed> {
             let padding = usize::from(*body.last().ok_or(Malformed)?);
             body = body.get(..body.len().wrapping_sub(padding)).filter(|_| padding > 0).ok_or(Malformed)?;
         }
-        packets.extend(parse_one(kind, count, body)?);
+        match kind {
+            XR => parse_extended(body, &mut packets)?,
+            _ => packets.extend(parse_one(kind, count, body)?),
+        }
         rest = &rest[len..];
         first = false;
     }
@@ -109,6 +158,29 @@ fn parse_one(kind: u8, count: u8, body: &[u8]) -> Result<Option<Rtcp>, Malformed
     })
 }
 
+/// The blocks we know of an extended report.
+fn parse_extended(body: &[u8], packets: &mut Vec<Rtcp>) -> Result<(), Malformed> {
+    let sender = be32(body, 0);
+    let mut rest = body.get(4..).ok_or(Malformed)?;
+    while !rest.is_empty() {
+        let words = usize::from(be16(rest.get(..4).ok_or(Malformed)?, 2));
+        let block = rest.get(4..4 + 4 * words).ok_or(Malformed)?;
+        match (rest[0], words) {
+            (XR_REFERENCE_TIME, 2) => {
+                let ntp = u64::from(be32(block, 0)) << 32 | u64::from(be32(block, 4));
+                packets.push(Rtcp::ReferenceTime { sender, ntp });
+            }
+            (XR_SINCE_REFERENCE, _) => {
+                let echo = |b: &[u8]| Echoed { ssrc: be32(b, 0), reference: be32(b, 4), delay: be32(b, 8) };
+                packets.push(Rtcp::SinceReference { echoes: block.chunks_exact(12).map(echo).collect() });
+            }
+            _ => {}
+        }
+        rest = &rest[4 + 4 * words..];
+    }
+    Ok(())
+}
+
 fn lost_of(first: u16, mask: u16) -> impl Iterator<Item = u16> {
     std::iter::once(first).chain((0..16).filter(move |i| mask >> i & 1 == 1).map(move |i| first.wrapping_add(i + 1)))
 }
@@ -152,10 +224,10 @@ impl Writer {
     }
 
     /// CNAMEs (RFC 7022), at most 31 chunks.
-    pub fn names(&mut self, ssrcs: &[u32], cname: &str) {
+    pub fn names(&mut self, names: &[(u32, &str)]) {
         let at = self.bytes.len();
-        self.bytes.extend([0x80 | ssrcs.len() as u8, SDES, 0, 0]);
-        for ssrc in ssrcs {
+        self.bytes.extend([0x80 | names.len() as u8, SDES, 0, 0]);
+        for (ssrc, cname) in names {
             self.word(*ssrc);
             self.bytes.extend([CNAME, cname.len() as u8]);
             self.bytes.extend(cname.bytes());
@@ -190,6 +262,22 @@ impl Writer {
     pub fn pli(&mut self, sender: u32, media: u32) {
         let at = self.begin(FMT_PLI, PSFB, sender);
         self.word(media);
+        self.end(at);
+    }
+
+    pub fn reference_time(&mut self, sender: u32, ntp: u64) {
+        let at = self.begin(0, XR, sender);
+        for word in [u32::from(XR_REFERENCE_TIME) << 24 | 2, (ntp >> 32) as u32, ntp as u32] {
+            self.word(word);
+        }
+        self.end(at);
+    }
+
+    pub fn since_reference(&mut self, sender: u32, echo: Echoed) {
+        let at = self.begin(0, XR, sender);
+        for word in [u32::from(XR_SINCE_REFERENCE) << 24 | 3, echo.ssrc, echo.reference, echo.delay] {
+            self.word(word);
+        }
         self.end(at);
     }
 
@@ -232,14 +320,31 @@ mod tests {
     const BLOCK: Block =
         Block { ssrc: 9, fraction_lost: 3, lost: -5, highest_sequence: 70000, jitter: 4, last_sr: 5, delay: 6 };
 
+    const ECHOED: Echoed = Echoed { ssrc: 8, reference: 9, delay: 10 };
+
+    #[test]
+    fn unknown_blocks_of_an_extended_report_are_skipped_and_overruns_told() {
+        let mut w = Writer::default();
+        w.receiver_report(1, &[]);
+        w.reference_time(1, 5);
+        let mut bytes = w.finish();
+        let block = bytes.len() - 12;
+        bytes[block] = 6; // statistics summary
+        assert_eq!(parse(&bytes).unwrap().len(), 1);
+        bytes[block + 3] = 3;
+        assert_eq!(parse(&bytes), Err(Malformed));
+    }
+
     #[test]
     fn a_compound_parses_back() {
         let mut w = Writer::default();
         w.sender_report(1, 2 << 32 | 3, 4, 5, 6, &[BLOCK]);
         w.receiver_report(1, &[BLOCK, BLOCK]);
-        w.names(&[1, 2], "abc@auralink");
+        w.names(&[(1, "abc@auralink"), (2, "d@auralink")]);
         w.nack(1, 2, &[65534, 65535, 3, 100]);
         w.pli(1, 2);
+        w.reference_time(1, 2 << 32 | 3);
+        w.since_reference(1, ECHOED);
         w.bye(&[1, 2]);
         let packets = parse(&w.finish()).unwrap();
         assert_eq!(
@@ -249,6 +354,8 @@ mod tests {
                 Rtcp::ReceiverReport { ssrc: 1, blocks: vec![BLOCK, BLOCK] },
                 Rtcp::Nack { sender: 1, media: 2, lost: vec![65534, 65535, 3, 100] },
                 Rtcp::Pli { sender: 1, media: 2 },
+                Rtcp::ReferenceTime { sender: 1, ntp: 2 << 32 | 3 },
+                Rtcp::SinceReference { echoes: vec![ECHOED] },
                 Rtcp::Bye { ssrcs: vec![1, 2] },
             ]
         );

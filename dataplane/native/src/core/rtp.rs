@@ -88,19 +88,19 @@ pub struct Header {
     pub ssrc: u32,
 }
 
-/// One packet, with the 16-byte element under its id (1..=14) if given. The payload comes in two parts, so that
-/// fragments need no copy of their own. Behind it is room for an SRTP tag.
-pub fn write(header: &Header, extension: Option<(u8, &ext::Value)>, payload: [&[u8]; 2]) -> BytesMut {
-    let ext_bytes = if extension.is_some() { ext::ALONE_BYTES } else { 0 };
+/// One packet with these elements of header extension. The payload comes in two parts, so that fragments need no copy of
+/// their own. Behind it is room for an SRTP tag.
+pub fn write(header: &Header, elements: &[(u8, &[u8])], payload: [&[u8]; 2]) -> BytesMut {
+    let ext_bytes = ext::bytes(elements);
     let payload_bytes = payload[0].len() + payload[1].len();
     let mut out = BytesMut::with_capacity(HEADER_BYTES + ext_bytes + payload_bytes + MAX_TAG_BYTES);
-    out.put_u8(0x80 | if extension.is_some() { 0x10 } else { 0 });
+    out.put_u8(0x80 | if ext_bytes > 0 { 0x10 } else { 0 });
     out.put_u8(u8::from(header.marker) << 7 | header.payload_type & 0x7f);
     out.put_u16(header.sequence);
     out.put_u32(header.timestamp);
     out.put_u32(header.ssrc);
-    if let Some((id, value)) = extension {
-        ext::write_alone(&mut out, id, value);
+    if ext_bytes > 0 {
+        ext::write(&mut out, elements);
     }
     out.put_slice(payload[0]);
     out.put_slice(payload[1]);
@@ -154,7 +154,8 @@ mod tests {
                                        id in 1u8..15, value: [u8; 16], with: bool,
                                        payload in proptest::collection::vec(any::<u8>(), 0..50)) {
             let header = Header { marker, payload_type: pt, sequence, timestamp, ssrc };
-            let bytes = write(&header, with.then_some((id, &value)), [&payload[..1.min(payload.len())], &payload[1.min(payload.len())..]]);
+            let elements = [(id, &value[..])];
+            let bytes = write(&header, &elements[..usize::from(with)], [&payload[..1.min(payload.len())], &payload[1.min(payload.len())..]]);
             let rtp = parse(&bytes).unwrap();
             prop_assert_eq!((rtp.marker, rtp.payload_type, rtp.sequence), (marker, pt, sequence));
             prop_assert_eq!((rtp.timestamp, rtp.ssrc), (timestamp, ssrc));

@@ -1,8 +1,9 @@
 //! Copies of packets sent, to answer NACKs from. Bounded in number and age, and so is what they may cost: a NACK of 16
 //! bytes asks for 20 kB, anybody who can write a receiver's address may send it, and all rooms share one thread.
 
-use super::Time;
-use bytes::Bytes;
+use super::rtp::{self, Header, MTU_BYTES, RTX_BYTES, Rtp};
+use super::{Time, be16, ext};
+use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -119,9 +120,71 @@ impl SentPackets {
     }
 }
 
+/// A retransmission stream beside an outgoing one (RFC 4588 section 4): SSRC, payload type and numbers of its own.
+#[derive(Debug)]
+pub struct Retransmissions {
+    pub ssrc: u32,
+    payload_type: u8,
+    next: u64,
+    pub packets: u64,
+    pub payload_bytes: u64,
+}
+
+impl Retransmissions {
+    /// `random` gives the first sequence number, as for the stream itself.
+    pub fn new(ssrc: u32, payload_type: u8, random: u64) -> Retransmissions {
+        Retransmissions { ssrc, payload_type, next: random % (1 << 15), packets: 0, payload_bytes: 0 }
+    }
+
+    /// A packet that was sent, as retransmission with its own number: the packet's number in front of its payload, the rest
+    /// as it was. None: it leaves no room for that.
+    pub fn wrap(&mut self, sent: &[u8]) -> Option<(u64, BytesMut)> {
+        if sent.len() + RTX_BYTES > MTU_BYTES {
+            return None;
+        }
+        let Rtp { marker, sequence, timestamp, extension, payload, .. } = rtp::parse(sent).ok()?;
+        let elements: Vec<(u8, &[u8])> =
+            extension.map(|(profile, body)| ext::each(profile, body).collect()).unwrap_or_default();
+        let (payload_type, own) = (self.payload_type, self.next);
+        let header = Header { marker, payload_type, sequence: own as u16, timestamp, ssrc: self.ssrc };
+        self.next += 1;
+        self.packets += 1;
+        self.payload_bytes += (RTX_BYTES + payload.len()) as u64;
+        Some((own, rtp::write(&header, &elements, [&sequence.to_be_bytes(), payload])))
+    }
+}
+
+/// What a retransmission repeats: a packet of `ssrc`, of its codec's payload type. None: padding, or too short.
+pub fn unwrap<'a>(rtx: &Rtp<'a>, ssrc: u32, payload_type: u8) -> Option<Rtp<'a>> {
+    let payload = rtx.payload.get(RTX_BYTES..)?;
+    Some(Rtp { ssrc, payload_type, sequence: be16(rtx.payload, 0), payload, ..*rtx })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Rule 31: the original number is in front of the payload.
+        #[test]
+        fn a_retransmission_unwraps_to_what_was_sent(marker: bool, sequence: u16, timestamp: u32, value: [u8; 16], with: bool,
+                                                     payload in proptest::collection::vec(any::<u8>(), 0..1188)) {
+            let header = Header { marker, payload_type: 96, sequence, timestamp, ssrc: 7 };
+            let elements = [(14, &value[..])];
+            let sent = rtp::write(&header, &elements[..usize::from(with)], [&payload, &[]]);
+            let mut stream = Retransmissions::new(8, 97, 65_535);
+            let wrapped = stream.wrap(&sent);
+            prop_assert_eq!(wrapped.is_none(), sent.len() > MTU_BYTES - RTX_BYTES);
+            if let Some((number, wrapped)) = wrapped {
+                prop_assert!(wrapped.len() <= MTU_BYTES);
+                prop_assert_eq!(number, 32_767);
+                let rtx = rtp::parse(&wrapped).unwrap();
+                prop_assert_eq!((rtx.ssrc, rtx.payload_type, rtx.sequence), (8, 97, 32_767));
+                prop_assert_eq!(unwrap(&rtx, 7, 96), Some(rtp::parse(&sent).unwrap()));
+            }
+        }
+    }
 
     const RTT: Duration = Duration::from_millis(50);
 

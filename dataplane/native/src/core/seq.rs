@@ -49,6 +49,13 @@ impl Extender {
         Sequence::Jump
     }
 
+    /// The extended number of a packet that was sent before, by the number that it had then. It confirms and moves nothing.
+    pub fn recall(&self, sequence: u16) -> Option<u64> {
+        let highest = self.highest?;
+        let behind = i64::from((highest as u16).wrapping_sub(sequence) as i16);
+        (0..MAX_MISORDER).contains(&behind).then(|| highest - behind as u64)
+    }
+
     pub fn highest(&self) -> Option<u64> {
         self.highest
     }
@@ -106,6 +113,16 @@ mod tests {
         assert!(again > first + 1);
         assert_eq!(again as u16, 30001);
         assert_eq!(e.extend(30002), Sequence::At(again + 1));
+    }
+
+    #[test]
+    fn a_packet_sent_again_has_its_old_number_and_changes_nothing() {
+        let mut e = Extender::default();
+        assert_eq!(e.recall(5), None);
+        let Sequence::At(first) = e.extend(65_535) else { panic!() };
+        e.extend(10);
+        assert_eq!([65_535, 10, 11, 30_000].map(|s| e.recall(s)), [Some(first), Some(first + 11), None, None]);
+        assert_eq!(e.extend(11), Sequence::At(first + 12));
     }
 
     #[test]

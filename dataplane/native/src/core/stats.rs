@@ -92,6 +92,7 @@ pub fn stream(stream: &Stream) -> Value {
             ("illegal_switch", video.illegal_switches.into()),
             ("key_requests_sent", video.keys.total.into()),
             ("nacks_sent", video.nacks_sent().into()),
+            ("repaired_packets", stream.repaired.into()),
         ]) else {
             return Value::None;
         };

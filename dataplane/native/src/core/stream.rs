@@ -3,8 +3,10 @@
 
 use super::codec::audio::{Arrival, Received};
 use super::codec::{Codec, Media};
-use super::leg_plain::PayloadType;
+use super::elements::Elements;
+use super::leg_plain::{PayloadType, Wrapped};
 use super::output::{AudioPacket, Effects};
+use super::red;
 use super::reorder::Inserted;
 use super::reports::{Ntp, Reception, SourceClock};
 use super::rtp::Rtp;
@@ -25,9 +27,20 @@ pub struct Stream {
     pub clock: Option<SourceClock>,
     pub packets: u64,
     pub payload_bytes: u64,
+    /// Packets that came as retransmission (RFC 4588).
+    pub repaired: u64,
     sequence: Extender,
     timestamps: Timestamps,
     kind: Medium,
+}
+
+/// A packet as it came in.
+pub struct Incoming<'a> {
+    pub rtp: Rtp<'a>,
+    pub wrapped: Wrapped,
+    /// The payload type of what is wrapped.
+    pub codec: u8,
+    pub elements: Elements,
 }
 
 enum Medium {
@@ -54,6 +67,7 @@ impl Stream {
             clock: None,
             packets: 0,
             payload_bytes: 0,
+            repaired: 0,
             sequence: Extender::default(),
             timestamps: Timestamps::starting(first.timestamp),
             kind,
@@ -79,7 +93,8 @@ impl Stream {
     }
 
     /// A packet of this source: sequence -> duplicate or late -> reorder -> assemble -> mode.
-    pub fn receive(&mut self, rtp: &Rtp<'_>, now: Time, fx: &mut Effects) {
+    pub fn receive(&mut self, incoming: Incoming<'_>, now: Time, fx: &mut Effects) {
+        let rtp = &incoming.rtp;
         self.packets += 1;
         self.payload_bytes += rtp.payload.len() as u64;
         let sequence = match self.sequence.extend(rtp.sequence) {
@@ -93,26 +108,42 @@ impl Stream {
                 sequence
             }
         };
-        let inserted = match &mut self.kind {
-            Medium::Video(video) => video.receive(sequence, rtp, now, &mut self.timestamps, fx),
+        let timestamp = rtp.timestamp;
+        match self.enter(sequence, incoming, now, fx) {
+            Inserted::New => self.reception.packet(sequence, timestamp, now, self.clock_rate),
+            Inserted::Duplicate => fx.drops.count(Drop::Duplicate),
+            Inserted::Late => fx.drops.count(Drop::Late),
+        }
+    }
+
+    /// A packet that was sent again in a stream of its own: it was lost, and reports go on to say so.
+    pub fn repaired(&mut self, incoming: Incoming<'_>, now: Time, fx: &mut Effects) {
+        let Some(sequence) = self.sequence.recall(incoming.rtp.sequence) else { return fx.drops.count(Drop::Late) };
+        match self.enter(sequence, incoming, now, fx) {
+            Inserted::New => self.repaired += 1,
+            Inserted::Duplicate => fx.drops.count(Drop::Duplicate),
+            Inserted::Late => fx.drops.count(Drop::Late),
+        }
+    }
+
+    fn enter(&mut self, sequence: u64, incoming: Incoming<'_>, now: Time, fx: &mut Effects) -> Inserted {
+        match &mut self.kind {
+            Medium::Video(video) => {
+                let Incoming { rtp, elements, .. } = incoming;
+                video.receive(sequence, (&rtp, elements), now, &mut self.timestamps, fx)
+            }
             Medium::Audio(received) => match received.note(sequence) {
                 Arrival::New => {
-                    let (stream, timestamp) = (self.id, self.timestamps.unwrap(rtp.timestamp));
-                    let payload = Bytes::copy_from_slice(rtp.payload);
-                    // Padding-only packets leave a gap, as a lost one would: a decoder conceals either.
-                    if !payload.is_empty() {
-                        fx.audio.push(AudioPacket { stream, sequence, timestamp, marker: rtp.marker, payload });
+                    let timestamp = self.timestamps.unwrap(incoming.rtp.timestamp);
+                    match relayed(self.id, sequence, timestamp, incoming) {
+                        Ok(packet) => fx.audio.push(packet),
+                        Err(why) => fx.drops.count(why),
                     }
                     Inserted::New
                 }
                 Arrival::Duplicate => Inserted::Duplicate,
                 Arrival::Late => Inserted::Late,
             },
-        };
-        match inserted {
-            Inserted::New => self.reception.packet(sequence, rtp.timestamp, now, self.clock_rate),
-            Inserted::Duplicate => fx.drops.count(Drop::Duplicate),
-            Inserted::Late => fx.drops.count(Drop::Late),
         }
     }
 
@@ -139,4 +170,15 @@ impl Stream {
         video.feedback(now, fx);
         video.takes_feedback()
     }
+}
+
+/// An audio packet to relay, with what it has of its own at hand if it repeats others.
+fn relayed(stream: StreamId, sequence: u64, timestamp: i64, incoming: Incoming<'_>) -> Result<AudioPacket, Drop> {
+    let Incoming { rtp, wrapped, codec, elements } = incoming;
+    let whole = Bytes::copy_from_slice(rtp.payload);
+    let (payload, red) = match wrapped {
+        Wrapped::Red if !whole.is_empty() => (red::primary(&whole, codec)?, Some((whole, codec))),
+        _ => (whole, None),
+    };
+    Ok(AudioPacket { stream, sequence, timestamp, marker: rtp.marker, payload, red, elements })
 }

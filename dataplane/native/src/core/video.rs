@@ -3,18 +3,20 @@
 
 use super::assemble::{Assembled, Assembler};
 use super::codec::{Codec, Limits, VideoCodec};
+use super::elements::{self, Elements};
 use super::ext::{self, Value};
 use super::keys::KeyRequests;
-use super::ledger::{Admitted, Answer, Continues, Departure, Ledger, NativeFrame};
+use super::ledger::{Admitted, Answer, Continues, Departure, Ledger, MAX_IN_FLIGHT, MAX_PENDING, NativeFrame};
 use super::mode::{Kind, Mode, Policy};
 use super::nack::Nacks;
 use super::output::{Effects, Event, Feedback, Frame, Output, Wire};
 use super::packet::{Content, Packet};
-use super::reorder::{Inserted, Next, Reorder};
+use super::reorder::{Inserted, Next, RING_PACKETS, Reorder};
 use super::rtp::{HEADER_BYTES, MTU_BYTES, RTX_BYTES, Rtp};
 use super::seq::Timestamps;
 use super::{Drop, StreamId, Time};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long a gap is waited for: two round trips and a little, so that the second NACK can repair, within these bounds;
@@ -47,6 +49,8 @@ pub struct Video {
     pub frames: u64,
     pub key_frames: u64,
     pub abandoned: u64,
+    /// Header extensions that go on with their frames.
+    kept: Kept,
     /// Answered frames that did not fit behind what had left.
     unsent: u64,
     pub illegal_switches: u64,
@@ -72,6 +76,7 @@ impl Video {
             frames: 0,
             key_frames: 0,
             abandoned: 0,
+            kept: Kept::default(),
             unsent: 0,
             illegal_switches: 0,
         }
@@ -104,7 +109,7 @@ impl Video {
     pub(super) fn receive(
         &mut self,
         sequence: u64,
-        rtp: &Rtp<'_>,
+        (rtp, elements): (&Rtp<'_>, Elements),
         now: Time,
         timestamps: &mut Timestamps,
         fx: &mut Effects,
@@ -138,8 +143,11 @@ impl Video {
                 }
             }
         };
-        if let (Some(nacks), Inserted::New) = (&mut self.nacks, inserted) {
-            nacks.received(sequence, now);
+        if inserted == Inserted::New {
+            self.kept.arrived(sequence, elements);
+            if let Some(nacks) = &mut self.nacks {
+                nacks.received(sequence, now);
+            }
         }
         self.release(now, timestamps, fx);
         self.feedback(now, fx);
@@ -217,6 +225,7 @@ impl Video {
             self.key_frames += 1;
         }
         self.frames += 1;
+        self.kept.completed(self.next_frame, &packets);
         let frame = NativeFrame { id: self.next_frame, timestamp, packets, info, completed: now };
         self.next_frame += 1;
         self.admit(frame, fx);
@@ -287,10 +296,13 @@ impl Video {
         let (answer, accepted) = match data {
             None => (Answer::Native(ext), true),
             Some(data) if data.len() > MAX_SUBMIT_BYTES => (self.refused(Drop::BadSubmit, fx), false),
-            Some(data) => match self.codec.packetize(data, key, &native.info, limits(ext.is_some(), RTX_BYTES)) {
-                Ok(payloads) => (Answer::Compressed { payloads, ext, key }, true),
-                Err(why) => (self.refused(why, fx), false),
-            },
+            Some(data) => {
+                let limits = limits(elements::room(ext.is_some(), self.kept.of(frame_id)), RTX_BYTES);
+                match self.codec.packetize(data, key, &native.info, limits) {
+                    Ok(payloads) => (Answer::Compressed { payloads, ext, key }, true),
+                    Err(why) => (self.refused(why, fx), false),
+                }
+            }
         };
         self.ledger.answer(frame_id, answer);
         let unsent = self.unsent;
@@ -366,6 +378,7 @@ impl Video {
     /// Answered frames leave, in order.
     fn depart(&mut self, fx: &mut Effects) {
         while let Some(Departure { frame, policy, answer }) = self.ledger.depart() {
+            let elements = self.kept.take(frame.id);
             let (kind, key, leading) = match &answer {
                 Answer::Dropped => {
                     self.ledger.left_out(&frame.info);
@@ -402,7 +415,8 @@ impl Video {
                 Answer::Compressed { payloads, ext, .. } => (payloads, ext),
                 Answer::Native(ext) => {
                     let ext = ext.or_else(|| policy.extension.then(|| ext::native(policy.degraded)));
-                    (self.codec.restamp(&frame.packets, &frame.info, limits(ext.is_some(), 0)), ext)
+                    let limits = limits(elements::room(ext.is_some(), &elements), 0);
+                    (self.codec.restamp(&frame.packets, &frame.info, limits), ext)
                 }
                 Answer::Dropped => continue,
             };
@@ -419,6 +433,7 @@ impl Video {
                 numbers: frame.info.numbers,
                 payloads,
                 ext,
+                elements,
                 completed: frame.completed,
                 submitted: policy.mode == Mode::Compress,
             });
@@ -427,8 +442,58 @@ impl Video {
 }
 
 /// Payload bytes per packet beside header, extension and what is kept free. What we cut leaves room for an
-/// RTX header; what a sender cut to 1200 bytes is not cut again for it, as a plain leg resends the same packet.
-fn limits(extension: bool, kept_free: usize) -> Limits {
+/// RTX header; what a sender cut to 1200 bytes is not cut again for it, as it can be sent again as the same packet.
+fn limits(extension_bytes: usize, kept_free: usize) -> Limits {
     let rest = MTU_BYTES - HEADER_BYTES - kept_free;
-    Limits { first: if extension { rest - ext::ALONE_BYTES } else { rest }, rest }
+    Limits { first: rest - extension_bytes, rest }
+}
+
+/// Header extensions on their way: by packet until its frame is complete, then by frame until it leaves. Both are kept
+/// beside packets and frames, which have none as a rule.
+#[derive(Debug, Default)]
+struct Kept {
+    packets: BTreeMap<u64, Elements>,
+    frames: BTreeMap<u64, Elements>,
+    none: Elements,
+}
+
+impl Kept {
+    fn arrived(&mut self, sequence: u64, elements: Elements) {
+        if elements.is_empty() {
+            return;
+        }
+        self.packets.insert(sequence, elements);
+        while self.packets.len() > RING_PACKETS {
+            self.packets.pop_first();
+        }
+    }
+
+    /// These packets are a frame; what came before them belongs to none.
+    fn completed(&mut self, frame: u64, packets: &[Packet]) {
+        let (Some(first), Some(last)) = (packets.first(), packets.last()) else { return };
+        if self.packets.is_empty() {
+            return;
+        }
+        let later = self.packets.split_off(&(last.sequence + 1));
+        let own = std::mem::replace(&mut self.packets, later).split_off(&first.sequence);
+        let mut elements = Elements::new();
+        own.into_values().flatten().for_each(|element| elements::add(&mut elements, element));
+        self.frames.insert(frame, elements);
+        while self.frames.len() > MAX_PENDING + MAX_IN_FLIGHT {
+            self.frames.pop_first();
+        }
+    }
+
+    fn of(&self, frame: u64) -> &Elements {
+        self.frames.get(&frame).unwrap_or(&self.none)
+    }
+
+    /// Those of a frame that leaves; what was before it left without.
+    fn take(&mut self, frame: u64) -> Elements {
+        if self.frames.is_empty() {
+            return Elements::new();
+        }
+        let later = self.frames.split_off(&(frame + 1));
+        std::mem::replace(&mut self.frames, later).remove(&frame).unwrap_or_default()
+    }
 }

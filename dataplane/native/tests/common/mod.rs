@@ -7,6 +7,7 @@ pub mod network;
 pub mod vpx;
 
 use auralink_native::core::codec::{Codec, Media};
+use auralink_native::core::elements::Ids;
 use auralink_native::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType, Sockets};
 use auralink_native::core::mode::{Mode, Policy};
 use auralink_native::core::output::{Event, Frame, Output, Transmit};
@@ -244,8 +245,17 @@ pub fn config(direction: Direction, feedback: bool, remote: Option<SocketAddr>) 
         codec,
         clock_rate: 90_000,
         order_numbers: number == H265_NUMBERED_PT,
+        rtx: None,
+        red: None,
     });
-    let audio = PayloadType { number: AUDIO_PT, codec: Codec::Opus, clock_rate: 48_000, order_numbers: false };
+    let audio = PayloadType {
+        number: AUDIO_PT,
+        codec: Codec::Opus,
+        clock_rate: 48_000,
+        order_numbers: false,
+        rtx: None,
+        red: None,
+    };
     LegConfig {
         name: "leg".into(),
         room: "room".into(),
@@ -253,6 +263,7 @@ pub fn config(direction: Direction, feedback: bool, remote: Option<SocketAddr>) 
         feedback,
         rtcp_mux: false,
         extension_id: EXTENSION_ID,
+        ids: Ids::default(),
         media: vec![
             MediumConfig { media: Media::Video, payloads: video.to_vec(), remote },
             MediumConfig { media: Media::Audio, payloads: vec![audio], remote },
@@ -266,15 +277,20 @@ impl World {
         World::with_remote(feedback, Some(sender()))
     }
 
-    /// Audio shares the video's addresses and has sockets two above.
     pub fn with_remote(feedback: bool, source_remote: Option<SocketAddr>) -> World {
+        let source = config(Direction::Receive, feedback, source_remote);
+        World::between(source, config(Direction::Send, feedback, Some(receiver())))
+    }
+
+    /// Audio shares the video's addresses and has sockets two above.
+    pub fn between(source: LegConfig, target: LegConfig) -> World {
         let mut random = Random(7);
         let mut shard = Shard::new(Box::new(move || random.next()));
         let sockets =
             |first: u64| [0, 2].map(|above| Sockets { rtp: SockId(first + above), rtcp: SockId(first + above + 1) });
         let now = Now { mono: Time::from_millis(1000), unix: Duration::from_secs(1_700_000_000) };
-        let source = shard.open_leg(config(Direction::Receive, feedback, source_remote), &sockets(10), now);
-        let target = shard.open_leg(config(Direction::Send, feedback, Some(receiver())), &sockets(20), now);
+        let source = shard.open_leg(source, &sockets(10), now);
+        let target = shard.open_leg(target, &sockets(20), now);
         let mut world = World {
             shard,
             now: now.mono,

@@ -1,6 +1,8 @@
 //! Audio is relayed packet by packet on arrival, gaps kept, or the decoder's concealment and Opus' in-band FEC (RFC
 //! 7587) would see no loss. So all that is needed is which sequence number a packet gets, and which came twice.
 
+use std::collections::VecDeque;
+
 /// Packets this much older than the newest are late.
 const WINDOW: u64 = 1024;
 
@@ -55,11 +57,78 @@ impl Received {
     }
 }
 
+/// Packets left out whose followers may still come out of order.
+const MAX_ABSORBED: usize = 64;
+
+/// Our sequence numbers for a source's: at a constant distance, less one for each packet that we keep to ourselves.
+#[derive(Debug)]
+pub struct Relayed {
+    /// A number of the source and ours for it; what lies before it has none.
+    theirs: u64,
+    ours: u64,
+    highest: u64,
+    /// Numbers of the source that got none, ascending.
+    absorbed: VecDeque<u64>,
+}
+
+impl Relayed {
+    /// With the source's packet `theirs` as `ours`.
+    pub fn starting(theirs: u64, ours: u64) -> Relayed {
+        Relayed { theirs, ours, highest: theirs, absorbed: VecDeque::new() }
+    }
+
+    /// None: reordered in front of the first packet we took, and its number may be used.
+    pub fn number(&mut self, theirs: u64) -> Option<u64> {
+        self.highest = self.highest.max(theirs);
+        let left_out = self.absorbed.iter().take_while(|absorbed| **absorbed < theirs).count();
+        Some(self.ours + theirs.checked_sub(self.theirs)? - left_out as u64)
+    }
+
+    /// A packet that is not sent on. If later ones are, its number stays free, as if it was lost.
+    pub fn absorb(&mut self, theirs: u64) {
+        if theirs <= self.highest {
+            return;
+        }
+        self.highest = theirs;
+        self.absorbed.push_back(theirs);
+        if self.absorbed.len() > MAX_ABSORBED
+            && let Some(oldest) = self.absorbed.pop_front()
+        {
+            self.ours += oldest - self.theirs;
+            self.theirs = oldest + 1;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::HashSet;
+
+    /// Rule 16, where padding is left out.
+    #[test]
+    fn what_is_left_out_leaves_no_gap_unless_later_packets_went_on() {
+        let mut numbers = Relayed::starting(100, 7);
+        assert_eq!([100, 101].map(|theirs| numbers.number(theirs)), [Some(7), Some(8)]);
+        numbers.absorb(102);
+        numbers.absorb(103);
+        assert_eq!([104, 106, 101].map(|theirs| numbers.number(theirs)), [Some(9), Some(11), Some(8)]);
+        numbers.absorb(105);
+        assert_eq!([107, 99].map(|theirs| numbers.number(theirs)), [Some(12), None]);
+    }
+
+    #[test]
+    fn what_is_remembered_of_packets_left_out_is_bounded_and_no_number_is_used_twice() {
+        let mut numbers = Relayed::starting(0, 0);
+        for theirs in (0..1000).step_by(2) {
+            assert_eq!(numbers.number(theirs), Some(theirs / 2));
+            numbers.absorb(theirs + 1);
+        }
+        assert_eq!(numbers.absorbed.len(), MAX_ABSORBED);
+        assert_eq!(numbers.number(1000 - 4 * MAX_ABSORBED as u64), None);
+        assert_eq!(numbers.number(1000), Some(500));
+    }
 
     proptest! {
         #[test]

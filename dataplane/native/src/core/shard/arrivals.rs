@@ -3,12 +3,12 @@
 use super::{Carries, Port, Shard};
 use crate::core::codec::Media;
 use crate::core::demux::{self, Kind};
-use crate::core::leg_plain::PayloadType;
+use crate::core::leg_plain::{PayloadType, Wrapped};
 use crate::core::output::Event;
 use crate::core::rtp::{self, Rtp};
 use crate::core::source::{Admission, SILENCE};
-use crate::core::stream::Stream;
-use crate::core::{Drop, LegId, OutId, SockId, StreamId, ext};
+use crate::core::stream::{Incoming, Stream};
+use crate::core::{Drop, LegId, OutId, SockId, StreamId, ext, rtx};
 use bytes::Bytes;
 use std::net::SocketAddr;
 
@@ -66,34 +66,77 @@ impl Shard {
 
     fn rtp(&mut self, leg: LegId, media: Media, src: SocketAddr, data: &[u8]) {
         let Some(leg) = self.legs.get_mut(&leg) else { return };
-        let (direction, extension_id, leg_id) = (leg.config.direction, leg.config.extension_id, leg.id);
+        let (direction, leg_id) = (leg.config.direction, leg.id);
         let Some(medium) = leg.medium_mut(media) else { return };
         medium.packets += 1;
         if !direction.receives() {
             return self.fx.drops.count(Drop::WrongDirection);
         }
         let Ok(rtp) = rtp::parse(data) else { return self.fx.drops.count(Drop::Malformed) };
-        let Some(payload) = medium.payloads.iter().find(|payload| payload.number == rtp.payload_type).copied() else {
+        if rtp.ssrc == 0 && rtp.payload.is_empty() {
+            return self.fx.drops.count(Drop::Probe);
+        }
+        let Some((payload, wrapped)) = medium.payload(rtp.payload_type) else {
             return self.fx.drops.count(Drop::UnknownPayloadType);
         };
+        if wrapped == Wrapped::Rtx {
+            return self.retransmitted(leg_id, media, src, &rtp, payload);
+        }
+        let known = medium.source.locked().is_some_and(|locked| locked.ssrc == rtp.ssrc);
+        if !known && self.outs.values().any(|out| out.leg == leg_id && out.generator.sent_lately(&rtp)) {
+            return self.fx.drops.count(Drop::Looped);
+        }
         let admission = medium.source.admit(src, rtp.ssrc, rtp.sequence, data, self.now.mono);
         self.fx.drops.add(Drop::Probation, medium.source.take_discarded());
         match admission {
             Admission::Pass(stream) => {
-                let carries = rtp.extension.and_then(|(profile, body)| ext::find(profile, body, extension_id));
-                medium.aic_packets += u64::from(carries.is_some_and(|bytes| bytes.len() == 16));
-                let Some(stream) = self.streams.get_mut(&stream) else { return };
-                if stream.codec != payload.codec {
-                    return self.fx.drops.count(Drop::UnknownPayloadType);
-                }
-                stream.receive(&rtp, self.now.mono, &mut self.fx);
-                let stream = stream.id;
-                self.arm(stream);
+                self.deliver(leg_id, media, stream, (rtp, payload, wrapped));
             }
             Admission::Start(packets) => self.start_stream(leg_id, media, src, &rtp, payload, packets),
             Admission::Drop(why) => self.fx.drops.count(why),
             Admission::Wait => {}
         }
+    }
+
+    /// A packet of a stream of retransmissions: the source says whose, for no other can be meant.
+    fn retransmitted(&mut self, leg: LegId, media: Media, src: SocketAddr, rtx: &Rtp<'_>, payload: PayloadType) {
+        let Some(medium) = self.legs.get(&leg).and_then(|leg| leg.medium(media)) else { return };
+        let Some(locked) = medium.source.locked() else { return self.fx.drops.count(Drop::UnknownSsrc) };
+        if locked.address != src {
+            return self.fx.drops.count(Drop::ForeignSource);
+        }
+        if self.outs.values().any(|out| out.leg == leg && out.owns(rtx.ssrc)) {
+            return self.fx.drops.count(Drop::Looped);
+        }
+        // Too short for a number of its own: padding.
+        let Some(rtp) = rtx::unwrap(rtx, locked.ssrc, payload.number) else { return };
+        self.deliver(leg, media, locked.stream, (rtp, payload, Wrapped::Rtx));
+    }
+
+    /// To the stream of its source.
+    fn deliver(
+        &mut self,
+        leg: LegId,
+        media: Media,
+        stream: StreamId,
+        (rtp, payload, wrapped): (Rtp<'_>, PayloadType, Wrapped),
+    ) {
+        let Some(leg) = self.legs.get_mut(&leg) else { return };
+        let (elements, extension_id) = (leg.config.ids.read(rtp.extension), leg.config.extension_id);
+        let Some(medium) = leg.medium_mut(media) else { return };
+        let carries = rtp.extension.and_then(|(profile, body)| ext::find(profile, body, extension_id));
+        medium.aic_packets += u64::from(carries.is_some_and(|bytes| bytes.len() == ext::VALUE_BYTES));
+        let Some(stream) = self.streams.get_mut(&stream) else { return };
+        if stream.codec != payload.codec {
+            return self.fx.drops.count(Drop::UnknownPayloadType);
+        }
+        let incoming = Incoming { rtp, wrapped, codec: payload.number, elements };
+        match wrapped {
+            Wrapped::Rtx => stream.repaired(incoming, self.now.mono, &mut self.fx),
+            Wrapped::No | Wrapped::Red => stream.receive(incoming, self.now.mono, &mut self.fx),
+        }
+        let stream = stream.id;
+        self.arm(stream);
     }
 
     /// A source has proven itself, by `packets`; `rtp` is the last of them.
@@ -143,12 +186,16 @@ impl Shard {
     /// RFC 3550 8.2: a peer uses an SSRC of ours; we take another.
     fn resolve_collision(&mut self, leg: LegId, ssrc: u32) {
         let ours: Vec<OutId> =
-            self.outs.values().filter(|out| out.leg == leg && out.generator.ssrc == ssrc).map(|out| out.id).collect();
+            self.outs.values().filter(|out| out.leg == leg && out.owns(ssrc)).map(|out| out.id).collect();
         for out in ours {
             self.send_bye(out);
             let (ssrc, random) = (self.ssrc(), (self.random)());
+            let rtx = self.ssrc();
             if let Some(out) = self.outs.get_mut(&out) {
                 out.rename(ssrc, random);
+                if let Some(stream) = &mut out.rtx {
+                    stream.ssrc = rtx;
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ use crate::core::leg_plain::{Leg, LegConfig, MAX_OUTS, Medium, Sockets};
 use crate::core::mode::{Mode, Policy};
 use crate::core::out::{Out, Path};
 use crate::core::output::Event;
+use crate::core::rtx::Retransmissions;
 use crate::core::srtp::Session;
 use crate::core::stats::{self, Value};
 use crate::core::{Drop, LegId, Now, OutId, StreamId, ext};
@@ -72,6 +73,7 @@ impl Shard {
             return Ok(*out);
         }
         let (extension_id, feedback, source_leg) = (target.config.extension_id, target.config.feedback, source.leg);
+        let ids = target.config.ids.clone();
         let heir = |out: &&mut Out| {
             out.stream.is_none() && out.leg == leg && out.source_leg == source_leg && out.codec == codec
         };
@@ -86,7 +88,10 @@ impl Shard {
             let keys = self.legs.get(&leg).and_then(|leg| leg.medium(codec.media())).and_then(Medium::sending_keys);
             let generator = Generator::new(self.ssrc(), payload.number, payload.clock_rate, (self.random)());
             let generator = generator.protected(keys);
-            let path = Path { stream, source_leg, leg, codec, extension_id, resend: feedback };
+            let rtx = payload.rtx.filter(|_| feedback);
+            let rtx = rtx.map(|number| Retransmissions::new(self.ssrc(), number, (self.random)()));
+            let red = payload.red;
+            let path = Path { stream, source_leg, leg, codec, extension_id, ids, resend: feedback, rtx, red };
             self.outs.insert(id, Out::new(id, path, generator));
             id
         };

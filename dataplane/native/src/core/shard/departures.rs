@@ -23,6 +23,12 @@ impl Shard {
         let mut audio = std::mem::take(&mut self.fx.audio);
         for packet in audio.drain(..) {
             let Some(stream) = self.streams.get(&packet.stream) else { continue };
+            if packet.payload.is_empty() {
+                for out in &stream.outs {
+                    self.outs.entry(*out).and_modify(|out| out.absorb(&packet));
+                }
+                continue;
+            }
             if stream.outs.is_empty() {
                 self.fx.drops.count(Drop::NotLinked);
             }

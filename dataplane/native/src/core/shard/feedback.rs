@@ -3,20 +3,22 @@
 
 use super::Shard;
 use crate::core::codec::Media;
-use crate::core::leg_plain::{EarlyReport, SenderReport};
+use crate::core::leg_plain::{EarlyReport, MAX_REPORTED, SenderReport};
 use crate::core::mode::Mode;
 use crate::core::output::{Event, Transmit};
 use crate::core::reports::Ntp;
-use crate::core::rtcp::{self, Block, Rtcp};
-use crate::core::{Drop, LegId, OutId, StreamId};
+use crate::core::rtcp::{self, Block, Echoed, Rtcp};
+use crate::core::{Drop, LegId, OutId, StreamId, Time};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 impl Shard {
     pub(super) fn rtcp(&mut self, leg: LegId, media: Media, src: SocketAddr, data: &[u8]) {
         let Ok(packets) = rtcp::parse(data) else { return self.fx.drops.count(Drop::Malformed) };
         let Some(medium) = self.legs.get_mut(&leg).and_then(|leg| leg.medium_mut(media)) else { return };
-        if medium.source.locked().is_none()
-            && let Some(Rtcp::SenderReport { ssrc, ntp, rtp, .. }) = packets.first()
+        let locked = medium.source.locked();
+        if let Some(Rtcp::SenderReport { ssrc, ntp, rtp, .. }) = packets.first()
+            && locked.is_none_or(|locked| locked.ssrc != *ssrc && locked.address.ip() == src.ip())
         {
             // Kept for the source that may prove to be its sender.
             let (from, ntp, at) = (src.ip(), Ntp(*ntp), self.now.mono);
@@ -60,8 +62,23 @@ impl Shard {
                 let route = self.legs.get(&leg).and_then(|leg| leg.medium(media)).and_then(|m| m.rtp_route());
                 if let (Some(out), Some(route)) = (self.outs.get_mut(&out), route) {
                     let refused = out.again(&lost, route, self.now.mono, &mut self.send);
+                    self.wake = self.wake.min(out.deadline().unwrap_or(Time::NEVER));
                     self.fx.drops.add(Drop::ResendLimit, refused);
                 }
+            }
+            Rtcp::ReferenceTime { sender, ntp } => {
+                let now = self.now.mono;
+                if let Some(medium) = self.legs.get_mut(&leg).and_then(|leg| leg.medium_mut(media)) {
+                    medium.reference = Some((sender, Ntp(ntp).middle(), now));
+                }
+            }
+            Rtcp::SinceReference { echoes } => {
+                let medium = self.legs.get(&leg).and_then(|leg| leg.medium(media));
+                let round_trip = medium.and_then(|medium| {
+                    let ours = echoes.iter().find(|echo| echo.ssrc == medium.own_ssrc)?;
+                    medium.references.echoed(ours.reference, ours.delay, self.now.mono)
+                });
+                round_trip.into_iter().for_each(|round_trip| self.measured(leg, round_trip));
             }
             Rtcp::Pli { media: ssrc, .. } => self.key_wanted(leg, ssrc, None),
             Rtcp::Fir { sender, entries } => {
@@ -79,11 +96,16 @@ impl Shard {
             let Some(out) = self.outs.get_mut(&id) else { continue };
             if let Some(round_trip) = out.echo.round_trip(block, self.now.mono) {
                 out.round_trip = Some(round_trip);
-                for stream in self.streams.values_mut().filter(|stream| stream.leg == leg) {
-                    if let Some(video) = stream.video() {
-                        video.set_round_trip(round_trip);
-                    }
-                }
+                self.measured(leg, round_trip);
+            }
+        }
+    }
+
+    /// A leg's round trip, by which its streams wait for repairs.
+    fn measured(&mut self, leg: LegId, round_trip: Duration) {
+        for stream in self.streams.values_mut().filter(|stream| stream.leg == leg) {
+            if let Some(video) = stream.video() {
+                video.set_round_trip(round_trip);
             }
         }
     }
@@ -150,22 +172,38 @@ impl Shard {
     }
 
     fn send_reports(&mut self, leg: LegId, media: Media) {
-        let now = self.now.mono;
-        let Some(medium) = self.legs.get_mut(&leg).and_then(|leg| leg.medium_mut(media)) else { return };
+        let senders = self.sender_reports(leg, media);
+        let (now, unix) = (self.now.mono, Ntp::from_unix(self.now.unix));
+        let Some(open) = self.legs.get_mut(&leg) else { return };
+        let feedback = open.config.feedback;
+        let Some(medium) = open.medium_mut(media) else { return };
         medium.next_report = now + medium.report_interval();
-        let unix = Ntp::from_unix(self.now.unix);
-        let mut senders = Vec::new();
-        for out in self.outs.values_mut().filter(|out| out.leg == leg && out.codec.media() == media) {
-            let clock = out.stream.and_then(|stream| self.streams.get(&stream)).and_then(|stream| stream.clock);
-            let Some((ntp, rtp)) = out.generator.report(clock.as_ref(), now, unix) else { continue };
-            out.echo.sent(ntp, now);
-            let (packets, octets) = (out.generator.packets as u32, out.generator.payload_bytes as u32);
-            senders.push(SenderReport { ssrc: out.generator.ssrc, ntp, rtp, packets, octets });
-        }
         let source = medium.source.locked().and_then(|locked| self.streams.get_mut(&locked.stream));
         let blocks: Vec<Block> = source.map(|stream| stream.reception.block(stream.ssrc, now)).into_iter().collect();
-        if !senders.is_empty() || !blocks.is_empty() {
-            let writer = medium.reports(&senders, &blocks);
+        if medium.rtcp_route().is_none() {
+            return;
+        }
+        let mut blocks = blocks.as_slice();
+        let alone = if senders.is_empty() && !blocks.is_empty() { Some(&[][..]) } else { None };
+        let mut writers = Vec::new();
+        for senders in senders.chunks(MAX_REPORTED).chain(alone) {
+            let mut writer = medium.reports(senders, std::mem::take(&mut blocks));
+            match senders.first() {
+                Some(own) => {
+                    if let Some((ssrc, reference, at)) = medium.reference.take() {
+                        let delay = (((now - at).as_nanos() << 16) / 1_000_000_000) as u32;
+                        writer.since_reference(own.ssrc, Echoed { ssrc, reference, delay });
+                    }
+                }
+                None if feedback => {
+                    writer.reference_time(medium.own_ssrc, unix.0);
+                    medium.references.sent(unix, now);
+                }
+                None => {}
+            }
+            writers.push(writer);
+        }
+        for writer in writers {
             self.send_rtcp(leg, media, writer);
         }
     }
@@ -180,6 +218,29 @@ impl Shard {
             return self.fx.drops.count(Drop::SrtpExhausted);
         }
         self.send.push_back(Transmit { sock, dst, bytes: bytes.into(), last_of: None });
+    }
+
+    /// What each out of a medium says of itself.
+    fn sender_reports(&mut self, leg: LegId, media: Media) -> Vec<SenderReport> {
+        let (now, unix) = (self.now.mono, Ntp::from_unix(self.now.unix));
+        let mut senders = Vec::new();
+        for out in self.outs.values_mut().filter(|out| out.leg == leg && out.codec.media() == media) {
+            let clock = out.stream.and_then(|stream| self.streams.get(&stream)).and_then(|stream| stream.clock);
+            // Until its source reports, its participant's other medium knows their clock.
+            let beside = self.streams.values().filter(|stream| stream.leg == out.source_leg).find_map(|s| s.clock);
+            let unix = beside.map_or(unix, |clock| clock.ntp.plus(now - clock.arrived));
+            let Some((ntp, rtp)) = out.generator.report(clock.as_ref(), now, unix) else { continue };
+            out.echo.sent(ntp, now);
+            let source = self.legs.get(&out.source_leg).and_then(|leg| leg.media.first());
+            let cname = source.map_or_else(String::new, |medium| medium.cname.clone());
+            let (packets, octets) = (out.generator.packets as u32, out.generator.payload_bytes as u32);
+            if let Some(rtx) = out.rtx.as_ref().filter(|rtx| rtx.packets > 0) {
+                let (ssrc, packets, octets) = (rtx.ssrc, rtx.packets as u32, rtx.payload_bytes as u32);
+                senders.push(SenderReport { ssrc, cname: cname.clone(), ntp, rtp, packets, octets });
+            }
+            senders.push(SenderReport { ssrc: out.generator.ssrc, cname, ntp, rtp, packets, octets });
+        }
+        senders
     }
 
     pub(super) fn send_nack(&mut self, stream: StreamId, lost: &[u16]) {
@@ -206,7 +267,9 @@ impl Shard {
         let (leg, media) = (out.leg, out.codec.media());
         let Some(medium) = self.legs.get(&leg).and_then(|leg| leg.medium(media)) else { return };
         let mut writer = medium.reports(&[], &[]);
-        writer.bye(&[out.generator.ssrc]);
+        let rtx = out.rtx.as_ref().filter(|rtx| rtx.packets > 0).map(|rtx| rtx.ssrc);
+        let ssrcs: Vec<u32> = std::iter::once(out.generator.ssrc).chain(rtx).collect();
+        writer.bye(&ssrcs);
         self.send_rtcp(leg, media, writer);
     }
 }

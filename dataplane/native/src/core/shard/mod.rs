@@ -192,7 +192,7 @@ impl Shard {
             let media = || self.legs.values().flat_map(|leg| &leg.media);
             let taken = ssrc == 0
                 || self.streams.values().any(|stream| stream.ssrc == ssrc)
-                || self.outs.values().any(|out| out.generator.ssrc == ssrc)
+                || self.outs.values().any(|out| out.owns(ssrc))
                 || media().any(|medium| medium.own_ssrc == ssrc);
             if !taken {
                 return ssrc;
