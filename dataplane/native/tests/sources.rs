@@ -241,15 +241,15 @@ fn packets_of_ours_that_come_back_are_no_source_and_change_nothing() {
     }
 }
 
-/// Rule 35: a stranger that takes part from the first packet on, and one that repeats what the source sends.
+/// Rule 35: a stranger that repeats what the source sends from the first packet on, and one that makes up its own.
 #[test]
 fn while_a_source_is_learned_strangers_do_not_mix_with_it() {
     let mut world = World::with_remote(true, None);
     let mut sender = Sender::new(100, 0);
     let first = sender.key(0, 500);
     for packet in &first {
-        world.receive_from(IN_RTP, stranger(), &packet[..12]);
         world.receive(packet);
+        world.receive_from(IN_RTP, stranger(), &packet[..12]); // the same SSRC and numbers
     }
     let stream = world.stream();
     world.link(stream);
