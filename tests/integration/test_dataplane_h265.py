@@ -35,6 +35,8 @@ OPEN = "bframes=3:b-adapt=0:open-gop=1:keyint=27:min-keyint=27"
 """Pictures lead keys, which are CRA, and refer to what is in front of them."""
 gstreamer = pytest.mark.skipif(shutil.which("gst-launch-1.0") is None, reason="gst-launch-1.0 is not installed")
 TOOLS = ["ffmpeg", pytest.param("gstreamer", marks=gstreamer)]
+HELD_BACK = {"ffmpeg": 1, "gstreamer": 0}
+"""Pictures that a receiver does not write: FFmpeg's parser waits for the next one to begin."""
 
 Picture = tuple[bytes, ...]
 """NAL units without start codes."""
@@ -156,7 +158,7 @@ def test_pictures_come_out_unit_for_unit_whoever_packs_and_unpacks_them(tmp_path
     assert (core.refused, drops) == (0, {})
     both = (other_pictures, native_pictures)
     expected = [both[at // KEYS_APART % 2][at] for at in range(len(native_pictures))]
-    assert pictures(recording.read_bytes()) == expected
+    assert pictures(recording.read_bytes()) == expected[: -HELD_BACK[tool] or None]
     assert complaints(recording) == ""
 
 
@@ -196,7 +198,8 @@ def test_pictures_that_lead_a_key_come_out_but_for_the_first(tmp_path: Path, too
     received, _ = carried(tmp_path, tool, theirs, late=20)
     led = [one for one in sent[start:following] if kind(one[-1]) in LEADING]
     assert led
-    assert received == [one for one in sent[start:] if one not in led]
+    expected = [one for one in sent[start:] if one not in led]
+    assert received == expected[: -HELD_BACK[tool] or None]
     assert complaints(tmp_path / "received.h265") == ""
 
 
