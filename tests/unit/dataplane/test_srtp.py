@@ -95,8 +95,8 @@ async def test_no_key_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         await desk.want(leg(GCM), PLAIN)
     said = "".join(f"{record.__dict__}" for record in caplog.records)
     assert "leg open" in said
-    for value in ("c2VjcmV0", "bm90IHRoaXM", text(1).decode().strip(), text(3).decode().strip()):
-        assert value not in said
+    for key in ("c2VjcmV0", "bm90IHRoaXM", text(1).decode().strip(), text(3).decode().strip()):
+        assert key not in said
 
 
 @pytest.mark.parametrize("suite", MASTER_BYTES)
