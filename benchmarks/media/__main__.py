@@ -112,7 +112,7 @@ def fed(program: Path, start: AbstractContextManager[Peer], frames: int) -> Rate
 
 def streams(program: Path, options: Options) -> list[Row]:
     say("720p streams on one core, more and more")
-    return rows.streams(crate.run(program, "streams", _LIMIT_S, seconds=options.few(8), first=300, step=100, most=1200))
+    return rows.streams(crate.run(program, "streams", _LIMIT_S, seconds=options.few(6), first=300, step=100, most=1200))
 
 
 def latency(program: Path, options: Options) -> list[Row]:

@@ -61,8 +61,11 @@ def cpu(lines: Sequence[Mapping[str, Any]]) -> list[Row]:
         row(name, us[peer] / bare, f"{us[peer]:.2f} us to {bare:.2f} us; {content}")
         for name, peer in (("cpu_per_packet", "bridge_compress"), ("cpu_per_packet_native", "bridge"))
     ]
-    srtp = us.get("bridge_srtp")
-    return [*made, row("cpu_per_packet_srtp", srtp, content if srtp else NOT_BUILT_IN)]
+    srtp = {peer: spent for peer, spent in us.items() if peer.startswith("bridge_srtp")}
+    if not srtp:
+        return [*made, row("cpu_per_packet_srtp", None, NOT_BUILT_IN)]
+    each = ", ".join(f"{peer.removeprefix('bridge_srtp_')} {spent:.2f} us" for peer, spent in srtp.items())
+    return [*made, row("cpu_per_packet_srtp", max(srtp.values()), f"the slowest of {each}; {content}")]
 
 
 @dataclass(frozen=True, slots=True)

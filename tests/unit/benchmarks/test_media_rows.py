@@ -44,7 +44,7 @@ def test_what_is_not_built_in_says_so_until_the_measurement_has_it() -> None:
     assert found["cpu_per_packet"].value == pytest.approx(1.4)
     assert found["cpu_per_packet"].met is False
     assert (found["cpu_per_packet_srtp"].value, found["cpu_per_packet_srtp"].note) == (None, rows.NOT_BUILT_IN)
-    found = by_id(rows.cpu([*lines, cpu_line("bridge_srtp", 9.0)]))
+    found = by_id(rows.cpu([*lines, cpu_line("bridge_srtp_cm", 9.0), cpu_line("bridge_srtp_gcm", 8.0)]))
     assert (found["cpu_per_packet_srtp"].value, found["cpu_per_packet_srtp"].met) == (9.0, True)
 
 
