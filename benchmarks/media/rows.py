@@ -128,6 +128,7 @@ def latency(line: Mapping[str, Any], seconds: int) -> list[Row]:
         f" {line['bridge_p99_us']:.0f} us): H.264, 30 frames/s of 2.3 Mb/s, {seconds} s;"
         f" {_TWO_CORES}, both loads at once"
     )
+    note += f". The bare relay lost {line['relay_lost']}" if line["relay_lost"] else ""
     found = row("pod_latency_p99", line["added_p99_us"] / 1000, note)
     return [_missed(found, f"{line['lost']} frames lost! ")] if line["lost"] else [found]
 

@@ -90,3 +90,13 @@ def test_rtpengines_dictionaries_are_written_in_order_and_read_back() -> None:
     assert rtpengine.bdecode(rtpengine.bencode(said)) == (said, b"")
     with pytest.raises(ValueError, match="cut short"):
         rtpengine.bdecode(b"5:abc")
+
+
+def test_a_frame_that_the_bridge_loses_is_a_miss_and_one_of_the_bare_relay_is_told() -> None:
+    percentiles = {f"{who}_p{p}_us": 100.0 for who in ("relay", "bridge", "added") for p in (50, 99)}
+    line = {"frames": 1000, "lost": 0, "relay_lost": 2, **percentiles}
+    [row] = rows.latency(line, 20)
+    assert (row.value, row.met) == (0.1, True)
+    assert "The bare relay lost 2" in row.note
+    [row] = rows.latency({**line, "lost": 1}, 20)
+    assert row.met is False

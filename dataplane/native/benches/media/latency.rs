@@ -2,14 +2,15 @@
 //! frame of every camera goes through the bare relay, and half a frame interval later through the bridge, both on the same
 //! core in the same run. `latency [--streams=N --seconds=N]`:
 //!
-//! `{"streams": n, "frames": pairs, "lost": frames, "relay_p50_us": x, "relay_p99_us": x, "bridge_p50_us": x,
-//!   "bridge_p99_us": x, "added_p50_us": of the pairs' differences, "added_p99_us": x, "late_ms": the sender's worst}`
+//! `{"streams": n, "frames": pairs, "lost": frames, "relay_lost": frames, "relay_p50_us": x, "relay_p99_us": x,
+//!   "bridge_p50_us": x, "bridge_p99_us": x, "added_p50_us": of the pairs' differences, "added_p99_us": x,
+//!   "late_ms": the sender's worst}`
 //!
 //! A frame's time is from just before its packets are handed to the kernel, in one call, to the kernel's stamp of its last
 //! packet at the sink.
 
 use super::options::Options;
-use super::traffic::{Bridge, CAMERA_TICKS, Camera, FRAME_TICKS, Schedule, Sink, many_sockets, realtime};
+use super::traffic::{Bridge, CAMERA_TICKS, Camera, FRAME_TICKS, Schedule, Sink, many_sockets, realtime, roomy};
 use super::{forward, pin, socket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,6 +54,7 @@ pub fn run(options: &Options) {
     many_sockets();
     let (count, seconds) = (options.get("streams", 100) as u32, Duration::from_secs(options.get("seconds", 10)));
     let (out, inlet) = (socket(), socket());
+    roomy(&inlet); // as the bridge's are
     let (mut relayed, mut bridged) = (Sink::new(true), Sink::new(true));
     let (to, from) = (relayed.address(), inlet.local_addr().expect("bound"));
     let stop = Arc::new(AtomicBool::new(false));
@@ -97,13 +99,12 @@ pub fn run(options: &Options) {
 }
 
 fn print(count: u32, [relay, bridge]: &[Times; 2], late: Duration) {
-    let (mut bare, mut ours, mut added, mut lost) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    let (mut bare, mut ours, mut added, mut lost) = (Vec::new(), Vec::new(), Vec::new(), [0, 0]);
     for camera in 0..count as usize {
         for frame in 1..bridge.0[camera].len() {
-            let (Some(one), Some(other)) = (relay.of(camera, frame), bridge.of(camera, frame)) else {
-                lost += 1;
-                continue;
-            };
+            let both = (relay.of(camera, frame), bridge.of(camera, frame));
+            lost = [lost[0] + u64::from(both.0.is_none()), lost[1] + u64::from(both.1.is_none())];
+            let (Some(one), Some(other)) = both else { continue };
             bare.push(one);
             ours.push(other);
             added.push(other - one);
@@ -113,7 +114,7 @@ fn print(count: u32, [relay, bridge]: &[Times; 2], late: Duration) {
         values.sort_by(f64::total_cmp);
         values.get((values.len() as f64 * of) as usize).copied().unwrap_or(f64::NAN)
     };
-    print!("{{\"streams\": {count}, \"frames\": {}, \"lost\": {lost}", added.len());
+    print!("{{\"streams\": {count}, \"frames\": {}, \"lost\": {}, \"relay_lost\": {}", added.len(), lost[1], lost[0]);
     for (name, values) in [("relay", &mut bare), ("bridge", &mut ours), ("added", &mut added)] {
         let (p50, p99) = (percentile(values, 0.5), percentile(values, 0.99));
         print!(", \"{name}_p50_us\": {p50:.1}, \"{name}_p99_us\": {p99:.1}");

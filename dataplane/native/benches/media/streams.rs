@@ -40,8 +40,8 @@ fn carried(count: u32, seconds: Duration) -> bool {
         }
         sink.take(|arrival| tally.count(arrival));
     }
-    let elapsed = schedule.elapsed().as_secs_f64();
     let spent = (bridge.engine.cpu_time().expect("running") - before).as_secs_f64();
+    let elapsed = schedule.elapsed().as_secs_f64(); // behind it: the answer waits for what the thread has to do
     let mut moved = Instant::now();
     while tally.frames < frames && moved.elapsed() < PATIENCE {
         if sink.take(|arrival| tally.count(arrival)) > 0 {

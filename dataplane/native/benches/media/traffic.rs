@@ -35,7 +35,7 @@ pub const CAMERA_TICKS: u32 = 20_000_000;
 const SINK_BATCH: usize = 64;
 /// Of a packet, what the sink looks at.
 const SEEN_BYTES: usize = 16;
-const SINK_BUFFER_BYTES: usize = 64 << 20;
+const BUFFER_BYTES: usize = 64 << 20;
 const TO_START: Duration = Duration::from_secs(10);
 
 /// CLOCK_REALTIME, which the kernel stamps arrivals with.
@@ -139,6 +139,14 @@ pub struct Arrival {
     pub at: Option<Duration>,
 }
 
+/// A receive buffer as large as the kernel grants: beyond net.core.rmem_max only with CAP_NET_ADMIN. What is lost without
+/// counts as lost.
+pub fn roomy(socket: &UdpSocket) {
+    if setsockopt(socket, sockopt::RcvBufForce, &BUFFER_BYTES).is_err() {
+        let _ = setsockopt(socket, sockopt::RcvBuf, &BUFFER_BYTES);
+    }
+}
+
 /// Where a bridge's packets end.
 pub struct Sink {
     socket: UdpSocket,
@@ -153,10 +161,7 @@ impl Sink {
     }
 
     pub fn of(socket: UdpSocket, stamped: bool) -> Sink {
-        // Beyond net.core.rmem_max only with CAP_NET_ADMIN; without, packets lost here count as lost.
-        if setsockopt(&socket, sockopt::RcvBufForce, &SINK_BUFFER_BYTES).is_err() {
-            let _ = setsockopt(&socket, sockopt::RcvBuf, &SINK_BUFFER_BYTES);
-        }
+        roomy(&socket);
         let control = stamped.then(|| {
             setsockopt(&socket, sockopt::ReceiveTimestampns, &true).expect("timestamps");
             nix::cmsg_space!(TimeSpec)
