@@ -35,11 +35,14 @@ enum To {
     Receiver,
 }
 
+/// When it arrives, which it is, where and what.
+type Datagram = (Time, u64, To, Vec<u8>);
+
 struct Network {
     random: Random,
     per_mille: u64,
     one_way: Duration,
-    under_way: BinaryHeap<Reverse<(Time, u64, To, Vec<u8>)>>,
+    under_way: BinaryHeap<Reverse<Datagram>>,
     sent: u64,
     lost: u64,
 }
