@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that a group needs and the machine lacks; silent and instant when nothing is missing.
 #
-#   hack/apt.sh GROUP...     cluster | images | build
+#   hack/apt.sh GROUP...     cluster | images | build | bench-media
 #
 # Where there is no apt (a Mac, another distribution) it does nothing: those systems use Docker with kind.
 set -euo pipefail
@@ -11,8 +11,9 @@ packages_of() {
 	cluster) echo containerd runc etcd-server containernetworking-plugins conntrack iptables socat iproute2 openssl gcc libc6-dev ;;
 	images) echo buildah debootstrap ca-certificates ;;
 	build) echo gcc libc6-dev pkg-config libx264-dev openssl ;;
+	bench-media) echo rtpengine-daemon ;;
 	*)
-		echo "apt.sh: no such group: $1 (cluster, images, build)" >&2
+		echo "apt.sh: no such group: $1 (cluster, images, build, bench-media)" >&2
 		return 2
 		;;
 	esac

@@ -1,5 +1,6 @@
-//! CPU per packet of the whole packet path beside a bare relay, in one run over loopback: `cargo bench
-//! --no-default-features --bench relay`. A line of JSON per peer:
+//! The packet core measured, over loopback and in virtual time: `cargo bench --no-default-features --bench relay --
+//! [load | capacity | streams | latency | loss | memory] [--NAME=NUMBER...]`; `benchmarks/media` runs them all. Each prints
+//! lines of JSON. Without a name: CPU per packet of the whole packet path beside a bare relay, a line per peer:
 //!
 //! `{"peer": "relay" | "bridge" | "bridge_compress" | "bridge_srtp_cm" | "bridge_srtp_gcm", "packets": n, "cpu_us_per_packet": x, "ratio": to the relay}`
 //!
@@ -9,7 +10,24 @@
 //! stamps anew and adds the extension (BYPASS), or hands the frame up and cuts what comes back (COMPRESS). It may come out
 //! below the relay: it sends a frame's fragments segmented (UDP_SEGMENT), the relay sends packet by packet. With SRTP it
 //! also decrypts and encrypts (BYPASS, AES_CM_128_HMAC_SHA1_80 and AEAD_AES_128_GCM).
-#![allow(clippy::disallowed_types)] // the traffic's own sockets
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)] // the traffic's own sockets and clock
+
+#[path = "media/capacity.rs"]
+mod capacity;
+#[path = "media/latency.rs"]
+mod latency;
+#[path = "media/loss.rs"]
+mod loss;
+#[path = "media/memory.rs"]
+mod memory;
+#[path = "media/options.rs"]
+mod options;
+#[path = "media/pod.rs"]
+mod pod;
+#[path = "media/streams.rs"]
+mod streams;
+#[path = "media/traffic.rs"]
+mod traffic;
 
 use auralink_native::core::codec::{Codec, Media};
 use auralink_native::core::elements::Ids;
@@ -34,7 +52,6 @@ const PACKET_BYTES: usize = 1200;
 const FRAME_PACKETS: usize = 15;
 const BURST_FRAMES: usize = 4;
 const BURSTS: usize = 500;
-const ROUNDS: usize = 5;
 const BATCH: usize = 64;
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -45,28 +62,43 @@ const SPS: [u8; 24] = [
 const PPS: [u8; 4] = [0x68, 0xce, 0x3c, 0x80];
 
 fn main() {
+    let options = options::Options::read();
+    match options.what.as_str() {
+        "" => cpu(options.get("rounds", 5)),
+        "load" => capacity::load(&options),
+        "capacity" => capacity::run(&options),
+        "streams" => streams::run(&options),
+        "latency" => latency::run(&options),
+        "loss" => loss::run(&options),
+        "memory" => memory::run(&options),
+        other => panic!("no such measurement: {other}"),
+    }
+}
+
+fn cpu(rounds: u64) {
     let peers = ["relay", "bridge", "bridge_compress", "bridge_srtp_cm", "bridge_srtp_gcm"];
     let mut results = peers.map(|peer| (peer, Vec::new()));
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         results[0].1.push(relay());
         results[1].1.push(bridge(Mode::Bypass, None));
         results[2].1.push(bridge(Mode::Compress, None));
         results[3].1.push(bridge(Mode::Bypass, Some(Suite::AesCm128HmacSha1)));
         results[4].1.push(bridge(Mode::Bypass, Some(Suite::AeadAes128Gcm)));
     }
-    let median = |values: &mut Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
     let relay = median(&mut results[0].1);
     for (peer, values) in &mut results {
         let us = median(values);
-        let packets = ROUNDS * BURSTS * BURST_FRAMES * FRAME_PACKETS;
+        let packets = rounds as usize * BURSTS * BURST_FRAMES * FRAME_PACKETS;
         println!(
             "{{\"peer\": \"{peer}\", \"packets\": {packets}, \"cpu_us_per_packet\": {us:.3}, \"ratio\": {:.3}}}",
             us / relay
         );
     }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 fn socket() -> UdpSocket {

@@ -63,6 +63,12 @@ pub(super) fn annex_b_units(data: &[u8]) -> Vec<Range<usize>> {
     let mut begin = None;
     let mut at = 0;
     while at + 3 <= data.len() {
+        if let Some(eight) = data[at..].first_chunk()
+            && !has_zero(*eight)
+        {
+            at += 8; // no start code begins in them
+            continue;
+        }
         match data[at + 2] {
             1 if data[at] == 0 && data[at + 1] == 0 => {
                 push_unit(&mut units, data, begin, at);
@@ -76,6 +82,12 @@ pub(super) fn annex_b_units(data: &[u8]) -> Vec<Range<usize>> {
     }
     push_unit(&mut units, data, begin, data.len());
     units
+}
+
+/// Whether one of the bytes is zero: below 1, and its highest bit not set before.
+fn has_zero(eight: [u8; 8]) -> bool {
+    let word = u64::from_ne_bytes(eight);
+    word.wrapping_sub(0x0101_0101_0101_0101) & !word & 0x8080_8080_8080_8080 != 0
 }
 
 fn push_unit(units: &mut Vec<Range<usize>>, data: &[u8], begin: Option<usize>, end: usize) {
