@@ -11,7 +11,7 @@
 use super::h264_syntax::{
     NAL_AUD, NAL_IDR, NAL_PPS, NAL_SPS, annex_b_units, discardable, is_slice, nal_type, slice_pps,
 };
-use super::nal::{Piece, aggregate, cut_packet, cut_units, each_piece, fu_header};
+use super::nal::{Piece, aggregate, cut_packet, cut_units, each_piece, fu_header, is_unit_header};
 use super::parameter_sets::{ParameterSets, extend_bounded};
 use super::{FrameInfo, Limits, Payload, VideoCodec};
 use crate::core::Drop;
@@ -107,8 +107,7 @@ impl VideoCodec for H264 {
     fn restamp(&self, packets: &[Packet], info: &FrameInfo, limits: Limits) -> Vec<Payload> {
         if packets.iter().any(|packet| packet.payload.len() > limits.rest) {
             // A sender with a larger MTU: cut the frame as a whole, or every packet would become two.
-            let frame = Bytes::from(self.to_frame(packets, info));
-            return cut_units(annex_b_units(&frame).into_iter().map(|unit| frame.slice(unit)), limits);
+            return cut_units(whole_units(packets, info), limits);
         }
         let mut out = Vec::with_capacity(packets.len() + 2);
         for (index, packet) in packets.iter().enumerate() {
@@ -134,7 +133,8 @@ impl VideoCodec for H264 {
         limits: Limits,
     ) -> Result<Vec<Payload>, Drop> {
         let mut units: Vec<Bytes> = annex_b_units(&frame).into_iter().map(|unit| frame.slice(unit)).collect();
-        if !units.iter().any(|unit| is_slice(nal_type(unit[0]))) {
+        // A unit of another type would be a STAP or FU to whoever gets the packet.
+        if !units.iter().any(|unit| is_slice(nal_type(unit[0]))) || !units.iter().all(|unit| is_unit_header(unit[0])) {
             return Err(Drop::BadSubmit);
         }
         self.add_missing_sets(&mut units, key)?;
@@ -163,6 +163,32 @@ impl H264 {
         }
         Ok(())
     }
+}
+
+/// A frame's NAL units as its packets hold them, the cached sets among them. No start code is looked for: a unit may hold
+/// what looks like one.
+fn whole_units(packets: &[Packet], info: &FrameInfo) -> Vec<Bytes> {
+    let (mut units, mut fragments) = (Vec::new(), Vec::new());
+    for (index, packet) in packets.iter().enumerate() {
+        if index == info.sets_at {
+            units.extend(info.missing_sets.iter().cloned());
+        }
+        // `complete` accepted every packet, so there is no error to handle.
+        let _ = each_piece(&packet.payload, &mut |piece, end| {
+            match piece {
+                Piece::Whole(nal) => return units.push(packet.payload.slice_ref(nal)),
+                Piece::First(header, bytes) => {
+                    fragments.push(header);
+                    fragments.extend_from_slice(bytes);
+                }
+                Piece::Next(bytes) => fragments.extend_from_slice(bytes),
+            }
+            if end {
+                units.push(Bytes::from(std::mem::take(&mut fragments)));
+            }
+        });
+    }
+    units
 }
 
 /// What the pieces of one frame say, read in order.
@@ -367,6 +393,27 @@ mod tests {
             assert_eq!(H264::default().complete(&frame(payloads)), Err(Drop::MalformedPayload));
         }
         assert!(H264::default().complete(&frame(&[start, next, end])).is_ok());
+    }
+
+    #[test]
+    fn a_submitted_unit_that_would_be_an_aggregate_or_a_fragment_in_a_packet_is_refused() {
+        for header in [0, 24, 28, 31, 0x80 | 1] {
+            let data = annex_b(&[&[0x41, 0x88, 0x84], &[header, 0x88, 0x84]]);
+            let out = H264::default().packetize(data.into(), false, &FrameInfo::default(), LIMITS);
+            assert_eq!(out.map(|_| ()), Err(Drop::BadSubmit), "{header:#x}");
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_start_code_inside_of_a_unit_does_not_cut_it() {
+        let unit = [&[0x41, 0x88, 0x84, 0, 0, 1, 0x1c, 0x45, 9][..], &[7; 1500]].concat();
+        let packets = frame(&[&unit]);
+        let mut codec = H264::default();
+        let info = codec.complete(&packets).unwrap();
+        let out = bytes(codec.restamp(&packets, &info, LIMITS));
+        let fragments = out.iter().flat_map(|payload| payload[2..].to_vec()).collect::<Vec<u8>>();
+        assert!(out.iter().all(|payload| payload[0] & 0x1f == 28), "fragments of one unit");
+        assert_eq!(fragments, unit[1..]);
     }
 
     proptest! {
