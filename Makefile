@@ -86,9 +86,10 @@ lint-chart:
 test-rust: ## Tests of the packet core, with hundreds of calls over bad networks and the fuzz targets in short
 	@cd $(NATIVE) && $(CARGO) test --quiet --locked --no-default-features
 
-soak: ## Thousands of calls over bad networks through the packet core: SOAK_RUNS per codec
+soak: deps ## Thousands of calls over bad networks (SOAK_RUNS per codec), and ten minutes of each for a decoder (SOAK_SECONDS)
 	@cd $(NATIVE) && AURALINK_RUNS=$(or $(SOAK_RUNS),3000) \
 	  $(CARGO) test --release --quiet --locked --no-default-features --test calls -- --nocapture
+	@AURALINK_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) $(BIN)/pytest -s tests/integration/test_dataplane_decode.py
 
 fuzz: ## Seek input that breaks the packet core: FUZZ_SECONDS (600) for each of FUZZ_TARGETS (all)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) hack/fuzz.sh $(FUZZ_TARGETS)

@@ -74,9 +74,12 @@ pub struct Call {
     arrived: HashMap<u32, Time>,
     reached: HashSet<(u16, u32)>,
     timestamps: HashMap<u64, u32>,
+    /// By timestamp.
+    pictures: HashMap<u32, u64>,
     since_key: u64,
     key_wanted: bool,
-    answers: VecDeque<(Time, u64, bool)>,
+    /// When, which frame, of which picture, and whether it is a key.
+    answers: VecDeque<(Time, u64, u64, bool)>,
     last_made: u64,
     /// All RTP that left for the first time, and the count of what left again.
     media: Vec<Left>,
@@ -138,6 +141,7 @@ impl Call {
             arrived: HashMap::new(),
             reached: HashSet::new(),
             timestamps: HashMap::new(),
+            pictures: HashMap::new(),
             since_key: 0,
             key_wanted: true,
             answers: VecDeque::new(),
@@ -174,6 +178,7 @@ impl Call {
         let key = asked || self.random.below(if self.feedback { 100 } else { 25 }) == 0;
         (self.since_key, self.key_wanted) = if key { (0, false) } else { (self.since_key + 1, self.key_wanted) };
         self.timestamps.insert(id, self.coding.timestamp());
+        self.pictures.insert(self.coding.timestamp(), id);
         let len = 60 + self.random.below(if key { 9000 } else { 3000 }) as usize;
         for packet in self.coding.frame(id, key, len) {
             self.kept.push_back((u16::from_be_bytes([packet[2], packet[3]]), packet.clone()));
@@ -213,8 +218,8 @@ impl Call {
             self.world.receive_from(OUT_RTCP, rtcp_of(receiver()), &packet);
         }
         while self.answers.front().is_some_and(|(due, ..)| *due <= now) {
-            let (_, id, key) = self.answers.pop_front().unwrap();
-            self.answer(id, key);
+            let (_, id, picture, key) = self.answers.pop_front().unwrap();
+            self.answer(id, picture, key);
         }
         self.python();
         self.route();
@@ -324,7 +329,8 @@ impl Call {
             if frame.mode == Mode::Compress {
                 let soon = Duration::from_micros(self.random.below(SLOWEST_ANSWER.as_micros() as u64));
                 let due = self.answers.back().map_or(Time(0), |(due, ..)| *due).max(self.world.now + soon);
-                self.answers.push_back((due, frame.frame_id, frame.key));
+                let picture = self.pictures[&(frame.timestamp as u32)];
+                self.answers.push_back((due, frame.frame_id, picture, frame.key));
             }
         }
     }
@@ -351,7 +357,7 @@ impl Call {
     }
 
     /// Native, ours with or without a key of its own, or nothing; now and then what is not allowed.
-    fn answer(&mut self, id: u64, key: bool) {
+    fn answer(&mut self, id: u64, picture: u64, key: bool) {
         let Some(stream) = self.stream else { return };
         match self.random.below(40) {
             0 => {
@@ -366,7 +372,7 @@ impl Call {
                     key || self.coding.keys_at_will() && (self.last_made == NOTHING || self.random.below(30) == 0);
                 let needs = if own_key { NOTHING } else { self.last_made };
                 let len = 40 + self.random.below(1500) as usize;
-                let meaning = Meaning { key: own_key, id: MADE + id, needs };
+                let meaning = Meaning { key: own_key, id: MADE + picture, needs };
                 if !self.coding.encodes(meaning) {
                     self.world.shard.drop_frame(stream, id, self.world.now());
                     return self.world.settle();
@@ -374,7 +380,7 @@ impl Call {
                 let data = self.coding.made(meaning, len);
                 // An encoder hears of what did not leave, and goes on from its last frame that did.
                 if self.world.submit(stream, id, Some(&data), own_key) {
-                    self.last_made = MADE + id;
+                    self.last_made = meaning.id;
                 }
             }
         }

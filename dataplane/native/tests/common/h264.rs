@@ -83,7 +83,7 @@ impl Coding for Source {
 
     fn frame(&mut self, id: u64, key: bool, len: usize) -> Vec<Vec<u8>> {
         self.since_key = if key { 0 } else { self.since_key + 1 };
-        let kept = key || !self.unreferenced || self.since_key % 2 == 0;
+        let kept = key || !self.unreferenced || self.since_key.is_multiple_of(2);
         let header = if key { IDR } else { [UNREFERENCED, PREDICTED][usize::from(kept)] };
         let mut units: Vec<Vec<u8>> = (0..self.slices).map(|_| slice(header, id, len / self.slices)).collect();
         if self.delimiters {
