@@ -76,14 +76,23 @@ lint-python: deps
 	@$(BIN)/python -m mypy.stubtest auralink_native --allowlist $(NATIVE)/stubtest-allowlist.txt
 
 lint-rust:
-	@cd $(NATIVE) && $(CARGO) fmt --check && $(CARGO) clippy --quiet --locked --all-targets -- -D warnings
+	@cd $(NATIVE) && $(CARGO) fmt --check && $(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
+	@cd $(NATIVE) && $(CARGO) clippy --quiet --locked --all-targets -- -D warnings
 
 lint-chart:
 	@"$$(hack/tools.sh path helm)" lint --strict charts/auralink
 
-.PHONY: test-rust coverage
-test-rust: ## Tests of the packet core
+.PHONY: test-rust soak fuzz coverage
+test-rust: ## Tests of the packet core, with hundreds of calls over bad networks and the fuzz targets in short
 	@cd $(NATIVE) && $(CARGO) test --quiet --locked --no-default-features
+
+soak: deps ## Thousands of calls over bad networks (SOAK_RUNS per codec), and ten minutes of each for a decoder (SOAK_SECONDS)
+	@cd $(NATIVE) && AURALINK_RUNS=$(or $(SOAK_RUNS),3000) \
+	  $(CARGO) test --release --quiet --locked --no-default-features --test calls -- --nocapture
+	@AURALINK_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) $(BIN)/pytest -s tests/integration/test_dataplane_decode.py
+
+fuzz: ## Seek input that breaks the packet core: FUZZ_SECONDS (600) for each of FUZZ_TARGETS (all)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) hack/fuzz.sh $(FUZZ_TARGETS)
 
 unit: deps ## Unit tests (Python)
 	@$(BIN)/pytest tests/unit

@@ -6,6 +6,7 @@ use auralink_native::core::output::Event;
 use auralink_native::core::reports::Ntp;
 use auralink_native::core::rtcp::{self, Rtcp, Writer};
 use auralink_native::core::{OutId, Time};
+use common::receiver::Receiver;
 use common::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -157,63 +158,37 @@ fn a_receivers_nack_is_answered_with_the_same_packet_once_per_round_trip_and_nev
     assert!(!sent(&world, IN_RTCP).iter().any(|(_, p)| matches!(p, Rtcp::Nack { .. })));
 }
 
-/// A receiver that loses media, and asks again for what it misses each 50 ms.
-#[derive(Default)]
-struct Lossy {
-    highest: Option<u64>,
-    missing: BTreeMap<u64, Time>,
-    received: u64,
+/// What left reaches the receiver, but for what is lost: it learns so from the next that it gets.
+fn pass_on(world: &mut World, receiver: &mut Receiver, mut lose: impl FnMut() -> bool) {
+    let media = std::mem::take(&mut world.left).into_iter().filter(|left| left.sock == OUT_RTP);
+    media.filter(|_| !lose()).for_each(|left| receiver.take(left));
+    while receiver.ordered().is_some() {}
 }
 
-impl Lossy {
-    fn take(&mut self, world: &mut World, mut lose: impl FnMut() -> bool) {
-        let now = world.now;
-        for left in std::mem::take(&mut world.left).into_iter().filter(|left| left.sock == OUT_RTP) {
-            if lose() {
-                continue; // it learns so from the next that it gets
-            }
-            let short = left.rtp().sequence;
-            let highest = self.highest.unwrap_or(u64::from(short));
-            let sequence = highest.wrapping_add_signed(i64::from(short.wrapping_sub(highest as u16) as i16));
-            self.missing.extend((highest + 1..sequence).map(|lost| (lost, now)));
-            self.highest = Some(highest.max(sequence));
-            self.missing.remove(&sequence);
-            self.received += 1;
-        }
-    }
-
-    fn ask(&mut self, world: &mut World, ssrc: u32) {
-        let now = world.now;
-        let due = self.missing.iter_mut().filter(|(_, at)| **at <= now);
-        let lost: Vec<u16> = due
-            .map(|(sequence, at)| {
-                *at = now + Duration::from_millis(50);
-                *sequence as u16
-            })
-            .collect();
-        if !lost.is_empty() {
-            from_receiver(world, &fed_back(|w| w.nack(99, ssrc, &lost)));
-        }
+fn ask(world: &mut World, receiver: &mut Receiver, ssrc: u32) {
+    let lost = receiver.asks(world.now);
+    if !lost.is_empty() {
+        from_receiver(world, &fed_back(|w| w.nack(99, ssrc, &lost)));
     }
 }
 
 /// 30 frames a second of `bytes` each for `seconds`, taken by `receiver`, whose losses `lose` says by the millisecond.
-fn lossy_call(bytes: usize, seconds: u64, mut lose: impl FnMut(u64) -> bool) -> (World, OutId, Lossy) {
+fn lossy_call(bytes: usize, seconds: u64, mut lose: impl FnMut(u64) -> bool) -> (World, OutId, Receiver) {
     let mut sender = Sender::new(0, 0);
     let (mut world, _, out) = World::started(true, Mode::Bypass, &mut sender);
-    let (ssrc, mut receiver) = (out_ssrc(&world), Lossy::default());
+    let (ssrc, mut receiver) = (out_ssrc(&world), Receiver::default());
     for ms in 1..seconds * 1000 {
         if ms % 33 == 0 {
             world.receive_all(&sender.delta(ms, bytes));
         }
         world.advance_ms(1);
-        receiver.take(&mut world, || lose(ms));
-        receiver.ask(&mut world, ssrc);
+        pass_on(&mut world, &mut receiver, || lose(ms));
+        ask(&mut world, &mut receiver, ssrc);
     }
     for _ in 0..500 {
         world.advance_ms(1);
-        receiver.take(&mut world, || false);
-        receiver.ask(&mut world, ssrc);
+        pass_on(&mut world, &mut receiver, || false);
+        ask(&mut world, &mut receiver, ssrc);
     }
     (world, out, receiver)
 }
@@ -226,7 +201,7 @@ fn ten_percent_loss_behind_us_is_repaired_in_full_and_the_source_hears_of_none()
     let mut random = Random(10);
     let (world, out, receiver) = lossy_call(FOUR_MEGABITS / 4, 20, |_| random.below(100) < 10);
     assert!(world.out_stat(out, "resent_packets") > 200);
-    assert!(receiver.missing.is_empty(), "{:?}", receiver.missing);
+    assert!(receiver.is_whole());
     assert_eq!(receiver.received as i64, world.out_stat(out, "packets"));
     assert!(!sent(&world, IN_RTCP).iter().any(|(_, p)| matches!(p, Rtcp::Nack { .. })));
 }
@@ -236,7 +211,7 @@ fn ten_percent_loss_behind_us_is_repaired_in_full_and_the_source_hears_of_none()
 fn what_is_lost_in_front_of_us_is_asked_for_by_us_and_no_receiver_misses_anything() {
     let mut sender = Sender::new(60_000, 0);
     let (mut world, _, _) = World::started(true, Mode::Bypass, &mut sender);
-    let (mut random, mut receiver) = (Random(2), Lossy::default());
+    let (mut random, mut receiver) = (Random(2), Receiver::default());
     let (mut kept, mut under_way, mut media) = (BTreeMap::new(), Vec::new(), Vec::new());
     let mut asked = 0;
     for ms in 1..20_000 {
@@ -258,8 +233,8 @@ fn what_is_lost_in_front_of_us_is_asked_for_by_us_and_no_receiver_misses_anythin
             under_way.extend(lost.iter().filter_map(|sequence| Some((ms + 40, kept.get(sequence)?.clone()))));
         }
         media.extend(world.media());
-        receiver.take(&mut world, || false);
-        assert!(receiver.missing.is_empty(), "{:?} at {ms} ms", receiver.missing);
+        pass_on(&mut world, &mut receiver, || false);
+        assert!(receiver.is_whole(), "at {ms} ms");
     }
     assert!(asked > 100, "{asked}");
     assert_eq!(ids(&seen(&media)), (0..19_000 / 33 + 1).collect::<Vec<_>>());
@@ -270,7 +245,7 @@ fn five_percent_loss_at_four_megabits_is_repaired_in_full() {
     let mut random = Random(5);
     let (world, out, receiver) = lossy_call(FOUR_MEGABITS, 10, |_| random.below(100) < 5);
     assert!(world.out_stat(out, "resent_packets") > 200);
-    assert!(receiver.missing.is_empty(), "{:?}", receiver.missing);
+    assert!(receiver.is_whole());
     assert_eq!(receiver.received as i64, world.out_stat(out, "packets"));
     assert_eq!(world.drops("resend_limit"), 0);
 }
@@ -278,7 +253,7 @@ fn five_percent_loss_at_four_megabits_is_repaired_in_full() {
 #[test]
 fn a_gap_of_a_third_of_a_second_is_repaired_in_full() {
     let (world, _, receiver) = lossy_call(FOUR_MEGABITS, 10, |ms| ms % 5000 > 4600 && ms % 5000 < 4933);
-    assert!(receiver.missing.is_empty(), "{:?}", receiver.missing);
+    assert!(receiver.is_whole());
     assert_eq!(world.drops("resend_limit"), 0);
 }
 

@@ -1,10 +1,11 @@
 //! Packets become frames, complete and in order, or nothing before the next key.
 
 mod common;
-use auralink_native::core::Time;
 use auralink_native::core::mode::Mode;
+use common::network::{Conditions, Loss, Network};
 use common::*;
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 /// Rules 3 and 4.
 #[test]
@@ -145,7 +146,7 @@ fn a_gap_is_abandoned_within_250_ms_and_a_key_behind_it_leaves_then() {
     world.advance_ms(300);
     let frames = world.media();
     assert_eq!(ids(&world.seen()), [0, 2]);
-    assert!(frames.last().unwrap().at - since <= std::time::Duration::from_millis(250));
+    assert!(frames.last().unwrap().at - since <= Duration::from_millis(250));
 }
 
 /// Rule 6.
@@ -188,7 +189,10 @@ fn a_bad_network_yields_contiguous_numbers_and_decodable_frames_only() {
     let (mut world, _, out) = World::started(false, Mode::Bypass, &mut sender);
     let mut sent: HashMap<u32, Vec<Vec<u8>>> = HashMap::new();
     sent.insert(sender.timestamp.wrapping_sub(FRAME_TICKS), vec![SPS.to_vec(), PPS.to_vec(), idr(0, 500)]);
-    let mut queue: Vec<(Time, Vec<u8>)> = Vec::new();
+    let ms = Duration::from_millis;
+    let (late, lateness, doubled) = (50, ms(130), 20);
+    let mut network = Network::new(42);
+    network.link.conditions = Conditions { loss: Loss::even(30), late, lateness, doubled, ..Conditions::default() };
     let mut packets = 0;
     for id in 1.. {
         if packets > 200_000 {
@@ -197,25 +201,9 @@ fn a_bad_network_yields_contiguous_numbers_and_decodable_frames_only() {
         let len = 100 + random.below(2700) as usize;
         let nals = if id % 12 == 0 { vec![SPS.to_vec(), PPS.to_vec(), idr(id, len)] } else { vec![predicted(id, len)] };
         sent.insert(sender.timestamp, nals.clone());
-        for packet in sender.frame(&nals) {
-            packets += 1;
-            if random.below(100) < 3 {
-                continue;
-            }
-            let delay = if random.below(20) == 0 { random.below(130) } else { 0 };
-            let copies = if random.below(50) == 0 { 2 } else { 1 };
-            for copy in 0..copies {
-                queue.push((world.now + std::time::Duration::from_millis(delay + 40 * copy), packet.clone()));
-            }
-        }
-        queue.sort_by_key(|(at, _)| *at);
-        let until = world.now + std::time::Duration::from_millis(33);
-        let due = queue.iter().take_while(|(at, _)| *at <= until).count();
-        for (at, packet) in queue.drain(..due) {
-            world.advance_ms((at - world.now).as_millis() as u64);
-            world.receive(&packet);
-        }
-        world.advance_ms((until - world.now).as_millis() as u64);
+        let frame = sender.frame(&nals);
+        packets += frame.len();
+        network.carry(frame, &mut world);
     }
     let frames = world.seen();
     assert!(frames.len() > 5000, "{} frames", frames.len());

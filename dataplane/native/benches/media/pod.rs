@@ -61,7 +61,7 @@ impl Pod {
         let mut outlets = HashMap::new();
         for stream in 0..streams {
             let mut open = |direction, remote, sock| {
-                let mut config = leg(direction, Some(remote));
+                let mut config = leg(direction, Some(remote), None);
                 (config.feedback, config.rtcp_mux) = (true, true);
                 shard.open_leg(config, &[Sockets { rtp: sock, rtcp: sock }], at(Time(0)))
             };

@@ -236,7 +236,7 @@ impl Bridge {
         let mut outlets = HashMap::new();
         for number in 0..count {
             let open = |direction, remote| {
-                let mut config = leg(direction, remote);
+                let mut config = leg(direction, remote, None);
                 (config.feedback, config.rtcp_mux) = (feedback, true);
                 engine.open_leg(config, Binding { ip: LOCAL, ports: vec![0] }).expect("running").expect("a port")
             };

@@ -2,8 +2,12 @@
 #![allow(dead_code)] // each test file uses a part
 
 pub mod av1;
+pub mod call;
+pub mod coding;
+pub mod h264;
 pub mod h265;
 pub mod network;
+pub mod receiver;
 pub mod vpx;
 
 use auralink_native::core::codec::{Codec, Media};
@@ -366,7 +370,10 @@ impl World {
     }
 
     pub fn advance_ms(&mut self, ms: u64) {
-        let until = self.now + Duration::from_millis(ms);
+        self.advance_to(self.now + Duration::from_millis(ms));
+    }
+
+    pub fn advance_to(&mut self, until: Time) {
         while self.wake <= until {
             self.now = self.now.max(self.wake);
             let before = self.wake;

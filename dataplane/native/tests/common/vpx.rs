@@ -1,10 +1,9 @@
 //! VP8 and VP9 as a sender packs them and a receiver takes them apart, by the RFCs and sharing no code with the crate. The
 //! pictures are no pictures, but each says which one it is and which one it needs.
 
+use super::coding::{Coding, MADE, Meaning, NOTHING};
 use super::{FRAME_TICKS, Gathered, Left, Random, SSRC, VP8_PT, VP9_PT, gathered, packet};
 use std::collections::HashMap;
-
-pub const NOTHING: u64 = u64::MAX;
 
 /// What a sender puts into its descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,18 +242,56 @@ impl Read {
     }
 }
 
-/// What left, taken apart. Panics where a receiver would be lost.
-pub fn read(format: Format, packets: &[Left]) -> Vec<Read> {
-    gathered(packets, format.payload_type()).into_iter().map(|frame| one(format, frame)).collect()
+impl Coding for Sender {
+    fn payload_type(&self) -> u8 {
+        self.format.payload_type()
+    }
+
+    fn timestamp(&self) -> u32 {
+        self.timestamp
+    }
+
+    fn frame(&mut self, id: u64, key: bool, len: usize) -> Vec<Vec<u8>> {
+        Sender::frame(self, id, key, len)
+    }
+
+    fn made(&mut self, Meaning { key, id, needs }: Meaning, len: usize) -> Vec<u8> {
+        data(self.format.vp9, key, id, needs, len)
+    }
+
+    fn read(&self, frame: &Gathered) -> Meaning {
+        let (key, id, needs) = one(self.format, frame).meaning(self.format.vp9);
+        Meaning { key, id, needs }
+    }
+
+    fn check(&self, frames: &[Gathered]) {
+        check(&frames.iter().map(|frame| one(self.format, frame)).collect::<Vec<_>>(), self);
+    }
 }
 
-fn one(format: Format, Gathered { timestamp, extension, payloads }: Gathered) -> Read {
+/// What left, taken apart. Panics where a receiver would be lost.
+pub fn read(format: Format, packets: &[Left]) -> Vec<Read> {
+    gathered(packets, format.payload_type()).iter().map(|frame| one(format, frame)).collect()
+}
+
+/// A frame per spatial layer.
+pub fn layers(format: Format, frame: &Gathered) -> Vec<Vec<u8>> {
+    one(format, frame).layers
+}
+
+fn one(format: Format, frame: &Gathered) -> Read {
+    let Gathered { timestamp, extension, payloads } = frame;
     let mut out: Option<Read> = None;
     let mut open = false;
-    for payload in &payloads {
+    for payload in payloads {
         let (head, begins, ends, rest) = if format.vp9 { vp9(payload) } else { vp8(payload) };
         assert!(!rest.is_empty());
-        let frame = out.get_or_insert_with(|| Read { timestamp, extension, packets: payloads.len(), ..head.clone() });
+        let frame = out.get_or_insert_with(|| Read {
+            timestamp: *timestamp,
+            extension: *extension,
+            packets: payloads.len(),
+            ..head.clone()
+        });
         assert_eq!((head.picture, head.tl0, head.tid), (frame.picture, frame.tl0, frame.tid), "on every packet");
         assert_eq!((head.inter, head.flexible), (frame.inter, frame.flexible));
         assert!(head.structure.is_none() || (begins && frame.layers.is_empty()), "on the first packet alone");
@@ -345,4 +382,69 @@ fn vp9(payload: &[u8]) -> (Read, bool, bool, &[u8]) {
         head.structure = Some(payload[begin..at].to_vec());
     }
     (head, flags & 8 != 0, flags & 4 != 0, &payload[at..])
+}
+
+/// What every receiver relies on: each frame is whole, can be decoded from those before it, and is numbered so that
+/// nothing seems to be missing.
+pub fn check(frames: &[Read], sender: &Sender) {
+    let format = sender.format;
+    let mut decoded: HashMap<u64, u16> = HashMap::new();
+    for (i, frame) in frames.iter().enumerate() {
+        let (key, id, needs) = frame.meaning(format.vp9);
+        let native = id < MADE;
+        if key {
+            decoded.clear();
+        } else {
+            assert!(decoded.contains_key(&needs), "{format:?}: frame {id} refers to {needs}, which is not there");
+        }
+        assert_eq!(frame.picture.map(|(_, wide)| wide), format.wide, "absent stays absent, and so does the width");
+        let number = frame.picture.map_or(0, |(number, _)| number);
+        if let Some(distance) = frame.distance {
+            let referred = number.wrapping_sub(u16::from(distance)) & format.id_mask();
+            assert_eq!(referred, decoded[&needs], "P_DIFF names the picture that it named at the sender");
+        }
+        decoded.insert(id, number);
+        if native {
+            assert_eq!(Some(&frame.layers), sender.sent.get(&id), "frame {id} is as it was sent, in all its layers");
+        } else {
+            check_one_layer(frame, format, key);
+        }
+        let Some(before) = i.checked_sub(1).map(|at| &frames[at]) else { continue };
+        check_step(before, frame, sender);
+    }
+}
+
+fn check_one_layer(frame: &Read, format: Format, key: bool) {
+    assert_eq!((frame.layers.len(), frame.flexible, frame.non_reference), (1, false, false));
+    let layered = format.layered();
+    assert_eq!(frame.tid, layered.then_some(0));
+    assert_eq!(frame.tl0.is_some(), layered);
+    if format.vp9 {
+        assert_eq!(frame.inter, !key);
+        assert_eq!(frame.structure.as_deref(), key.then_some(&[0x18, 0x02, 0x80, 0x01, 0x68, 1, 4, 1][..]));
+    }
+}
+
+/// From one frame to the next: VP8 counts frames, native VP9 keeps the sender's distances, an encoder's frames count.
+fn check_step(before: &Read, frame: &Read, sender: &Sender) {
+    let format = sender.format;
+    let ((_, last, _), (_, id, _)) = (before.meaning(format.vp9), frame.meaning(format.vp9));
+    let kept = format.vp9 && last < MADE && id < MADE;
+    let (of_last, of_this) = (sender.numbers.get(&last), sender.numbers.get(&id));
+    let lowest = frame.tid.unwrap_or(0) == 0;
+    let (mut pictures, mut bases) = (1, u8::from(lowest));
+    if let (true, Some(last), Some(this)) = (kept, of_last, of_this) {
+        (pictures, bases) = (this.0.wrapping_sub(last.0) & format.id_mask(), this.1.wrapping_sub(last.1));
+    }
+    if let (Some((last, _)), Some((this, _))) = (before.picture, frame.picture) {
+        assert_eq!(this.wrapping_sub(last) & format.id_mask(), pictures, "{format:?}: PictureID of {id} after {last}");
+    }
+    if let (Some(last), Some(this)) = (before.tl0, frame.tl0) {
+        assert_eq!(this.wrapping_sub(last), bases, "{format:?}: TL0PICIDX of {id}");
+    }
+    if before.flexible != frame.flexible {
+        assert!(!frame.inter, "F changes at a key only");
+    }
+    let ticks = frame.timestamp.wrapping_sub(before.timestamp);
+    assert!((1..1 << 31).contains(&ticks), "timestamps go on");
 }

@@ -8,7 +8,7 @@
 //! A key is an IDR picture whose parameter sets are in the frame or were seen before; the cached ones go in front of
 //! those that lack them, so that a receiver may start at any key.
 
-use super::h264_payload::{NonInterleaved, fu_header};
+use super::h264_payload::{NonInterleaved, fu_header, is_unit_header};
 use super::h264_syntax::{NAL_AUD, NAL_IDR, NAL_SPS, Sps, discardable, is_slice, nal_type, place, slice_pps, sps};
 use super::nal::{self, Joined, Packing, Piece, Unit, cut_units};
 use super::parameter_sets::{ParameterSets, is_whole};
@@ -118,7 +118,8 @@ impl VideoCodec for H264 {
         limits: Limits,
     ) -> Result<Vec<Payload>, Drop> {
         let mut units: Vec<Bytes> = annex_b_units(&frame).into_iter().map(|unit| frame.slice(unit)).collect();
-        if !units.iter().any(|unit| is_slice(nal_type(unit[0]))) {
+        // A unit of another type would be a STAP or FU to whoever gets the packet.
+        if !units.iter().any(|unit| is_slice(nal_type(unit[0]))) || !units.iter().all(|unit| is_unit_header(unit[0])) {
             return Err(Drop::BadSubmit);
         }
         self.add_missing_sets(&mut units, key)?;
@@ -318,6 +319,27 @@ mod tests {
             assert_eq!(H264::default().complete(&frame(payloads)), Err(Drop::MalformedPayload));
         }
         assert!(H264::default().complete(&frame(&[start, next, end])).is_ok());
+    }
+
+    #[test]
+    fn a_submitted_unit_that_would_be_an_aggregate_or_a_fragment_in_a_packet_is_refused() {
+        for header in [0, 24, 28, 31, 0x80 | 1] {
+            let data = annex_b(&[&[0x41, 0x88, 0x84], &[header, 0x88, 0x84]]);
+            let out = H264::default().packetize(data.into(), false, &FrameInfo::default(), LIMITS);
+            assert_eq!(out.map(|_| ()), Err(Drop::BadSubmit), "{header:#x}");
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_start_code_inside_of_a_unit_does_not_cut_it() {
+        let unit = [&[0x41, 0x88, 0x84, 0, 0, 1, 0x1c, 0x45, 9][..], &[7; 1500]].concat();
+        let packets = frame(&[&unit]);
+        let mut codec = H264::default();
+        let info = codec.complete(&packets).unwrap();
+        let out = bytes(codec.restamp(&packets, &info, LIMITS));
+        let fragments = out.iter().flat_map(|payload| payload[2..].to_vec()).collect::<Vec<u8>>();
+        assert!(out.iter().all(|payload| payload[0] & 0x1f == 28), "fragments of one unit");
+        assert_eq!(fragments, unit[1..]);
     }
 
     proptest! {

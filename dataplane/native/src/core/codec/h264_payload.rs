@@ -17,6 +17,11 @@ pub(super) fn fu_header(payload: &[u8]) -> u8 {
     payload[0] & 0xe0 | payload[1] & 0x1f
 }
 
+/// Whether a NAL unit begins so: types 1 to 23, without the forbidden bit (RFC 6184 table 1).
+pub(super) fn is_unit_header(header: u8) -> bool {
+    header & 0x80 == 0 && (1..=23).contains(&nal_type(header))
+}
+
 impl Packing for NonInterleaved {
     type Header = [u8; 1];
     type FragmentHeader = [u8; 2];
@@ -93,7 +98,7 @@ fn stap_units(payload: &[u8]) -> Result<Vec<Range<usize>>, Drop> {
         let size = payload.get(at..at + 2).ok_or(Drop::MalformedPayload)?;
         let (begin, size) = (at + 2, usize::from(u16::from_be_bytes([size[0], size[1]])));
         let unit = payload.get(begin..begin + size).ok_or(Drop::MalformedPayload)?;
-        if unit.first().is_none_or(|header| header & 0x80 != 0 || !(1..=23).contains(&nal_type(*header))) {
+        if unit.first().is_none_or(|header| !is_unit_header(*header)) {
             return Err(Drop::MalformedPayload);
         }
         units.push(begin..begin + size);
