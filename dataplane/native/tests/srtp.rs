@@ -361,3 +361,57 @@ fn packets_too_short_for_header_and_tag_are_malformed() {
         assert_eq!(unprotect.rtp(&extended, &mut plain), Err(Drop::Malformed));
     }
 }
+
+/// Rule 31: what is answered in a retransmission stream has an index of its own, and what has no room for that is the very
+/// packet again.
+#[test]
+fn a_nack_is_answered_encrypted_with_retransmissions_of_their_own_numbers() {
+    for suite in Suite::ALL {
+        let mut sender = Sender::new(0, 0);
+        let encrypted = Config { rx: master(suite, THEIRS), tx: master(suite, OURS) };
+        let mut target = LegConfig { srtp: Some(encrypted), ..common::config(Direction::Send, true, Some(receiver())) };
+        target.media[0].payloads[0].rtx = Some(97);
+        let source = common::config(Direction::Receive, true, Some(common::sender()));
+        let mut world = World::between(source, target);
+        world.receive_all(&sender.key(0, 500));
+        let stream = world.stream();
+        world.link(stream);
+        world.set_mode(stream, Mode::Bypass);
+        world.left.clear();
+        world.receive_all(&sender.delta(1, 3000));
+        let sent = world.media();
+        assert!(sent.iter().any(|left| left.bytes.len() == 1200 + suite.tag_bytes()), "one without room");
+        let mut unprotect = Unprotect::new(&master(suite, OURS));
+        let mut plain = |left: &Left| {
+            let mut bytes = Vec::new();
+            unprotect.rtp(&left.bytes, &mut bytes).map(|()| Left { bytes, ..left.clone() })
+        };
+        let originals: Vec<Left> = sent.iter().map(|left| plain(left).unwrap()).collect();
+        let wanted: Vec<u16> = originals.iter().map(|left| left.rtp().sequence).collect();
+        let mut writer = Writer::default();
+        writer.receiver_report(9, &[]);
+        writer.nack(9, originals[0].rtp().ssrc, &wanted);
+        let mut nack = writer.finish();
+        assert!(Protect::new(&master(suite, THEIRS)).rtcp(&mut nack));
+        world.left.clear();
+        world.receive_from(OUT_RTCP, receiver(), &nack);
+        world.advance_ms(20);
+        let repairs: Vec<(Left, Result<Left, Drop>)> =
+            world.media().into_iter().map(|left| (left.clone(), plain(&left))).collect();
+        assert_eq!(repairs.len(), sent.len());
+        for (original, encrypted) in originals.iter().zip(&sent) {
+            let again = repairs.iter().find(|(left, _)| left.bytes == encrypted.bytes);
+            if original.bytes.len() == 1200 {
+                let (_, read) = again.expect("as it was");
+                assert_eq!(read.as_ref().err(), Some(&Drop::SrtpReplayed), "its receiver has it");
+                continue;
+            }
+            assert!(again.is_none());
+            let number = original.rtp().sequence.to_be_bytes();
+            let mut found = repairs.iter().filter_map(|(_, read)| read.as_ref().ok());
+            let repair = found.find(|left| left.rtp().payload.starts_with(&number)).expect("a retransmission").rtp();
+            assert_eq!((repair.payload_type, &repair.payload[2..]), (97, original.rtp().payload));
+            assert_ne!(repair.ssrc, original.rtp().ssrc);
+        }
+    }
+}
