@@ -57,7 +57,7 @@ def decoded(codec: str, frames: list[bytes]) -> list[str]:
     assert isinstance(decoder, av.VideoCodecContext)
     decoder.thread_count = 1
     decoder.options = {"err_detect": "explode"}
-    pictures = []
+    pictures: list[str] = []
     av.logging.set_level(av.logging.WARNING)
     try:
         with av.logging.Capture() as said:
