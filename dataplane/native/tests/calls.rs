@@ -43,13 +43,23 @@ fn h264_comes_through_any_call() {
 }
 
 #[test]
-fn vp8_comes_through_any_call() {
+fn h265_comes_through_any_call() {
     runs(CODECS[1]);
 }
 
 #[test]
-fn vp9_comes_through_any_call() {
+fn vp8_comes_through_any_call() {
     runs(CODECS[2]);
+}
+
+#[test]
+fn vp9_comes_through_any_call() {
+    runs(CODECS[3]);
+}
+
+#[test]
+fn av1_comes_through_any_call() {
+    runs(CODECS[4]);
 }
 
 #[test]

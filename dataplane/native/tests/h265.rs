@@ -53,7 +53,7 @@ impl Camera {
     /// A CRA now and then, and an IDR every third time.
     fn next(&mut self, id: u64, len: usize) -> Vec<Vec<u8>> {
         let key = if id % (3 * APART) == 2 * APART { Picture::Idr } else { Picture::Cra };
-        self.picture(id, (id % APART == 0).then_some(key), len)
+        self.picture(id, id.is_multiple_of(APART).then_some(key), len)
     }
 }
 
@@ -376,7 +376,7 @@ fn rule_19_the_extension_is_on_first_packets_only_and_the_same_when_resent() {
 #[test]
 fn rule_23_native_and_compressed_change_places_at_keys_only() {
     for format in formats() {
-        let mut switches = 0;
+        let (mut switches, mut refused) = (0, 0);
         for seed in 0..8 {
             let mut random = Random(seed);
             let (mut camera, mut world, stream, out) = started(format, Mode::Compress);
@@ -397,9 +397,9 @@ fn rule_23_native_and_compressed_change_places_at_keys_only() {
             check(&frames, &camera.sender);
             let native: Vec<bool> = frames.iter().map(|frame| frame.id() < MADE).collect();
             switches += native.windows(2).filter(|pair| pair[0] != pair[1]).count();
-            assert!(world.out_stat(out, "illegal_switch") > 0, "the core refused something");
+            refused += world.out_stat(out, "illegal_switch");
         }
-        assert!(switches > 20, "{format:?}: {switches} switches");
+        assert!(switches > 20 && refused > 8, "{format:?}: {switches} switches, {refused} refused");
     }
 }
 

@@ -367,7 +367,7 @@ fn packets_too_short_for_header_and_tag_are_malformed() {
 #[test]
 fn a_nack_is_answered_encrypted_with_retransmissions_of_their_own_numbers() {
     for suite in Suite::ALL {
-        let mut sender = Sender::new(0, 0);
+        let mut sender = Sender { mtu: 1188, ..Sender::new(0, 0) };
         let encrypted = Config { rx: master(suite, THEIRS), tx: master(suite, OURS) };
         let mut target = LegConfig { srtp: Some(encrypted), ..common::config(Direction::Send, true, Some(receiver())) };
         target.media[0].payloads[0].rtx = Some(97);

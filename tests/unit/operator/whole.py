@@ -27,7 +27,7 @@ _RTP_ROOM: Obj = {
                 "rtcpMux": True,
                 "feedback": "AVPF",
                 "extensionId": 3,
-                "extensions": [{"id": 1, "uri": "urn:3gpp:video-orientation"}],
+                "extensions": [{"id": 16, "uri": "urn:3gpp:video-orientation"}],
                 "srtp": {"suite": "AEAD_AES_128_GCM", "keyRef": _ref("srtp")},
             },
         },

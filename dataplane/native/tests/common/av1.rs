@@ -1,6 +1,7 @@
 //! AV1 as a sender packs it and a receiver takes it apart, by the payload format and sharing no code with the crate. The
 //! pictures are no pictures, but each says which one it is and which one it needs.
 
+use super::coding::{Coding, Meaning};
 use super::{AV1_PT, FRAME_TICKS, Gathered, Left, Random, SSRC, gathered, packet};
 use std::collections::HashMap;
 
@@ -194,6 +195,35 @@ impl Sender {
             out.extend(*bytes);
         }
         out
+    }
+}
+
+impl Coding for Sender {
+    fn payload_type(&self) -> u8 {
+        AV1_PT
+    }
+
+    fn timestamp(&self) -> u32 {
+        self.timestamp
+    }
+
+    fn frame(&mut self, id: u64, key: bool, len: usize) -> Vec<Vec<u8>> {
+        Sender::frame(self, id, key, len)
+    }
+
+    fn made(&mut self, Meaning { key, id, needs }: Meaning, len: usize) -> Vec<u8> {
+        let obus = unit(Shape::Frame, key, id, needs, len);
+        let data = stream(&obus);
+        self.sent.insert(id, obus);
+        data
+    }
+
+    fn read(&self, frame: &Gathered) -> Meaning {
+        let read = one(frame.clone());
+        let (key, id, needs) = meaning(&read.obus);
+        assert_eq!(read.new, key, "a coded video sequence begins at each key");
+        assert_eq!(Some(&read.obus), self.sent.get(&id), "frame {id} is as it was sent");
+        Meaning { key, id, needs }
     }
 }
 

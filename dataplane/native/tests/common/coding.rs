@@ -3,15 +3,21 @@
 
 use super::h264::Source;
 use super::vpx::{self, Format, formats};
-use super::{Gathered, Random};
+use super::{Gathered, Random, av1, h265};
 use auralink_native::core::codec::Codec;
 
 /// The name that a seed is given with, and a sender of the codec with whatever settings the seed has.
 pub type Make = fn(&mut Random) -> Box<dyn Coding>;
-pub const CODECS: [(Codec, Make); 3] = [
+pub const CODECS: [(Codec, Make); 5] = [
     (Codec::H264, |random| Box::new(Source::new(random))),
+    (Codec::H265, |random| {
+        // With decoding order numbers a stream is tried in `tests/h265.rs`: its first key may be lost.
+        let formats: Vec<_> = h265::formats().into_iter().filter(|format| !format.numbered).collect();
+        Box::new(h265::Sender::new(*any(random, &formats)))
+    }),
     (Codec::Vp8, |random| vpx_sender(false, random)),
     (Codec::Vp9, |random| vpx_sender(true, random)),
+    (Codec::Av1, |random| Box::new(av1::Sender::new(*any(random, &av1::formats())))),
 ];
 
 /// Refers to no frame.
@@ -59,5 +65,9 @@ pub trait Coding {
 
 fn vpx_sender(vp9: bool, random: &mut Random) -> Box<dyn Coding> {
     let formats: Vec<Format> = formats().into_iter().filter(|format| format.vp9 == vp9).collect();
-    Box::new(vpx::Sender::new(formats[random.below(formats.len() as u64) as usize]))
+    Box::new(vpx::Sender::new(*any(random, &formats)))
+}
+
+fn any<'a, T>(random: &mut Random, of: &'a [T]) -> &'a T {
+    &of[random.below(of.len() as u64) as usize]
 }

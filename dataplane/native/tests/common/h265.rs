@@ -1,7 +1,8 @@
 //! H.265 as a sender packs it and a receiver takes it apart, by RFC 7798 and sharing no code with the crate. The pictures
 //! are no pictures, but each says which one it is and which one it needs.
 
-use super::{FRAME_TICKS, Gathered, H265_NUMBERED_PT, H265_PT, Left, Random, SSRC, gathered, packet};
+use super::coding::{Coding, Meaning};
+use super::{FRAME_TICKS, Gathered, H265_NUMBERED_PT, H265_PT, Left, Random, SSRC, annex_b, gathered, packet};
 use std::collections::HashMap;
 
 pub const NOTHING: u64 = u64::MAX;
@@ -112,6 +113,8 @@ pub struct Sender {
     /// Parameter sets in front of keys.
     pub sets: bool,
     order: u16,
+    /// The newest picture, of those that a call is made of.
+    newest: u64,
     /// What was sent, by id: the NAL units in decoding order.
     pub sent: HashMap<u64, Vec<Vec<u8>>>,
 }
@@ -127,6 +130,7 @@ impl Sender {
             mtu: 1100,
             sets: true,
             order: 65_500,
+            newest: NOTHING,
             sent: HashMap::new(),
         }
     }
@@ -219,6 +223,41 @@ impl Sender {
             self.sequence = self.sequence.wrapping_add(1);
         }
         out
+    }
+}
+
+/// Each picture refers to the one before.
+impl Coding for Sender {
+    fn payload_type(&self) -> u8 {
+        H265_PT
+    }
+
+    fn timestamp(&self) -> u32 {
+        self.timestamp
+    }
+
+    fn frame(&mut self, id: u64, key: bool, len: usize) -> Vec<Vec<u8>> {
+        let (picture, needs) = if key { (Picture::Idr, vec![]) } else { (Picture::Trailing, vec![self.newest]) };
+        self.newest = id;
+        Sender::frame(self, picture, id, &needs, len / self.format.slices)
+    }
+
+    fn made(&mut self, Meaning { key, id, needs }: Meaning, len: usize) -> Vec<u8> {
+        let (picture, needs) = if key { (Picture::Idr, vec![]) } else { (Picture::Trailing, vec![needs]) };
+        let slice = slice(picture, id, &needs, len);
+        let units = if key { vec![VPS.to_vec(), SPS.to_vec(), PPS.to_vec(), slice] } else { vec![slice] };
+        self.sent.insert(id, units.clone());
+        annex_b(&units)
+    }
+
+    fn read(&self, frame: &Gathered) -> Meaning {
+        let read = one(frame.clone());
+        let (kind, id, needs) = read.meaning();
+        let sent = &self.sent[&id];
+        // A delimiter may be lost in front of the first frame that leaves; what else is lost takes its frame along.
+        let delimiter = usize::from(sent[0] == AUD && read.units[0] != AUD);
+        assert_eq!(read.units, sent[delimiter..], "frame {id} is as it was sent");
+        Meaning { key: (16..22).contains(&kind), id, needs: needs.first().copied().unwrap_or(NOTHING) }
     }
 }
 

@@ -72,8 +72,8 @@ impl H265 {
 
 /// Whether a sender of these parameters (SDP's a=fmtp) numbers its NAL units.
 pub fn has_order_numbers(fmtp: &str) -> bool {
-    let parameters = fmtp.split(';').filter_map(|parameter| parameter.split_once('='));
-    let found = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("sprop-max-don-diff")).next_back();
+    let mut parameters = fmtp.split(';').filter_map(|parameter| parameter.split_once('='));
+    let found = parameters.rfind(|(name, _)| name.trim().eq_ignore_ascii_case("sprop-max-don-diff"));
     found.is_some_and(|(_, value)| value.trim().parse().is_ok_and(|most: u16| most > 0))
 }
 
