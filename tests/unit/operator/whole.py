@@ -28,7 +28,7 @@ _RTP_ROOM: Obj = {
                 "feedback": "AVPF",
                 "extensionId": 3,
                 "extensions": [{"id": 16, "uri": "urn:3gpp:video-orientation"}],
-                "srtp": {"suite": "AEAD_AES_128_GCM", "keyRef": _ref("srtp")},
+                "srtp": {"suite": "AEAD_AES_128_GCM", "keyRef": _ref("srtp"), "sendKeyRef": _ref("srtp-send")},
             },
         },
         {
