@@ -119,9 +119,11 @@ class Patience:
     """When to look again for what does not come: after as long again as it has been waited for already."""
 
     since: float | None = None
+    what: object = None
 
-    def begin(self, now: float) -> None:
-        self.since = now if self.since is None else self.since
+    def begin(self, now: float, what: object = None) -> None:
+        if self.since is None or self.what != what:
+            self.since, self.what = now, what
 
     def next_s(self, now: float, first_s: float, longest_s: float) -> float | None:
         """None while nothing is waited for. Looks that events make alter nothing."""

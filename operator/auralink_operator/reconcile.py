@@ -92,7 +92,7 @@ from auralink_operator.status import (
     next_look_s,
     settled,
 )
-from auralink_operator.turns import may_roll, not_begun, note_asked, note_shown, out_of_turn, queued
+from auralink_operator.turns import as_it_is, may_roll, not_begun, note_asked, note_shown, out_of_turn, queued
 
 CONFIRM_S = 5.0
 MAX_SILENT_PASSES = 3
@@ -215,7 +215,7 @@ def _waiting_s(case: Case) -> float | None:
     if waiting is None:
         patience.end()
         return None
-    patience.begin(now)
+    patience.begin(now, (waiting.reason, waiting.longest_s))
     return patience.next_s(now, waiting.after_s, waiting.longest_s)
 
 
@@ -382,7 +382,8 @@ def _render(case: Case, bridge: Bridge, compiled: Compiled, view: View) -> tuple
         waiting=view.waiting or queued(ctx),
         again_s=_soonest(view.again_s, QUEUED_S),
     )
-    return view, desired(bridge, compiled, case.observed, view.scene, ctx.settings)
+    held = desired(bridge, compiled, case.observed, view.scene, ctx.settings)
+    return view, tuple(as_it_is(child, live) if child["kind"] == "Deployment" else child for child in held)
 
 
 async def _write(bridge: Bridge, plan: Plan) -> None:

@@ -47,14 +47,20 @@ def _unfinished(deployment: Obj) -> bool:
     What a default began is not through before its pods serve: with one pod and no surge the old one goes first. The
     controller says once that they do, and goes on saying so when some of them fail later.
     """
-    state = deployment.get("status") or {}
-    if not (deployment.get("spec") or {}).get("replicas", 1):
+    state, wanted = deployment.get("status") or {}, int((deployment.get("spec") or {}).get("replicas", 1))
+    if not wanted:
         return False
-    if int(state.get("observedGeneration") or 0) < int(deployment["metadata"].get("generation") or 0):
+    if not _observed(deployment):
         return True
     total, updated, available = (int(state.get(of) or 0) for of in ("replicas", "updatedReplicas", "availableReplicas"))
     served = _condition(deployment, "Progressing").get("reason") == "NewReplicaSetAvailable"
-    return total > updated or (_by_default(deployment) and available < updated and not served)
+    return total > updated or (_by_default(deployment) and available < wanted and not served)
+
+
+def _observed(deployment: Obj) -> bool:
+    """Whether the controller has looked at it as it is now; any change makes a generation, an annotation's too."""
+    seen = (deployment.get("status") or {}).get("observedGeneration")
+    return int(seen or 0) >= int(deployment["metadata"].get("generation") or 0)
 
 
 def _given_up(deployment: Obj) -> bool:
@@ -81,6 +87,7 @@ class Rollouts:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._rolling: dict[Key, bool] | None = None  # with whether the rollout has been given up
+        self._turns: set[Key] = set()  # those of them that may begin
         self._waiting: dict[Key, float] = {}  # with when each was heard of last, in the order of asking
 
     def may_begin(self, key: Key, deployments: Callable[[], Iterable[tuple[Key, Obj]]], now: float) -> bool:
@@ -89,13 +96,14 @@ class Rollouts:
         `deployments`: those of all bridges that there are, by bridge."""
         if self._rolling is None:
             self._rolling = {bridge: _given_up(obj) for bridge, obj in deployments() if rolling(obj)}
-        if key in self._rolling:
+        if key in self._turns:
             return True
         self._waiting[key] = now
-        if key not in self._next(now):
+        if key not in self._next(now, key):
             return False
         del self._waiting[key]
-        self._rolling[key] = False
+        self._turns.add(key)
+        self._rolling.setdefault(key, False)
         return True
 
     def saw(self, key: Key, deployment: Obj | None, now: float) -> list[Key]:
@@ -104,11 +112,13 @@ class Rollouts:
         if self._rolling is None:
             return []
         if deployment is not None and rolling(deployment):
-            self._rolling[key] = _given_up(deployment)
+            if key in self._rolling or _observed(deployment):  # else nobody knows yet whether its pods change
+                self._rolling[key] = _given_up(deployment)
             return []
         if key not in self._rolling:
             return []
         del self._rolling[key]
+        self._turns.discard(key)
         return [waiting for waiting in self._next(now) if waiting != key]
 
     def withdraw(self, key: Key, now: float) -> list[Key]:
@@ -118,10 +128,11 @@ class Rollouts:
         del self._waiting[key]
         return self._next(now)
 
-    def _next(self, now: float) -> list[Key]:
-        """Whose turn it is: the first of those that wait, as many as there is room for."""
+    def _next(self, now: float, asking: Key | None = None) -> list[Key]:
+        """Whose turn it is: the first of those that wait, as many as there is room for. One whose pods change for
+        another reason, and that is `asking`, takes no more room than it has."""
         heard = (key for key, at in self._waiting.items() if now - at <= SILENT_S)
-        return list(islice(heard, max(0, self._limit - len(self._rolling or {}))))
+        return list(islice(heard, max(0, self._limit - len((self._rolling or {}).keys() - {asking}))))
 
     def stuck(self) -> list[Key]:
         """Who holds a turn and does not come to its end by itself."""

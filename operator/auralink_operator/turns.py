@@ -7,7 +7,14 @@ from collections.abc import Collection, Iterator
 
 from auralink_operator.context import Case, Context, Stalled, bridge_id
 from auralink_operator.index import BRIDGE, Indices, Key, Obj, is_owned_by, key_of
-from auralink_operator.manifests import TEMPLATE_HASH, TEMPLATE_INPUTS, child_name
+from auralink_operator.manifests import (
+    APPLIED_HASH,
+    TEMPLATE_HASH,
+    TEMPLATE_INPUTS,
+    annotations_of,
+    child_name,
+    differs,
+)
 from auralink_operator.scene import child_of
 from auralink_operator.sight import Asked
 from auralink_operator.status import Problem, named
@@ -50,6 +57,16 @@ def may_roll(case: Case, wanted: Obj, live: Obj, *, draining: bool) -> bool:
         ctx.wake(ctx.rollouts.withdraw(case.key, ctx.clock()))
         return True
     return ctx.rollouts.may_begin(case.key, lambda: _deployments(ctx.indices), ctx.clock())
+
+
+def as_it_is(held: Obj, live: Obj) -> Obj:
+    """A Deployment whose template is held, without a write that would say nothing but that: the live template has the
+    server's defaults in it, and is another text than what was written."""
+    annotations = held["metadata"]["annotations"] | {
+        name: noted for name, noted in annotations_of(live).items() if name == APPLIED_HASH
+    }
+    same = {**held, "metadata": {**held["metadata"], "annotations": annotations}}
+    return same if differs(same, live) is None else held
 
 
 def _rolls_by_default(wanted: Obj, live: Obj) -> bool:

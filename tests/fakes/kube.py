@@ -129,10 +129,12 @@ class FakeCluster:
         return self.objects[key]
 
     def _changed(self, old: Obj, new: Obj) -> Obj:
-        """The object under a new version, and a new generation if its spec is another; the old one if nothing is."""
+        """The object under a new version, and a new generation if its spec is another, or the annotations of a
+        Deployment; the old one if nothing is."""
         if old == new:
             return old
-        if old.get("spec") != new.get("spec"):
+        noted = [obj["metadata"].get("annotations") if obj["kind"] == "Deployment" else None for obj in (old, new)]
+        if old.get("spec") != new.get("spec") or noted[0] != noted[1]:
             new["metadata"]["generation"] = int(old["metadata"].get("generation") or 0) + 1
         return self._new_version(new)
 

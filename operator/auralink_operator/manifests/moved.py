@@ -32,7 +32,9 @@ def moved(
     for key, live in observed.children.items():
         if key.kind == "EndpointSlice" and (owner := owners.get(annotations_of(live).get(ROOM, ""))) and owner.ip:
             endpoints = [endpoint(key.namespace, owner)]
-            children.append(_child(live, addressType=live["addressType"], ports=live["ports"], endpoints=endpoints))
+            children.append(
+                _child(live, addressType=live["addressType"], ports=live.get("ports") or [], endpoints=endpoints)
+            )
     have = {(key.kind, key.name): obj for key, obj in observed.children.items()}
     for child in children:
         meta = child["metadata"]

@@ -64,6 +64,8 @@ def _by_default(live: Obj, notes: Mapping[str, str]) -> bool:
     Pods that are in trouble already are so by the change before: what is added to that does not alter whose it is.
     """
     old = annotations_of(live)
-    if old.get(TEMPLATE_HASH) == notes[TEMPLATE_HASH] or not was_well(live):
+    if not was_well(live):
         return BY_DEFAULT in old
+    if old.get(TEMPLATE_HASH) == notes[TEMPLATE_HASH]:
+        return False  # it came through, and what goes wrong from now on is something else
     return old.get(TEMPLATE_INPUTS) in (None, notes[TEMPLATE_INPUTS])

@@ -185,3 +185,14 @@ async def test_a_room_of_an_invalid_bridge_whose_pod_is_gone_is_not_made_another
     del desk.cluster._answer
     await looks(desk, 2)
     assert owner(desk) == led_to(desk) != before
+
+
+async def test_an_endpointslice_without_ports_keeps_no_room_of_an_invalid_bridge_where_it_is() -> None:
+    desk = await serving("p1", "p2")
+    before = owner(desk)
+    desk.cluster.objects[Key(POD, "ns", before)]["status"]["conditions"][0]["status"] = "False"
+    desk.cluster.change(slice_of(desk), {"ports": None})
+    desk.edit(**UNREADABLE)
+    await looks(desk, 2)
+    assert owner(desk) != before
+    assert desk.ready() == ("False", "InvalidSpec")

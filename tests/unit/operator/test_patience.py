@@ -50,6 +50,16 @@ def test_patience_waits_as_long_again_as_it_has_waited() -> None:
     assert patience.next_s(now, 2.0, 300.0) is None
 
 
+def test_patience_with_one_cause_is_none_with_the_next() -> None:
+    patience = Patience()
+    patience.begin(0.0, "a quota")
+    assert patience.next_s(3600.0, 2.0, 300.0) == 300.0
+    patience.begin(3600.0, "a quota")
+    assert patience.next_s(3600.0, 2.0, 300.0) == 300.0
+    patience.begin(3600.0, "an earlier child")
+    assert patience.next_s(3600.0, 2.0, 300.0) == 2.0
+
+
 @pytest.mark.parametrize("error", [DENIED, INVALID], ids=lambda error: error.reason)
 @pytest.mark.parametrize("spec", [{}, {"rooms": "none"}], ids=["valid", "unreadable"])
 async def test_a_finalizer_that_may_not_be_taken_away_is_tried_again_more_and_more_seldom(

@@ -282,3 +282,56 @@ async def test_a_rollout_that_somebody_pauses_holds_up_no_other() -> None:
     desk.cluster.change(deployment(keys[0]), {"spec": {"paused": True}})
     await looked_at(desk, *keys)
     assert image(desk, "b") == "data-plane:2"
+
+
+async def test_a_bridge_that_waits_gets_no_turn_by_any_other_change_of_its_deployment() -> None:
+    desk, keys = await rolls_one("a", "b", "c")
+    desk.cluster.change(keys[1], {"spec": {"replicas": 2}})
+    desk.cluster.change(deployment(keys[2]), {"metadata": {"annotations": {"somebody's": "note"}}})
+    for _ in range(3):
+        await looked_at(desk, *keys)
+    assert [image(desk, key.name) for key in keys] == ["data-plane:2", "data-plane:1", "data-plane:1"]
+
+
+async def test_a_bridge_that_waits_is_not_written_though_the_server_has_put_defaults_into_its_template() -> None:
+    desk, keys = await fleet("a", "b")
+    for key in keys:
+        desk.cluster.change(deployment(key), {"spec": {"template": {"spec": {"dnsPolicy": "ClusterFirst"}}}})
+        await desk.settle(key)
+    desk.another_process(replace(NEW_DEFAULT, max_rollouts=1))
+    count = len(desk.cluster.calls)
+    await looked_at(desk, keys[0])
+    await looked_at(desk, keys[1])
+    assert desk.cluster.calls[count:].count(("apply", deployment(keys[0]))) == 1
+    assert ("apply", deployment(keys[1])) not in desk.cluster.calls[count:]
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"replicas": 0, "updatedReplicas": 0, "availableReplicas": 0},
+        {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 0},
+    ],
+    ids=["the old one gone, the new one refused", "the new one not ready"],
+)
+async def test_without_surge_a_default_is_not_through_before_all_its_pods_serve(counts: dict[str, int]) -> None:
+    desk, keys = await rolls_one("a", "b")
+    live = desk.cluster.objects[deployment(keys[0])]
+    refused = {"type": "ReplicaFailure", "status": "True", "message": 'pods "a-1" is forbidden: violates PodSecurity'}
+    live["status"] = {"observedGeneration": live["metadata"]["generation"], **counts, "conditions": [refused]}
+    await looked_at(desk, *keys)
+    assert image(desk, "b") == "data-plane:1"
+
+
+async def test_what_goes_wrong_after_a_default_came_through_does_not_hold_up_the_next_one() -> None:
+    desk, keys = await fleet("a", "b")
+    desk.another_process(NEW_DEFAULT)
+    for key in keys:
+        await looked_at(desk, key)
+        await desk.settle(key)
+    restart = {"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}}}
+    desk.cluster.change(deployment(keys[0]), restart)
+    await never_comes_up(desk, keys[0])
+    desk.another_process(replace(NEW_DEFAULT, data_plane_image="data-plane:3", max_rollouts=1))
+    await looked_at(desk, keys[1])
+    assert image(desk, "b") == "data-plane:3"
