@@ -236,3 +236,20 @@ fn before_its_own_report_a_medium_has_the_clock_of_its_participants_other_one() 
     let since = world.now - Time::from_millis(1000) + Duration::from_secs(5);
     assert!(*ntp >> 32 >= 5 && *ntp >> 32 <= since.as_secs(), "{}", ntp >> 32);
 }
+
+/// Rule 3.
+#[test]
+fn a_source_whose_numbers_and_clock_begin_anew_leads_ours_on_and_never_back() {
+    let mut sender = Sender::new(1000, 2_000_000_000);
+    let (mut world, _, _) = World::started(true, Mode::Bypass, &mut sender);
+    world.receive_all(&sender.delta(1, 200));
+    world.advance_ms(33);
+    (sender.sequence, sender.timestamp) = (40_000, 5_000);
+    for id in 2..6 {
+        world.receive_all(&sender.key(id, 200));
+        world.advance_ms(33);
+    }
+    let timestamps: Vec<u32> = world.seen().iter().map(|frame| frame.timestamp).collect();
+    assert!(timestamps.len() >= 5);
+    assert!(timestamps.windows(2).all(|pair| (1..90_000).contains(&pair[1].wrapping_sub(pair[0]))), "{timestamps:?}");
+}

@@ -168,3 +168,36 @@ fn elements_of_lost_frames_are_forgotten() {
 fn ids_of(media: &[Left]) -> Vec<u64> {
     media.iter().filter(|left| left.rtp().marker).map(|left| id_of(left.rtp().payload)).collect()
 }
+
+/// Rule 17: with the other leg's ids the elements take more room than the sender left.
+#[test]
+fn red_that_would_be_above_1200_bytes_leaves_as_its_primary_block() {
+    const CAPTURE: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+    const LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+    let ids = |a, b| Ids::new([(a, LEVEL.to_owned()), (b, CAPTURE.to_owned())]);
+    let mut source = config(Direction::Receive, false, Some(sender()));
+    let mut target = config(Direction::Send, false, Some(receiver()));
+    (source.ids, target.ids) = (ids(1, 2), ids(20, 21));
+    (source.media[1].payloads[0].red, target.media[1].payloads[0].red) = (Some(63), Some(113));
+    let mut world = World::between(source, target);
+    let red = |number: u16| {
+        let mut packet = packet(0xaaaa, 63, number, u32::from(number) * 960, false, &[]);
+        packet[0] |= 0x10;
+        packet.extend([0xbe, 0xde, 0, 3, 0x10, 0x85, 0x27, 1, 2, 3, 4, 5, 6, 7, 8, 0]);
+        packet.push(0x80 | AUDIO_PT);
+        packet.extend(&(960u32 << 10 | 580).to_be_bytes()[1..]);
+        packet.push(AUDIO_PT);
+        packet.resize(1200, 7);
+        packet
+    };
+    world.receive_from(SockId(12), sender(), &red(1));
+    let stream = world.stream();
+    world.link(stream);
+    world.receive_from(SockId(12), sender(), &red(2));
+    let left: Vec<&Left> = world.left.iter().filter(|left| left.sock == SockId(22)).collect();
+    assert!(!left.is_empty());
+    for left in left {
+        assert!(left.bytes.len() <= 1200);
+        assert_eq!(left.rtp().payload_type, AUDIO_PT);
+    }
+}

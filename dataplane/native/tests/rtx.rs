@@ -254,3 +254,17 @@ fn two_legs_of_one_room_each_get_the_form_they_agreed_to() {
     let on = |sock| world.left.iter().find(|left| left.sock == sock).unwrap().rtp().payload.len();
     assert_eq!((on(OUT_AUDIO), on(SockId(52))), (10, 3));
 }
+
+/// Rule 6.
+#[test]
+fn an_empty_retransmission_closes_no_hole() {
+    let mut sender = Sender::new(1000, 0);
+    let (mut world, ..) = started(true, false, &mut sender);
+    let packets = sender.delta(1, 5000);
+    packets.iter().enumerate().filter(|(at, _)| *at != 2).for_each(|(_, packet)| world.receive(packet));
+    let timestamp = u32::from_be_bytes(packets[2][4..8].try_into().unwrap());
+    world.receive(&packet(RTX_SSRC, RTX_PT, 700, timestamp, false, &packets[2][2..4]));
+    assert_eq!(ids(&world.seen()), [0]);
+    world.receive(&again(&packets[2], 701));
+    assert_eq!(ids(&world.seen()), [0, 1]);
+}

@@ -1,9 +1,10 @@
 //! Who is taken for a source, how sources end, and what follows them.
 
 mod common;
+use auralink_native::core::leg_plain::Direction;
 use auralink_native::core::mode::Mode;
 use auralink_native::core::output::Event;
-use auralink_native::core::rtcp::Writer;
+use auralink_native::core::rtcp::{self, Rtcp, Writer};
 use common::*;
 use std::net::SocketAddr;
 
@@ -264,4 +265,64 @@ fn while_a_source_is_learned_strangers_do_not_mix_with_it() {
     }
     assert_eq!(ids(&world.seen()), (0..100).collect::<Vec<_>>());
     assert!(world.left.iter().all(|left| left.dst.ip() != stranger().ip()));
+}
+
+/// A world whose second leg takes media too, with a stream of the first sent on to it.
+fn between_two() -> (World, Sender, u32) {
+    let source = config(Direction::Receive, true, Some(sender()));
+    let target = config(Direction::Both, true, Some(receiver()));
+    let (mut world, mut sender) = (World::between(source, target), Sender::new(0, 0));
+    world.receive_all(&sender.key(0, 100));
+    let stream = world.stream();
+    let out = world.link(stream);
+    world.set_mode(stream, Mode::Bypass);
+    let ssrc = world.out_stat(out, "ssrc") as u32;
+    (world, sender, ssrc)
+}
+
+fn collide(world: &mut World, ssrc: u32) {
+    let mut peer = Sender { ssrc, ..Sender::new(50_000, 77) };
+    peer.key(1, 100).iter().for_each(|packet| world.receive_from(OUT_RTP, receiver(), packet));
+}
+
+/// Rule 9.
+#[test]
+fn after_a_collision_nothing_of_the_old_ssrc_follows_its_bye_and_the_new_one_begins_with_a_key() {
+    let (mut world, mut sender, old) = between_two();
+    world.advance_ms(33);
+    world.left.clear();
+    world.receive_all(&sender.delta(2, 60_000)); // most of it waits for the pace
+    collide(&mut world, old);
+    let is_bye = |left: &Left| {
+        left.sock == OUT_RTCP && rtcp::parse(&left.bytes).unwrap().iter().any(|p| matches!(p, Rtcp::Bye { .. }))
+    };
+    let bye = world.left.iter().position(is_bye).expect("a BYE");
+    for (id, key) in [(3, false), (4, true), (5, false)] {
+        world.advance_ms(33);
+        world.receive_all(&if key { sender.key(id, 100) } else { sender.delta(id, 100) });
+    }
+    world.advance_ms(33);
+    let asked = |left: &&Left| {
+        left.sock == IN_RTCP && rtcp::parse(&left.bytes).unwrap().iter().any(|p| matches!(p, Rtcp::Pli { .. }))
+    };
+    assert!(world.left.iter().any(|left| asked(&left)), "the source is asked for a key");
+    let behind: Vec<Left> = world.left[bye..].iter().filter(|left| left.sock == OUT_RTP).cloned().collect();
+    assert!(behind.iter().all(|left| left.rtp().ssrc != old));
+    assert_eq!(ids(&seen(&behind)), [4, 5]);
+}
+
+/// Rule 9: RFC 3550 8.2.
+#[test]
+fn what_was_under_way_of_an_ssrc_that_we_gave_up_is_no_source_when_it_comes_back() {
+    let (mut world, mut sender, old) = between_two();
+    world.receive_all(&sender.delta(1, 5000));
+    let under_way = world.media();
+    collide(&mut world, old);
+    // The peer takes another, too.
+    let mut peer = Sender { ssrc: 5, ..Sender::new(3, 99) };
+    peer.key(2, 100).iter().for_each(|packet| world.receive_from(OUT_RTP, receiver(), packet));
+    world.events.clear();
+    under_way.iter().for_each(|left| world.receive_from(OUT_RTP, receiver(), &left.bytes));
+    assert!(world.events.is_empty());
+    assert_eq!(world.drops("looped"), under_way.len() as i64);
 }

@@ -415,3 +415,35 @@ fn a_nack_is_answered_encrypted_with_retransmissions_of_their_own_numbers() {
         }
     }
 }
+
+/// The index that a receiver takes a packet to have which knows no more than RFC 3711 3.3.1.
+fn index_by_rfc(highest: Option<u64>, sequence: u16) -> u64 {
+    let Some(highest) = highest else { return u64::from(sequence) };
+    highest.wrapping_add_signed(i64::from(sequence.wrapping_sub(highest as u16) as i16))
+}
+
+/// Rules 16 and 34.
+#[test]
+fn sound_that_numbers_anew_goes_on_for_receivers_that_guess_by_the_rfc() {
+    let suite = Suite::AesCm128HmacSha1;
+    let target = LegConfig {
+        srtp: Some(Config { rx: master(suite, THEIRS), tx: master(suite, OURS) }),
+        ..common::config(Direction::Send, false, Some(receiver()))
+    };
+    let mut world = World::between(common::config(Direction::Receive, false, Some(sender())), target);
+    let opus = |number: u16| packet(0xaaaa, AUDIO_PT, number, u32::from(number) * 960, false, &[1, 2, 3]);
+    world.receive_from(SockId(12), sender(), &opus(100));
+    let stream = world.stream();
+    world.link(stream);
+    (101..150).chain(40_000..40_050).for_each(|number| world.receive_from(SockId(12), sender(), &opus(number)));
+    let (mut unprotect, mut highest, mut count) = (Unprotect::new(&master(suite, OURS)), None, 0);
+    for left in world.left.iter().filter(|left| left.sock == SockId(22)) {
+        let mut plain = Vec::new();
+        unprotect.rtp(&left.bytes, &mut plain).unwrap();
+        let index = index_by_rfc(highest, u16::from_be_bytes([plain[2], plain[3]]));
+        assert_eq!(protect(&Keys::new(&master(suite, OURS)), index, &plain), left.bytes, "at {index}");
+        highest = highest.max(Some(index));
+        count += 1;
+    }
+    assert!(count > 90, "{count}");
+}

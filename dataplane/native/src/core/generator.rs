@@ -11,6 +11,8 @@ use super::srtp::Keys;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 
+/// A timestamp this much behind the newest one is of another clock.
+const MAX_REORDER_S: i64 = 5;
 /// Longest pause that the sources' own clocks are trusted to bridge; beyond it our clock counts.
 const MAX_CLOCK_STEP_S: i64 = 3600;
 /// A packet with our SSRC this close behind our newest numbers is one of ours; a peer that happened to choose the same
@@ -97,6 +99,9 @@ impl Generator {
     pub fn timestamp(&mut self, source: i64, clock: Option<&SourceClock>, now: Time) -> u32 {
         let captured = clock.map(|clock| clock.captured(source, self.clock_rate));
         let offset = match (self.offset, self.last) {
+            (Some(offset), Some(last)) if source + offset + self.farthest_back() < last.timestamp => {
+                last.timestamp + self.step(&last, captured, now) - source // its clock began anew
+            }
             (Some(offset), _) => offset,
             (None, None) => 0,
             (None, Some(last)) => last.timestamp + self.step(&last, captured, now) - source,
@@ -107,6 +112,11 @@ impl Generator {
             self.last = Some(Last { timestamp, at: now, captured });
         }
         timestamp as u32
+    }
+
+    /// No picture is sent so long after one that is shown later.
+    fn farthest_back(&self) -> i64 {
+        MAX_REORDER_S * i64::from(self.clock_rate)
     }
 
     /// The packets stamped next are of another frame.

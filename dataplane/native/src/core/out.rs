@@ -10,7 +10,7 @@ use super::pace::Pacer;
 use super::reports::{Echo, SourceClock};
 use super::rtp::{HEADER_BYTES, MTU_BYTES, RTX_BYTES};
 use super::rtx::{Resend, Retransmissions, SentPackets};
-use super::{LegId, OutId, SockId, StreamId, Time, red};
+use super::{LegId, OutId, SockId, StreamId, Time, ext, red};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -205,6 +205,7 @@ impl Out {
         now: Time,
     ) -> Option<Transmit> {
         let ours = self.generator.next_sequence();
+        self.audio.take_if(|numbers| !numbers.reaches(packet.sequence)); // its sender numbers anew
         let numbers = self.audio.get_or_insert_with(|| Relayed::starting(packet.sequence, ours));
         let sequence = numbers.number(packet.sequence)?;
         self.counts.frames += 1;
@@ -213,6 +214,7 @@ impl Out {
         let codec = self.generator.payload_type;
         let red = self.red.zip(packet.red.as_ref());
         let red = red.and_then(|(red, (whole, from))| Some((red, red::renamed(whole, *from, codec).ok()?)));
+        let red = red.filter(|(_, whole)| HEADER_BYTES + ext::bytes(&elements) + whole.len() <= MTU_BYTES);
         let (payload_type, payload) = red.unwrap_or_else(|| (codec, packet.payload.clone()));
         let payload = (payload_type, &Payload::whole(payload));
         let packet = self.generator.stamp_at(sequence, timestamp, packet.marker, &elements, payload);
@@ -227,13 +229,25 @@ impl Out {
         }
     }
 
-    /// Another SSRC and numbering: ours collided with one of the peer's (RFC 3550 8.2).
+    /// Another SSRC and numbering: ours collided with one of the peer's (RFC 3550 8.2). It starts at a key.
     pub fn rename(&mut self, ssrc: u32, random: u64) {
         self.generator.rename(ssrc, random);
         if let Some(cache) = &mut self.cache {
             cache.forget();
         }
         self.audio = None;
+        self.needs_key = true;
+    }
+
+    /// As `rename`, of its retransmissions.
+    pub fn rename_rtx(&mut self, ssrc: u32, random: u64) {
+        if let Some(rtx) = &mut self.rtx {
+            rtx.rename(ssrc, random);
+        }
+    }
+
+    pub fn ssrcs(&self) -> impl Iterator<Item = u32> {
+        [Some(self.generator.ssrc), self.rtx.as_ref().map(|rtx| rtx.ssrc)].into_iter().flatten()
     }
 
     /// A frame of its stream does not leave here.

@@ -136,6 +136,11 @@ impl Retransmissions {
         Retransmissions { ssrc, payload_type, next: random % (1 << 15), packets: 0, payload_bytes: 0 }
     }
 
+    /// Another SSRC, and numbers that no packet had under it.
+    pub fn rename(&mut self, ssrc: u32, random: u64) {
+        *self = Retransmissions::new(ssrc, self.payload_type, random);
+    }
+
     /// A packet that was sent, as retransmission with its own number: the packet's number in front of its payload, the rest
     /// as it was. None: it leaves no room for that.
     pub fn wrap(&mut self, sent: &[u8]) -> Option<(u64, BytesMut)> {
@@ -154,9 +159,10 @@ impl Retransmissions {
     }
 }
 
-/// What a retransmission repeats: a packet of `ssrc`, of its codec's payload type. None: padding, or too short.
+/// What a retransmission repeats: a packet of `ssrc`, of its codec's payload type. None: padding, or too short to repeat
+/// any: an empty payload would be taken for padding that closes a hole.
 pub fn unwrap<'a>(rtx: &Rtp<'a>, ssrc: u32, payload_type: u8) -> Option<Rtp<'a>> {
-    let payload = rtx.payload.get(RTX_BYTES..)?;
+    let payload = rtx.payload.get(RTX_BYTES..).filter(|payload| !payload.is_empty())?;
     Some(Rtp { ssrc, payload_type, sequence: be16(rtx.payload, 0), payload, ..*rtx })
 }
 
@@ -169,7 +175,7 @@ mod tests {
         /// Rule 31: the original number is in front of the payload.
         #[test]
         fn a_retransmission_unwraps_to_what_was_sent(marker: bool, sequence: u16, timestamp: u32, value: [u8; 16], with: bool,
-                                                     payload in proptest::collection::vec(any::<u8>(), 0..1188)) {
+                                                     payload in proptest::collection::vec(any::<u8>(), 1..1188)) {
             let header = Header { marker, payload_type: 96, sequence, timestamp, ssrc: 7 };
             let elements = [(14, &value[..])];
             let sent = rtp::write(&header, &elements[..usize::from(with)], [&payload, &[]]);
@@ -184,6 +190,18 @@ mod tests {
                 prop_assert_eq!(unwrap(&rtx, 7, 96), Some(rtp::parse(&sent).unwrap()));
             }
         }
+    }
+
+    /// Rule 9: an SSRC that its receivers have not heard begins in the count of rollovers that they expect.
+    #[test]
+    fn under_another_ssrc_the_numbers_begin_anew() {
+        let header = Header { marker: false, payload_type: 96, sequence: 1, timestamp: 2, ssrc: 7 };
+        let sent = rtp::write(&header, &[], [&[1], &[]]);
+        let mut stream = Retransmissions::new(8, 97, 32_000);
+        (0..70_000).for_each(|_| drop(stream.wrap(&sent)));
+        stream.rename(9, 70_001);
+        let (number, packet) = stream.wrap(&sent).unwrap();
+        assert_eq!((number, rtp::parse(&packet).unwrap().ssrc, stream.packets), (70_001 % 32_768, 9, 1));
     }
 
     const RTT: Duration = Duration::from_millis(50);

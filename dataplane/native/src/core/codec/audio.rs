@@ -57,6 +57,8 @@ impl Received {
     }
 }
 
+/// The next number is less than so far ahead.
+const FARTHEST: u64 = 1 << 15;
 /// Packets left out whose followers may still come out of order.
 const MAX_ABSORBED: usize = 64;
 
@@ -75,6 +77,12 @@ impl Relayed {
     /// With the source's packet `theirs` as `ours`.
     pub fn starting(theirs: u64, ours: u64) -> Relayed {
         Relayed { theirs, ours, highest: theirs, absorbed: VecDeque::new() }
+    }
+
+    /// Whether a packet of the source can go on in these numbers: a receiver takes a jump of half their range or more for
+    /// a step back, and under SRTP never finds the count of their rollovers again (RFC 3711 3.3.1).
+    pub fn reaches(&self, theirs: u64) -> bool {
+        theirs < self.highest + FARTHEST
     }
 
     /// None: reordered in front of the first packet we took, and its number may be used.

@@ -1,14 +1,15 @@
 //! A packet's way in: from the socket that it came through to the stream of its source.
 
-use super::{Carries, Port, Shard};
+use super::{Carries, FORMER_FOR, MAX_FORMER, Port, Shard};
 use crate::core::codec::Media;
 use crate::core::demux::{self, Kind};
 use crate::core::leg_plain::{PayloadType, Wrapped};
+use crate::core::out::Out;
 use crate::core::output::Event;
 use crate::core::rtp::{self, Rtp};
 use crate::core::source::{Admission, SILENCE};
 use crate::core::stream::{Incoming, Stream};
-use crate::core::{Drop, LegId, OutId, SockId, StreamId, ext, rtx};
+use crate::core::{Drop, LegId, OutId, SockId, StreamId, Time, ext, rtx};
 use bytes::Bytes;
 use std::net::SocketAddr;
 
@@ -82,8 +83,11 @@ impl Shard {
         if wrapped == Wrapped::Rtx {
             return self.retransmitted(leg_id, media, src, &rtp, payload);
         }
-        let known = medium.source.locked().is_some_and(|locked| locked.ssrc == rtp.ssrc);
-        if !known && self.outs.values().any(|out| out.leg == leg_id && out.generator.sent_lately(&rtp)) {
+        // Whoever is not allowed here is not worth a look at all that we send.
+        let known = medium.source.locked().is_some_and(|locked| locked.ssrc == rtp.ssrc) || !medium.source.allows(src);
+        let ours = |out: &Out| out.leg == leg_id && out.generator.sent_lately(&rtp);
+        let former = |(ssrc, at): &(u32, Time)| *ssrc == rtp.ssrc && self.now.mono - *at < FORMER_FOR;
+        if !known && (self.former.iter().any(former) || self.outs.values().any(ours)) {
             return self.fx.drops.count(Drop::Looped);
         }
         let admission = medium.source.admit(src, rtp.ssrc, rtp.sequence, data, self.now.mono);
@@ -187,16 +191,20 @@ impl Shard {
     fn resolve_collision(&mut self, leg: LegId, ssrc: u32) {
         let ours: Vec<OutId> =
             self.outs.values().filter(|out| out.leg == leg && out.owns(ssrc)).map(|out| out.id).collect();
-        for out in ours {
-            self.send_bye(out);
-            let (ssrc, random) = (self.ssrc(), (self.random)());
-            let rtx = self.ssrc();
-            if let Some(out) = self.outs.get_mut(&out) {
-                out.rename(ssrc, random);
-                if let Some(stream) = &mut out.rtx {
-                    stream.ssrc = rtx;
-                }
-            }
+        for id in ours {
+            // Nothing of the old SSRC goes on behind its BYE.
+            let given_up = self.outs.get_mut(&id).map(Out::clear).unwrap_or_default();
+            given_up.into_iter().for_each(|tag| self.frame_left(tag));
+            self.send_bye(id);
+            let now = self.now.mono;
+            self.former.extend(self.outs.get(&id).into_iter().flat_map(Out::ssrcs).map(|ssrc| (ssrc, now)));
+            self.former.drain(..self.former.len().saturating_sub(MAX_FORMER));
+            let own = self.ssrc(0);
+            let (rtx, randoms) = (self.ssrc(own), [(self.random)(), (self.random)()]);
+            let Some(out) = self.outs.get_mut(&id) else { continue };
+            out.rename(own, randoms[0]);
+            out.rename_rtx(rtx, randoms[1]);
+            self.ask_source(id);
         }
     }
 }

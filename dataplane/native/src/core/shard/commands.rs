@@ -28,7 +28,7 @@ impl Shard {
             for (sock, carries) in [(sockets.rtcp, Carries::Rtcp), (sockets.rtp, rtp)] {
                 self.ports.insert(sock, Port { leg: id, media: medium.media, carries });
             }
-            let ssrc = self.ssrc();
+            let ssrc = self.ssrc(0);
             let mut medium = Medium::new(medium.clone(), config.rtcp_mux, *sockets, ssrc, cname.clone());
             medium.srtp = keys.as_ref().map(Session::new);
             medium.next_report = now.mono + medium.report_interval();
@@ -86,10 +86,11 @@ impl Shard {
             }
             let id = OutId(self.id());
             let keys = self.legs.get(&leg).and_then(|leg| leg.medium(codec.media())).and_then(Medium::sending_keys);
-            let generator = Generator::new(self.ssrc(), payload.number, payload.clock_rate, (self.random)());
+            let ssrc = self.ssrc(0);
+            let generator = Generator::new(ssrc, payload.number, payload.clock_rate, (self.random)());
             let generator = generator.protected(keys);
             let rtx = payload.rtx.filter(|_| feedback);
-            let rtx = rtx.map(|number| Retransmissions::new(self.ssrc(), number, (self.random)()));
+            let rtx = rtx.map(|number| Retransmissions::new(self.ssrc(ssrc), number, (self.random)()));
             let red = payload.red;
             let path = Path { stream, source_leg, leg, codec, extension_id, ids, resend: feedback, rtx, red };
             self.outs.insert(id, Out::new(id, path, generator));

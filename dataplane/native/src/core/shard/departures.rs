@@ -86,7 +86,7 @@ impl Shard {
     }
 
     /// One out has nothing more to send of a frame.
-    fn frame_left(&mut self, tag: FrameTag) {
+    pub(super) fn frame_left(&mut self, tag: FrameTag) {
         let key = (tag.stream, tag.frame_id);
         let Some(sending) = self.sending.get_mut(&key) else { return };
         sending.outs -= 1;

@@ -12,6 +12,9 @@ use crate::core::{Drop, LegId, OutId, StreamId, Time};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// Of one FIR; it has an entry per media source that a key is wanted of.
+const MAX_FIR_ENTRIES: usize = 16;
+
 impl Shard {
     pub(super) fn rtcp(&mut self, leg: LegId, media: Media, src: SocketAddr, data: &[u8]) {
         let Ok(packets) = rtcp::parse(data) else { return self.fx.drops.count(Drop::Malformed) };
@@ -82,7 +85,7 @@ impl Shard {
             }
             Rtcp::Pli { media: ssrc, .. } => self.key_wanted(leg, ssrc, None),
             Rtcp::Fir { sender, entries } => {
-                for (ssrc, number) in entries {
+                for (ssrc, number) in entries.into_iter().take(MAX_FIR_ENTRIES) {
                     self.key_wanted(leg, ssrc, Some((sender, number)));
                 }
             }
@@ -115,7 +118,15 @@ impl Shard {
         let Some(id) = self.feedback_target(leg, ssrc) else { return };
         let now = self.now.mono;
         let Some(out) = self.outs.get_mut(&id) else { return };
-        let (true, Some(stream)) = (out.key_requested(fir, now), out.stream) else { return };
+        if out.key_requested(fir, now) {
+            self.ask_source(id);
+        }
+    }
+
+    /// For a key, where an out cannot go on without.
+    pub(super) fn ask_source(&mut self, id: OutId) {
+        let now = self.now.mono;
+        let Some(stream) = self.outs.get(&id).and_then(|out| out.stream) else { return };
         let Some(source) = self.streams.get_mut(&stream) else { return };
         match source.video_ref().map(|video| video.ledger.mode()) {
             Some(Some(Mode::Compress)) => self.fx.event(Event::KeyRequested { out: id, stream }),

@@ -20,6 +20,7 @@ use super::video::Video;
 use super::{Drop, LegId, Now, OutId, SockId, StreamId, Time};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 pub enum Input<'a> {
     Datagram {
@@ -63,6 +64,10 @@ struct Sending {
     packets: u64,
 }
 
+/// SSRCs that we gave up and remember, and for how long.
+const MAX_FORMER: usize = 64;
+const FORMER_FOR: Duration = Duration::from_secs(10);
+
 pub struct Shard {
     legs: BTreeMap<LegId, Leg>,
     streams: BTreeMap<StreamId, Stream>,
@@ -73,6 +78,9 @@ pub struct Shard {
     ports: HashMap<SockId, Port>,
     sending: HashMap<(StreamId, u64), Sending>,
     random: Box<dyn FnMut() -> u64 + Send>,
+    /// SSRCs of ours that collisions made us give up, and when, the newest last: what is under way of them, and comes
+    /// back, is no source.
+    former: Vec<(u32, Time)>,
     /// What an SRTP packet says, while it is handled.
     plain: Vec<u8>,
     next_id: u64,
@@ -93,6 +101,7 @@ impl Shard {
             ports: HashMap::new(),
             sending: HashMap::new(),
             random,
+            former: Vec::new(),
             plain: Vec::new(),
             next_id: 1,
             wake: Time::NEVER,
@@ -186,11 +195,12 @@ impl Shard {
     }
 
     /// Random, not 0, and nobody else's that we know of.
-    fn ssrc(&mut self) -> u32 {
+    fn ssrc(&mut self, drawn: u32) -> u32 {
         loop {
             let ssrc = (self.random)() as u32;
             let media = || self.legs.values().flat_map(|leg| &leg.media);
-            let taken = ssrc == 0
+            let taken = [0, drawn].contains(&ssrc)
+                || self.former.iter().any(|(former, _)| *former == ssrc)
                 || self.streams.values().any(|stream| stream.ssrc == ssrc)
                 || self.outs.values().any(|out| out.owns(ssrc))
                 || media().any(|medium| medium.own_ssrc == ssrc);
