@@ -69,7 +69,7 @@ def recorded(scene: Scene, seen: Seen, span: tuple[int, int]) -> Recorded:
 
 
 def latency_rows(scene: Scene, seen: Seen, span: tuple[int, int], stages: Mapping[str, str]) -> list[Row]:
-    """`stages`: of the pod's own figures those that are shown, and what they are. Of one without any there is no row."""
+    """`stages`: of the pod's own figures those that are shown, and what they are; without a figure there is no row."""
     said = scene.bridge.own_words()["aic_compression"]["latency_ms"]
     rows = [
         Row(f"latency_{stage}_{p}", f"{name}, {p}", float(said[stage][p]), "ms")
