@@ -49,7 +49,7 @@ def measured(scene: Scene, loops: int) -> tuple[Seen, tuple[int, int]]:
     Where the AI Core had too little CPU to answer in time, part of them went native or was skipped; that shows the
     machine's load and not the bridge, so it is said and measured again, at most twice.
     """
-    seen, span = measured_once(scene, loops)
+    seen, span = facts.watched(scene, loops, SETTLE_S)
     for _ in range(ATTEMPTS - 1):
         crossed = measure.crossing(seen.sent, seen.received, *span)
         if crossed.undisturbed:
@@ -57,19 +57,7 @@ def measured(scene: Scene, loops: int) -> tuple[Seen, tuple[int, int]]:
         late, load = f"{crossed.native} frames went native, {crossed.missing} were skipped", os.getloadavg()[0]
         say(f"{late}: the AI Core was too late for them (load {load:.1f}); measuring again")
         scene.bridge.wait_mode("compress", timeout_s=60)
-        seen, span = measured_once(scene, loops)
-    return seen, span
-
-
-def measured_once(scene: Scene, loops: int) -> tuple[Seen, tuple[int, int]]:
-    loop_s = float(scene.stream.clip.frames / scene.stream.clip.fps)
-    pause(SETTLE_S + (loops + 1) * loop_s, f"measuring {loops * loop_s:.0f} s of it")
-    seen = scene.stage.look()
-    if not seen.received.frames:
-        raise ClaimError("no video reached the receiver")
-    span = seen.timeline.whole_loops(seen.received.frames[-1].timestamp, loops)
-    if span is None:
-        raise ClaimError(f"fewer than {loops} passes of the clip reached the receiver")
+        seen, span = facts.watched(scene, loops, SETTLE_S)
     return seen, span
 
 

@@ -5,13 +5,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.demo.account import Scene, zero
+from hack.demo.account import ClaimError, Scene, pause, zero
 from hack.lab import clip, measure, picture
 from hack.lab.bridge import target
 from hack.lab.ffmpeg import PACKET_SIZE
 from hack.lab.report import Row
 from hack.lab.stage import Seen
 from hack.progress import say
+
+
+def watched(scene: Scene, loops: int, settle_s: float = 0) -> tuple[Seen, tuple[int, int]]:
+    """What both sides saw, and the first and last timestamp of the last `loops` whole passes of the clip."""
+    loop_s = float(scene.stream.clip.frames / scene.stream.clip.fps)
+    pause(settle_s + (loops + 1) * loop_s, f"measuring {loops * loop_s:.0f} s of it")
+    seen = scene.stage.look()
+    if not seen.received.frames:
+        raise ClaimError("no video reached the receiver")
+    span = seen.timeline.whole_loops(seen.received.frames[-1].timestamp, loops)
+    if span is None:
+        raise ClaimError(f"fewer than {loops} passes of the clip reached the receiver")
+    return seen, span
 
 
 def crossing_rows(seen: Seen, crossed: measure.Crossing, least: int, late: str = "") -> list[Row]:

@@ -3,7 +3,7 @@
 import time
 
 from hack.demo import facts
-from hack.demo.account import Account, ClaimError, Scene, pause, step, zero
+from hack.demo.account import Account, Scene, pause, step, zero
 from hack.demo.compressed import FIRST_TARGET, SECOND_TARGET
 from hack.lab import measure, picture
 from hack.lab.report import Row
@@ -23,7 +23,7 @@ def show(account: Account, scene: Scene) -> None:
     scene.stage.send(scene.bridge.rtp_service)
     degraded = scene.bridge.wait_condition("Degraded", true=True, timeout_s=60)
     say(f"the AI Core does not serve {codec}, and the status says so: {(degraded or {}).get('message')}")
-    seen, span = measured(scene)
+    seen, span = facts.watched(scene, LOOPS)
     step(5, "what a sender, a receiver and a viewer saw")
     account.print(scene.bridge.line())
     account.rows.append(told(degraded))
@@ -38,19 +38,6 @@ def show(account: Account, scene: Scene) -> None:
     account.rows += outage(scene)
     account.rows.append(facts.restarts("pods_restarted", lives, scene))
     account.show()
-
-
-def measured(scene: Scene) -> tuple[Seen, tuple[int, int]]:
-    """The last whole passes of the clip."""
-    loop_s = float(scene.stream.clip.frames / scene.stream.clip.fps)
-    pause((LOOPS + 1) * loop_s, f"measuring {LOOPS * loop_s:.0f} s of it")
-    seen = scene.stage.look()
-    if not seen.received.frames:
-        raise ClaimError("no video reached the receiver")
-    span = seen.timeline.whole_loops(seen.received.frames[-1].timestamp, LOOPS)
-    if span is None:
-        raise ClaimError(f"fewer than {LOOPS} passes of the clip reached the receiver")
-    return seen, span
 
 
 def told(degraded: dict[str, object] | None) -> Row:

@@ -1,14 +1,9 @@
 """H.265 between the packet core and those who did not write it: FFmpeg and GStreamer pack pictures for it and take its
 packets apart, NAL unit for NAL unit. What it decides is tested in Rust, in virtual time (`dataplane/native/tests`)."""
 
-import random
 import re
-import select
-import shutil
-import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +12,20 @@ import auralink_native as native
 import pytest
 
 from tests.integration.media import FFMPEG, FPS, free_ports
-from tests.integration.test_dataplane_vpx import Core, running, until_bound
+from tests.integration.peers import (
+    KEYS_APART,
+    PAYLOAD_TYPE,
+    SECONDS,
+    SIZE,
+    Core,
+    carried_natively,
+    complaints,
+    description,
+    gstreamer,
+    receiving,
+    running,
+)
 
-SECONDS = 6
-SIZE = "320x180"
-KEYS_APART = FPS
-PAYLOAD_TYPE = 96
-WAIT_S = 20.0
 SLICE = range(32)
 LEADING = (8, 9)
 KEY = range(16, 22)
@@ -33,7 +35,6 @@ ONE_BY_ONE = "bframes=0:open-gop=0"
 """Pictures leave in the order they are shown in, and keys are IDR."""
 OPEN = "bframes=3:b-adapt=0:open-gop=1:keyint=27:min-keyint=27"
 """Pictures lead keys, which are CRA, and refer to what is in front of them."""
-gstreamer = pytest.mark.skipif(shutil.which("gst-launch-1.0") is None, reason="gst-launch-1.0 is not installed")
 TOOLS = ["ffmpeg", pytest.param("gstreamer", marks=gstreamer)]
 HELD_BACK = {"ffmpeg": 1, "gstreamer": 0}
 """Pictures that a receiver does not write: FFmpeg's parser waits for the next one to begin."""
@@ -85,12 +86,6 @@ def is_key(picture: Picture) -> bool:
     return kind(picture[-1]) in KEY
 
 
-def complaints(path: Path) -> str:
-    """Everything that a strict decoder has to say."""
-    command = [FFMPEG, "-v", "error", "-xerror", "-i", str(path), "-f", "null", "-"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stderr
-
-
 def sends(tool: str, path: Path, port: int) -> list[str]:
     """At the pace of the pictures."""
     if tool == "ffmpeg":
@@ -106,12 +101,8 @@ def sends(tool: str, path: Path, port: int) -> list[str]:
 def recorder(tool: str, port: int, folder: Path) -> Iterator[Path]:
     """Takes packets apart until the end of the block, and leaves the pictures as Annex B."""
     path = folder / "received.h265"
-    sdp = folder / "receiver.sdp"
-    sdp.write_text(
-        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\n"
-        f"m=video {port} RTP/AVP {PAYLOAD_TYPE}\na=rtpmap:{PAYLOAD_TYPE} H265/90000\n"
-    )
     if tool == "ffmpeg":
+        sdp = description(folder, "H265", port)
         command = [FFMPEG, "-v", "warning", "-y", "-protocol_whitelist", "file,udp,rtp", "-i", str(sdp),
                    "-c", "copy", "-copyinkf", "-f", "hevc", str(path)]  # fmt: skip
     else:
@@ -119,17 +110,8 @@ def recorder(tool: str, port: int, folder: Path) -> Iterator[Path]:
         depay = "rtph265depay ! video/x-h265,stream-format=byte-stream,alignment=au"
         command = f"gst-launch-1.0 -q -e udpsrc port={port} caps={caps} ! rtpjitterbuffer ! {depay}".split()
         command += ["!", "filesink", f"location={path}"]
-    with (folder / "receiver.log").open("wb") as log:
-        one = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            until_bound(port)
-            yield path
-            time.sleep(1)  # for what it has not written
-            one.send_signal(signal.SIGINT)
-            one.wait(WAIT_S)
-        finally:
-            one.kill()
-            one.wait()
+    with receiving(command, port, folder):
+        yield path
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -205,27 +187,7 @@ def test_pictures_that_lead_a_key_come_out_but_for_the_first(tmp_path: Path, too
 
 def carried(folder: Path, tool: str, path: Path, *, lose: float = 0, late: int = 0) -> tuple[list[Picture], int]:
     """What comes out of the core natively, and how many packets were lost on the way in; so many at first."""
-    dice = random.Random(5)  # noqa: S311
     [out] = free_ports(1, kind=socket.SOCK_DGRAM, step=2)
-    with socket.socket(type=socket.SOCK_DGRAM) as inlet, recorder(tool, out, folder) as recording:
-        inlet.bind(("127.0.0.1", 0))
-        core = Core("H265", out)
-        lost = 0
-        with running(sends(tool, path, inlet.getsockname()[1])) as sender:
-            linked, sent = False, 0
-            while sender.poll() is None or select.select([inlet], [], [], 0.5)[0]:
-                if select.select([inlet], [], [], 0.05)[0]:
-                    packet = inlet.recv(2048)
-                    sent += 1
-                    if sent <= late or (linked and dice.random() < lose):
-                        lost += 1
-                        continue
-                    inlet.sendto(packet, ("127.0.0.1", core.port))
-                for item in core.engine.poll():
-                    if isinstance(item, native.StreamStarted):
-                        core.engine.link(item.stream, core.outlet)
-                        core.engine.set_mode(item.stream, native.BYPASS)
-                        linked = True
-        time.sleep(0.5)
-        core.engine.close(bye=False)
+    with recorder(tool, out, folder) as recording:
+        lost = carried_natively("H265", out, lambda port: sends(tool, path, port), lose=lose, late=late)
     return pictures(recording.read_bytes()), lost

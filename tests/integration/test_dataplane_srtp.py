@@ -19,7 +19,7 @@ from auralink_dataplane.settings import LegSpec, MediumSpec, Payload, RtpSpec, S
 from pylibsrtp import Policy, Session
 
 from tests.integration.media import FFMPEG, free_ports
-from tests.integration.test_dataplane_vpx import PAYLOAD_TYPE, clip, frames, running, until_bound
+from tests.integration.peers import PAYLOAD_TYPE, WAIT_S, clip, frames, running, until_bound
 
 PROFILES = {
     "AES_CM_128_HMAC_SHA1_80": Policy.SRTP_PROFILE_AES128_CM_SHA1_80,
@@ -28,7 +28,6 @@ PROFILES = {
 SUITES = list(MASTER_BYTES)
 SSRC = 0x0B5E55ED
 ROUND = 50  # packets under way at once: none is lost on loopback
-WAIT_S = 20.0
 
 
 def keys(suite: str) -> SrtpKeys:

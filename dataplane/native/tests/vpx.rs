@@ -388,16 +388,7 @@ fn mangled_packets_and_answers_break_nothing() {
             let (mut world, stream, _) = started(format, Mode::Compress, &mut sender);
             for id in 1..60 {
                 for mut packet in sender.frame(id, random.below(10) == 0, 30 + random.below(2500) as usize) {
-                    while random.below(3) == 0 {
-                        // In front, where it matters, or its length.
-                        match random.below(4) {
-                            0 => packet.truncate(12 + random.below(20) as usize),
-                            _ => {
-                                let at = 12 + random.below(12) as usize;
-                                packet.get_mut(at).into_iter().for_each(|byte| *byte = random.next() as u8);
-                            }
-                        }
-                    }
+                    mangle(&mut random, &mut packet);
                     world.receive(&packet);
                 }
                 let newest = world.frames.last().map_or(0, |frame| frame.frame_id);
@@ -413,10 +404,7 @@ fn mangled_packets_and_answers_break_nothing() {
             }
             world.advance_ms(300);
             assert!(world.drops("malformed_payload") > 0 && world.drops("bad_submit") > 0);
-            let media = world.media();
-            assert!(media.iter().all(|left| left.bytes.len() <= 1200));
-            let number = |left: &Left| left.rtp().sequence;
-            assert!(media.windows(2).all(|pair| number(&pair[1]) == number(&pair[0]).wrapping_add(1)));
+            assert_whole(&world.media());
         }
     }
 }

@@ -67,6 +67,26 @@ impl Random {
     }
 }
 
+/// In one of three a packet's front, where it matters, or its length, and of these some again.
+pub fn mangle(random: &mut Random, packet: &mut Vec<u8>) {
+    while random.below(3) == 0 {
+        match random.below(4) {
+            0 => packet.truncate(12 + random.below(20) as usize),
+            _ => {
+                let at = 12 + random.below(12) as usize;
+                packet.get_mut(at).into_iter().for_each(|byte| *byte = random.next() as u8);
+            }
+        }
+    }
+}
+
+/// Whatever came in: no packet is above the MTU, and their numbers have no hole.
+pub fn assert_whole(media: &[Left]) {
+    assert!(media.iter().all(|left| left.bytes.len() <= 1200));
+    let number = |left: &Left| left.rtp().sequence;
+    assert!(media.windows(2).all(|pair| number(&pair[1]) == number(&pair[0]).wrapping_add(1)));
+}
+
 /// A slice NAL unit of `len` bytes with `id` in it and no emulation.
 pub fn slice(header: u8, id: u64, len: usize) -> Vec<u8> {
     let mut nal = vec![header, 0x88, 0x84]; // first_mb 0, slice type 7, PPS 0

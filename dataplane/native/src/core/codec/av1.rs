@@ -235,35 +235,14 @@ impl Reading {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{LIMITS, bytes, frame};
     use super::*;
-    use crate::core::Time;
-    use crate::core::packet::Content;
     use proptest::prelude::*;
 
-    const LIMITS: Limits = Limits { first: 1162, rest: 1186 };
     /// 640x360.
     const SEQUENCE: [u8; 9] = [0x08, 0x00, 0x00, 0x00, 0x24, 0xc4, 0xff, 0x67, 0x80];
     const KEY: [u8; 4] = [0x30, 0x10, 1, 2];
     const INTER: [u8; 4] = [0x30, 0x30, 3, 4];
-
-    fn packet(payload: &[u8]) -> Packet {
-        Packet {
-            sequence: 0,
-            timestamp: 0,
-            marker: false,
-            arrived: Time(0),
-            payload: Bytes::copy_from_slice(payload),
-            content: Content::Padding,
-        }
-    }
-
-    fn frame<P: AsRef<[u8]>>(payloads: &[P]) -> Vec<Packet> {
-        payloads.iter().map(|payload| packet(payload.as_ref())).collect()
-    }
-
-    fn bytes(payloads: &[Payload]) -> Vec<Vec<u8>> {
-        payloads.iter().map(|payload| payload.parts().concat()).collect()
-    }
 
     /// Two elements, the second without a length.
     fn two(flags: u8, one: &[u8], two: &[u8]) -> Vec<u8> {
@@ -358,7 +337,7 @@ mod tests {
         let mut codec = Av1::default();
         let packets = frame(&payloads);
         let info = codec.complete(&packets).unwrap();
-        assert_eq!(bytes(&codec.restamp(&packets, &info, LIMITS)), payloads);
+        assert_eq!(bytes(codec.restamp(&packets, &info, LIMITS)), payloads);
     }
 
     #[test]
@@ -367,7 +346,7 @@ mod tests {
             let mut codec = Av1::default();
             let packets = frame(payloads);
             let info = codec.complete(&packets).unwrap();
-            bytes(&codec.restamp(&packets, &info, LIMITS))
+            bytes(codec.restamp(&packets, &info, LIMITS))
         };
         let rest = |flags: u8| [&[flags][..], &INTER].concat();
         assert_eq!(restamped(&[two(0x0f, &SEQUENCE, &KEY), rest(0x1f)]), [two(0x08, &SEQUENCE, &KEY), rest(0x10)]);
@@ -384,7 +363,7 @@ mod tests {
         let mut codec = Av1::default();
         let packets = frame(&payloads);
         let info = codec.complete(&packets).unwrap();
-        let out = bytes(&codec.restamp(&packets, &info, LIMITS));
+        let out = bytes(codec.restamp(&packets, &info, LIMITS));
         assert_eq!(out, [[&[0x38, 9][..], &SEQUENCE, &[4], &KEY, &INTER].concat()]);
     }
 
@@ -395,7 +374,7 @@ mod tests {
         let mut codec = Av1::default();
         let packets = frame(&payloads);
         let info = codec.complete(&packets).unwrap();
-        let out = bytes(&codec.restamp(&packets, &info, Limits { first: 60, rest: 90 }));
+        let out = bytes(codec.restamp(&packets, &info, Limits { first: 60, rest: 90 }));
         assert_eq!(out.iter().map(|payload| payload[0]).collect::<Vec<_>>(), [0x68, 0xd0, 0xd0, 0x90]);
         assert_eq!(out[2..], payloads[1..]);
         assert_eq!(codec.to_frame(&frame(&out), &info), codec.to_frame(&packets, &info));

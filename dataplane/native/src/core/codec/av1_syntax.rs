@@ -93,7 +93,7 @@ pub(super) fn sequence(payload: &[u8]) -> Option<Sequence> {
     Some(Sequence { width: bits.read(width_bits)? + 1, height: bits.read(height_bits)? + 1, reduced })
 }
 
-fn skip_operating_points(bits: &mut Bits<'_>) -> Option<()> {
+fn skip_operating_points(bits: &mut Bits<&[u8]>) -> Option<()> {
     let mut delay_bits = None;
     if bits.flag()? {
         bits.read(32)?;
@@ -128,7 +128,7 @@ fn skip_operating_points(bits: &mut Bits<'_>) -> Option<()> {
 }
 
 /// 4.10.3: as many bits behind the first 1 as zeros in front of it.
-fn skip_uvlc(bits: &mut Bits<'_>) -> Option<()> {
+fn skip_uvlc(bits: &mut Bits<&[u8]>) -> Option<()> {
     let mut zeros = 0;
     while !bits.flag()? {
         zeros += 1;

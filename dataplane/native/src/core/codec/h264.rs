@@ -196,9 +196,8 @@ impl Reading {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{self, LIMITS, annex_b, bytes};
     use super::*;
-    use crate::core::Time;
-    use crate::core::packet::Content;
     use proptest::prelude::*;
 
     const SPS: &[u8] = &[
@@ -207,18 +206,9 @@ mod tests {
     ];
     const PPS: &[u8] = &[0x68, 0xce, 0x3c, 0x80];
     const IDR: &[u8] = &[0x65, 0x88, 0x84, 0x11, 0x22];
-    const LIMITS: Limits = Limits { first: 1162, rest: 1186 };
 
     fn frame(payloads: &[&[u8]]) -> Vec<Packet> {
-        let packet = |payload: &&[u8]| Packet {
-            sequence: 0,
-            timestamp: 0,
-            marker: false,
-            arrived: Time(0),
-            payload: Bytes::copy_from_slice(payload),
-            content: Content::Padding,
-        };
-        payloads.iter().map(packet).collect()
+        testing::frame(payloads)
     }
 
     fn stap(units: &[&[u8]]) -> Vec<u8> {
@@ -228,14 +218,6 @@ mod tests {
             out.extend(*unit);
         }
         out
-    }
-
-    fn annex_b(units: &[&[u8]]) -> Vec<u8> {
-        units.iter().flat_map(|unit| [&[0, 0, 0, 1], *unit].concat()).collect()
-    }
-
-    fn bytes(payloads: Vec<Payload>) -> Vec<Vec<u8>> {
-        payloads.iter().map(|payload| payload.parts().concat()).collect()
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! to, and the size of the picture. Input is untrusted; whatever cannot be read is None.
 
 use super::parameter_sets::Place;
-use super::rbsp::Bits;
+use super::rbsp::{Rbsp, rbsp};
 
 pub const NAL_SLICE: u8 = 1;
 pub const NAL_IDR: u8 = 5;
@@ -25,7 +25,7 @@ pub fn is_slice(nal: u8) -> bool {
 
 /// pic_parameter_set_id of a slice; `payload` is what follows the NAL header, its beginning is enough.
 pub fn slice_pps(payload: &[u8]) -> Option<u8> {
-    let mut bits = Bits::new(&payload[..payload.len().min(24)]);
+    let mut bits = rbsp(&payload[..payload.len().min(24)]);
     bits.ue()?; // first_mb_in_slice
     bits.ue()?; // slice_type
     u8::try_from(bits.ue()?).ok()
@@ -33,7 +33,7 @@ pub fn slice_pps(payload: &[u8]) -> Option<u8> {
 
 /// (pic_parameter_set_id, seq_parameter_set_id).
 pub fn pps_ids(payload: &[u8]) -> Option<(u8, u8)> {
-    let mut bits = Bits::new(&payload[..payload.len().min(24)]);
+    let mut bits = rbsp(&payload[..payload.len().min(24)]);
     let pps = u8::try_from(bits.ue()?).ok()?;
     let sps = u8::try_from(bits.ue()?).ok().filter(|id| *id < 32)?;
     Some((pps, sps))
@@ -61,21 +61,21 @@ const BASELINE: u32 = 66;
 
 /// 7.3.2.1.1, and of the VUI (E.1.1) what it says of reordering.
 pub fn sps(payload: &[u8]) -> Option<Sps> {
-    let mut bits = Bits::new(payload);
-    let profile = bits.bits(8)?;
-    bits.bits(16)?; // constraint flags, level
+    let mut bits = rbsp(payload);
+    let profile = bits.read(8)?;
+    bits.read(16)?; // constraint flags, level
     let id = u8::try_from(bits.ue()?).ok().filter(|id| *id < 32)?;
     let mut chroma = 1;
     let mut separate_planes = false;
     if matches!(profile, 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135) {
         chroma = bits.ue()?;
-        separate_planes = chroma == 3 && bits.bit()? == 1;
+        separate_planes = chroma == 3 && bits.read(1)? == 1;
         skip_high_profile_fields(&mut bits, chroma)?;
     }
     bits.ue()?; // log2_max_frame_num
     let decoding_order = skip_order_count(&mut bits)?;
     bits.ue()?; // max_num_ref_frames
-    bits.bit()?;
+    bits.read(1)?;
     let (sub_w, sub_h) = match chroma {
         _ if separate_planes => (1, 1),
         1 => (2, 2),
@@ -87,13 +87,13 @@ pub fn sps(payload: &[u8]) -> Option<Sps> {
     Some(Sps { id, width, height, may_reorder })
 }
 
-fn skip_high_profile_fields(bits: &mut Bits, chroma: u32) -> Option<()> {
+fn skip_high_profile_fields(bits: &mut Rbsp, chroma: u32) -> Option<()> {
     bits.ue()?; // bit depths
     bits.ue()?;
-    bits.bit()?;
-    if bits.bit()? == 1 {
+    bits.read(1)?;
+    if bits.read(1)? == 1 {
         for list in 0..if chroma == 3 { 12 } else { 8 } {
-            if bits.bit()? == 1 {
+            if bits.read(1)? == 1 {
                 skip_scaling_list(bits, if list < 6 { 16 } else { 64 })?;
             }
         }
@@ -102,12 +102,12 @@ fn skip_high_profile_fields(bits: &mut Bits, chroma: u32) -> Option<()> {
 }
 
 /// pic_order_cnt_type and what belongs to it; true for type 2, whose output order is decoding order.
-fn skip_order_count(bits: &mut Bits) -> Option<bool> {
+fn skip_order_count(bits: &mut Rbsp) -> Option<bool> {
     let order_type = bits.ue()?;
     match order_type {
         0 => drop(bits.ue()?),
         1 => {
-            bits.bit()?;
+            bits.read(1)?;
             bits.se()?;
             bits.se()?;
             for _ in 0..bits.ue()?.min(255) {
@@ -120,16 +120,16 @@ fn skip_order_count(bits: &mut Bits) -> Option<bool> {
 }
 
 /// Pixels after cropping; `sub_w`, `sub_h`: of the chroma format (table 6-1).
-fn picture_size(bits: &mut Bits, sub_w: u32, sub_h: u32) -> Option<(u32, u32)> {
+fn picture_size(bits: &mut Rbsp, sub_w: u32, sub_h: u32) -> Option<(u32, u32)> {
     let width_mbs = bits.ue()?.checked_add(1)?;
     let height_units = bits.ue()?.checked_add(1)?;
-    let frame_mbs_only = bits.bit()?;
+    let frame_mbs_only = bits.read(1)?;
     if frame_mbs_only == 0 {
-        bits.bit()?;
+        bits.read(1)?;
     }
-    bits.bit()?;
+    bits.read(1)?;
     let mut crop = [0; 4];
-    if bits.bit()? == 1 {
+    if bits.read(1)? == 1 {
         for side in &mut crop {
             *side = bits.ue()?;
         }
@@ -143,41 +143,41 @@ fn picture_size(bits: &mut Bits, sub_w: u32, sub_h: u32) -> Option<(u32, u32)> {
 }
 
 /// E.1.1 up to max_num_reorder_frames.
-fn vui_reorders(bits: &mut Bits) -> Option<bool> {
-    if bits.bit()? == 0 {
+fn vui_reorders(bits: &mut Rbsp) -> Option<bool> {
+    if bits.read(1)? == 0 {
         return Some(true); // no VUI: nothing is promised
     }
-    if bits.bit()? == 1 && bits.bits(8)? == 255 {
-        bits.bits(32)?; // the aspect ratio written out
+    if bits.read(1)? == 1 && bits.read(8)? == 255 {
+        bits.read(32)?; // the aspect ratio written out
     }
-    if bits.bit()? == 1 {
-        bits.bit()?; // overscan
+    if bits.read(1)? == 1 {
+        bits.read(1)?; // overscan
     }
-    if bits.bit()? == 1 {
-        bits.bits(4)?; // video signal type
-        if bits.bit()? == 1 {
-            bits.bits(24)?;
+    if bits.read(1)? == 1 {
+        bits.read(4)?; // video signal type
+        if bits.read(1)? == 1 {
+            bits.read(24)?;
         }
     }
-    if bits.bit()? == 1 {
+    if bits.read(1)? == 1 {
         bits.ue()?; // chroma location
         bits.ue()?;
     }
-    if bits.bit()? == 1 {
-        bits.bits(32)?; // timing
-        bits.bits(32)?;
-        bits.bit()?;
+    if bits.read(1)? == 1 {
+        bits.read(32)?; // timing
+        bits.read(32)?;
+        bits.read(1)?;
     }
     let nal = skip_hypothetical_decoder(bits)?;
     let vcl = skip_hypothetical_decoder(bits)?;
     if nal || vcl {
-        bits.bit()?;
+        bits.read(1)?;
     }
-    bits.bit()?; // pic_struct_present
-    if bits.bit()? == 0 {
+    bits.read(1)?; // pic_struct_present
+    if bits.read(1)? == 0 {
         return Some(true); // no bitstream restriction
     }
-    bits.bit()?;
+    bits.read(1)?;
     for _ in 0..4 {
         bits.ue()?;
     }
@@ -185,22 +185,22 @@ fn vui_reorders(bits: &mut Bits) -> Option<bool> {
 }
 
 /// E.1.2; whether it is there.
-fn skip_hypothetical_decoder(bits: &mut Bits) -> Option<bool> {
-    if bits.bit()? == 0 {
+fn skip_hypothetical_decoder(bits: &mut Rbsp) -> Option<bool> {
+    if bits.read(1)? == 0 {
         return Some(false);
     }
     let schedules = bits.ue()?.checked_add(1).filter(|count| *count <= 32)?;
-    bits.bits(8)?;
+    bits.read(8)?;
     for _ in 0..schedules {
         bits.ue()?;
         bits.ue()?;
-        bits.bit()?;
+        bits.read(1)?;
     }
-    bits.bits(20)?;
+    bits.read(20)?;
     Some(true)
 }
 
-fn skip_scaling_list(bits: &mut Bits, size: usize) -> Option<()> {
+fn skip_scaling_list(bits: &mut Rbsp, size: usize) -> Option<()> {
     let (mut last, mut next) = (8i32, 8i32);
     for _ in 0..size {
         if next != 0 {

@@ -264,9 +264,8 @@ impl Reading {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{LIMITS, annex_b, bytes, frame};
     use super::*;
-    use crate::core::Time;
-    use crate::core::packet::Content;
     use proptest::prelude::*;
 
     /// Of x265: 322x182, B-frames in a temporal layer of their own.
@@ -284,19 +283,6 @@ mod tests {
     const IDR: &[u8] = &[0x26, 0x01, 0xaf, 0x11, 0x22];
     const CRA: &[u8] = &[0x2a, 0x01, 0xaf, 0x11, 0x22];
     const TRAIL: &[u8] = &[0x02, 0x01, 0xd0, 0x11];
-    const LIMITS: Limits = Limits { first: 1162, rest: 1186 };
-
-    fn frame<P: AsRef<[u8]>>(payloads: &[P]) -> Vec<Packet> {
-        let packet = |payload: &P| Packet {
-            sequence: 0,
-            timestamp: 0,
-            marker: false,
-            arrived: Time(0),
-            payload: Bytes::copy_from_slice(payload.as_ref()),
-            content: Content::Padding,
-        };
-        payloads.iter().map(packet).collect()
-    }
 
     fn aggregate(units: &[&[u8]]) -> Vec<u8> {
         let mut out = vec![0x60, 0x01];
@@ -305,14 +291,6 @@ mod tests {
             out.extend(*unit);
         }
         out
-    }
-
-    fn annex_b(units: &[&[u8]]) -> Vec<u8> {
-        units.iter().flat_map(|unit| [&[0, 0, 0, 1], *unit].concat()).collect()
-    }
-
-    fn bytes(payloads: Vec<Payload>) -> Vec<Vec<u8>> {
-        payloads.iter().map(|payload| payload.parts().concat()).collect()
     }
 
     fn started() -> H265 {

@@ -6,7 +6,7 @@
 //! ```
 
 use super::parameter_sets::Place;
-use super::rbsp::Bits;
+use super::rbsp::{Rbsp, rbsp};
 
 pub(super) const HEADER_BYTES: usize = 2;
 
@@ -90,10 +90,10 @@ impl Header {
 /// slice_pic_parameter_set_id (7.3.6.1), the same in all slices of a picture. `payload` is what follows the NAL header, its
 /// beginning is enough.
 pub(super) fn slice_pps(header: Header, payload: &[u8]) -> Option<u8> {
-    let mut bits = Bits::new(&payload[..payload.len().min(8)]);
-    bits.bit()?; // first_slice_segment_in_pic_flag
+    let mut bits = rbsp(&payload[..payload.len().min(8)]);
+    bits.read(1)?; // first_slice_segment_in_pic_flag
     if (FIRST_IRAP..=LAST_RESERVED_IRAP).contains(&header.kind) {
-        bits.bit()?; // no_output_of_prior_pics_flag
+        bits.read(1)?; // no_output_of_prior_pics_flag
     }
     below(&mut bits, 64)
 }
@@ -106,14 +106,14 @@ pub(super) fn place(nal: &[u8]) -> Option<Place> {
         NAL_VPS => Some(Place { kind: 2, id: payload.first()? >> 4, refers_to: 0 }),
         NAL_SPS => sps(payload).map(|set| Place { kind: 1, id: set.id, refers_to: set.vps }),
         NAL_PPS => {
-            let mut bits = Bits::new(&payload[..payload.len().min(24)]);
+            let mut bits = rbsp(&payload[..payload.len().min(24)]);
             Some(Place { kind: 0, id: below(&mut bits, 64)?, refers_to: below(&mut bits, 16)? })
         }
         _ => None,
     }
 }
 
-fn below(bits: &mut Bits, bound: u32) -> Option<u8> {
+fn below(bits: &mut Rbsp, bound: u32) -> Option<u8> {
     bits.ue().filter(|id| *id < bound).map(|id| id as u8)
 }
 
@@ -132,17 +132,17 @@ pub(super) struct Sps {
 
 /// 7.3.2.2.1, up to sps_max_num_reorder_pics; `payload` is what follows the NAL header.
 pub(super) fn sps(payload: &[u8]) -> Option<Sps> {
-    let mut bits = Bits::new(payload);
-    let vps = bits.bits(4)? as u8;
-    let highest_temporal_id = bits.bits(3).filter(|highest| *highest < 7)?;
-    bits.bit()?; // temporal id nesting
+    let mut bits = rbsp(payload);
+    let vps = bits.read(4)? as u8;
+    let highest_temporal_id = bits.read(3).filter(|highest| *highest < 7)?;
+    bits.read(1)?; // temporal id nesting
     skip_profile_tier_level(&mut bits, highest_temporal_id)?;
     let id = below(&mut bits, 16)?;
     let (width, height) = picture_size(&mut bits)?;
     bits.ue()?; // bit depths
     bits.ue()?;
     bits.ue()?; // log2_max_pic_order_cnt_lsb
-    let told = if bits.bit()? == 1 { highest_temporal_id + 1 } else { 1 };
+    let told = if bits.read(1)? == 1 { highest_temporal_id + 1 } else { 1 };
     let mut reordered = 0;
     for _ in 0..told {
         bits.ue()?; // max_dec_pic_buffering
@@ -157,12 +157,12 @@ const PROFILE_BITS: u32 = 88;
 const LEVEL_BITS: u32 = 8;
 
 /// 7.3.3.
-fn skip_profile_tier_level(bits: &mut Bits, highest_temporal_id: u32) -> Option<()> {
+fn skip_profile_tier_level(bits: &mut Rbsp, highest_temporal_id: u32) -> Option<()> {
     skip(bits, PROFILE_BITS + LEVEL_BITS)?;
     let mut present = 0;
     for _ in 0..highest_temporal_id {
-        present += PROFILE_BITS * bits.bit()?;
-        present += LEVEL_BITS * bits.bit()?;
+        present += PROFILE_BITS * bits.read(1)?;
+        present += LEVEL_BITS * bits.read(1)?;
     }
     if highest_temporal_id > 0 {
         skip(bits, 2 * (8 - highest_temporal_id))?; // alignment
@@ -170,19 +170,19 @@ fn skip_profile_tier_level(bits: &mut Bits, highest_temporal_id: u32) -> Option<
     skip(bits, present)
 }
 
-fn skip(bits: &mut Bits, count: u32) -> Option<()> {
-    (0..count).try_for_each(|_| bits.bit().map(|_| ()))
+fn skip(bits: &mut Rbsp, count: u32) -> Option<()> {
+    (0..count).try_for_each(|_| bits.read(1).map(|_| ()))
 }
 
 /// From chroma_format_idc to the conformance window.
-fn picture_size(bits: &mut Bits) -> Option<(u32, u32)> {
+fn picture_size(bits: &mut Rbsp) -> Option<(u32, u32)> {
     let chroma = bits.ue().filter(|chroma| *chroma <= 3)?;
     if chroma == 3 {
-        bits.bit()?; // separate_colour_plane
+        bits.read(1)?; // separate_colour_plane
     }
     let (width, height) = (bits.ue()?, bits.ue()?);
     let mut window = [0; 4];
-    if bits.bit()? == 1 {
+    if bits.read(1)? == 1 {
         for side in &mut window {
             *side = bits.ue()?;
         }

@@ -19,6 +19,8 @@ mod h265_syntax;
 mod nal;
 mod parameter_sets;
 mod rbsp;
+#[cfg(test)]
+mod testing;
 pub mod vp8;
 pub mod vp9;
 mod vp9_descriptor;

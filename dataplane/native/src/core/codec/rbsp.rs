@@ -1,53 +1,45 @@
 //! What the bitstreams of H.264 and H.265 have in common: fields behind emulation prevention, Exp-Golomb numbers and the
 //! byte stream of annex B. Input is untrusted; whatever cannot be read is None.
 
+use super::bits::Bits;
 use std::ops::Range;
 
 /// Enough of a NAL unit to read what is wanted of it.
 const READ_BYTES: usize = 256;
 
 /// Bits of a NAL unit's payload, emulation prevention removed (H.264 7.4.1, H.265 7.4.2.2).
-pub(super) struct Bits {
-    bytes: Vec<u8>,
-    at: usize,
+pub(super) type Rbsp = Bits<Vec<u8>>;
+
+pub(super) fn rbsp(payload: &[u8]) -> Rbsp {
+    Bits::new(unescaped(payload))
 }
 
-impl Bits {
-    pub(super) fn new(payload: &[u8]) -> Bits {
-        let mut bytes = Vec::with_capacity(payload.len().min(READ_BYTES));
-        let mut zeros = 0;
-        for &b in payload.iter().take(READ_BYTES) {
-            if zeros >= 2 && b == 3 {
-                zeros = 0;
-                continue;
-            }
-            zeros = if b == 0 { zeros + 1 } else { 0 };
-            bytes.push(b);
+/// As much of it as is read.
+fn unescaped(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(payload.len().min(READ_BYTES));
+    let mut zeros = 0;
+    for &b in payload.iter().take(READ_BYTES) {
+        if zeros >= 2 && b == 3 {
+            zeros = 0;
+            continue;
         }
-        Bits { bytes, at: 0 }
+        zeros = if b == 0 { zeros + 1 } else { 0 };
+        bytes.push(b);
     }
+    bytes
+}
 
-    pub(super) fn bit(&mut self) -> Option<u32> {
-        let byte = *self.bytes.get(self.at / 8)?;
-        let bit = byte >> (7 - self.at % 8) & 1;
-        self.at += 1;
-        Some(u32::from(bit))
-    }
-
-    pub(super) fn bits(&mut self, n: u32) -> Option<u32> {
-        (0..n).try_fold(0u32, |value, _| Some(value << 1 | self.bit()?))
-    }
-
+impl Rbsp {
     /// ue(v), H.264 9.1, H.265 9.2.
     pub(super) fn ue(&mut self) -> Option<u32> {
         let mut zeros = 0;
-        while self.bit()? == 0 {
+        while self.read(1)? == 0 {
             zeros += 1;
             if zeros > 31 {
                 return None;
             }
         }
-        Some((1u32 << zeros) - 1 + self.bits(zeros)?)
+        Some((1u32 << zeros) - 1 + self.read(zeros)?)
     }
 
     /// se(v).
@@ -108,15 +100,15 @@ mod tests {
 
     #[test]
     fn a_huge_parameter_set_is_read_no_further_than_its_beginning() {
-        assert!(Bits::new(&vec![0xff; 2 << 20]).bytes.len() <= READ_BYTES);
+        assert!(unescaped(&vec![0xff; 2 << 20]).len() <= READ_BYTES);
     }
 
     #[test]
     fn emulation_prevention_is_no_part_of_a_field() {
-        let mut bits = Bits::new(&[0, 0, 3, 1, 0, 3, 0, 0, 3]);
-        assert_eq!(bits.bits(32), Some(0x0000_0100));
-        assert_eq!(bits.bits(24), Some(0x03_00_00), "a 3 behind one zero stays");
-        assert_eq!(bits.bit(), None);
+        let mut bits = rbsp(&[0, 0, 3, 1, 0, 3, 0, 0, 3]);
+        assert_eq!(bits.read(32), Some(0x0000_0100));
+        assert_eq!(bits.read(24), Some(0x03_00_00), "a 3 behind one zero stays");
+        assert_eq!(bits.read(1), None);
     }
 
     #[test]

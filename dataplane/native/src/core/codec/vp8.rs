@@ -219,33 +219,16 @@ fn cut(model: &[u8], content: Bytes, first: usize, rest: usize, out: &mut Vec<Pa
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{self, LIMITS, bytes, packet};
     use super::*;
-    use crate::core::Time;
-    use crate::core::packet::Content;
     use proptest::prelude::*;
 
-    const LIMITS: Limits = Limits { first: 1162, rest: 1186 };
     /// 640x360, scale bits set that are no part of it.
     const KEY: [u8; 12] = [0x10, 0x02, 0x00, 0x9d, 0x01, 0x2a, 0x80, 0x42, 0x68, 0xc1, 1, 2];
     const DELTA: [u8; 5] = [0x31, 0x02, 0x00, 7, 8];
 
-    fn packet(payload: &[u8]) -> Packet {
-        Packet {
-            sequence: 0,
-            timestamp: 0,
-            marker: false,
-            arrived: Time(0),
-            payload: Bytes::copy_from_slice(payload),
-            content: Content::Padding,
-        }
-    }
-
     fn frame(payloads: &[&[u8]]) -> Vec<Packet> {
-        payloads.iter().map(|payload| packet(payload)).collect()
-    }
-
-    fn bytes(payloads: &[Payload]) -> Vec<Vec<u8>> {
-        payloads.iter().map(|payload| payload.parts().concat()).collect()
+        testing::frame(payloads)
     }
 
     #[test]
@@ -344,7 +327,7 @@ mod tests {
         let mut codec = Vp8::default();
         let packets = frame(&payloads);
         let info = codec.complete(&packets).unwrap();
-        assert_eq!(bytes(&codec.restamp(&packets, &info, LIMITS)), payloads);
+        assert_eq!(bytes(codec.restamp(&packets, &info, LIMITS)), payloads);
         assert_eq!(codec.to_frame(&packets, &info), [0x31, 2, 0, 4, 5, 6]);
     }
 

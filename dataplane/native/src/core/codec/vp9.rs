@@ -190,34 +190,13 @@ fn cut_run(run: &[Packet], first: usize, rest: usize, out: &mut Vec<Payload>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{LIMITS, bytes, frame};
     use super::*;
-    use crate::core::Time;
-    use crate::core::packet::Content;
     use proptest::prelude::*;
 
-    const LIMITS: Limits = Limits { first: 1162, rest: 1186 };
     /// 352x288.
     const KEY: [u8; 12] = [0x82, 0x49, 0x83, 0x42, 0x00, 0x15, 0xf0, 0x11, 0xf6, 0x00, 1, 2];
     const INTER_FRAME: [u8; 3] = [0x86, 7, 8];
-
-    fn packet(payload: &[u8]) -> Packet {
-        Packet {
-            sequence: 0,
-            timestamp: 0,
-            marker: false,
-            arrived: Time(0),
-            payload: Bytes::copy_from_slice(payload),
-            content: Content::Padding,
-        }
-    }
-
-    fn frame<P: AsRef<[u8]>>(payloads: &[P]) -> Vec<Packet> {
-        payloads.iter().map(|payload| packet(payload.as_ref())).collect()
-    }
-
-    fn bytes(payloads: &[Payload]) -> Vec<Vec<u8>> {
-        payloads.iter().map(|payload| payload.parts().concat()).collect()
-    }
 
     #[test]
     fn a_key_is_one_by_descriptor_and_bitstream() {
@@ -245,7 +224,7 @@ mod tests {
         assert!(info.key && !info.discardable);
         assert_eq!((info.width, info.height), (640, 360));
         assert_eq!(codec.to_frame(&packets, &info), [&KEY[..], &[0xaa], &INTER_FRAME, &[0xc1, 13, 3, 0xc1]].concat());
-        assert_eq!(bytes(&codec.restamp(&packets, &info, LIMITS)), payloads);
+        assert_eq!(bytes(codec.restamp(&packets, &info, LIMITS)), payloads);
     }
 
     #[test]
@@ -266,7 +245,7 @@ mod tests {
         let mut codec = Vp9::default();
         let packets = frame(&[&payload]);
         let info = codec.complete(&packets).unwrap();
-        let cut = bytes(&codec.restamp(&packets, &info, Limits { first: 50, rest: 90 }));
+        let cut = bytes(codec.restamp(&packets, &info, Limits { first: 50, rest: 90 }));
         assert_eq!(cut.iter().map(|payload| payload[0]).collect::<Vec<_>>(), [0x8a, 0x84]);
         assert!(
             cut[0].starts_with(&[0x8a, 0x85, 1, 0x10, 1, 64, 0, 180, 0x82]) && cut[1].starts_with(&[0x84, 0x85, 1, 5])
@@ -287,7 +266,7 @@ mod tests {
         for (native, key, inter) in cases {
             let native = numbered(native);
             let submit = |data: &'static [u8], key| {
-                bytes(&Vp9::default().packetize(Bytes::from_static(data), key, &native, LIMITS).unwrap())
+                bytes(Vp9::default().packetize(Bytes::from_static(data), key, &native, LIMITS).unwrap())
             };
             assert_eq!(submit(&KEY, true), [[key, structure, &KEY].concat()]);
             assert_eq!(submit(&INTER_FRAME, false), [[inter, &INTER_FRAME].concat()]);
