@@ -23,7 +23,7 @@ from typing import Any
 import kopf
 
 from auralink_operator import handlers, health
-from auralink_operator.cluster import ApiError, Bucket, Cluster, Connection, Look, NotLeaderError, look
+from auralink_operator.cluster import ApiError, Bucket, CallBudget, Cluster, Connection, NotLeaderError, call_budget
 from auralink_operator.context import Context
 from auralink_operator.index import (
     BRIDGE,
@@ -307,14 +307,14 @@ class Operator:
 
     async def _worker(self, name: str, context: Context) -> None:
         await self.leading.wait()
-        look.set(own := Look())
+        call_budget.set(budget := CallBudget())
         while not self._ending:
             # A look that costs no request waits for nothing: with many in a row no event and no lease would get a turn.
             await asyncio.sleep(0)
             key = await self.queue.get()
             self._at_work.add(name)
             began, wait_s = time.monotonic(), self.queue.waited_s(key)
-            own.begin(began, hasty=self.queue.failures(key) > 0)
+            budget.begin(began, hasty=self.queue.failures(key) > 0)
             try:
                 result = await self._one(key, context)
             finally:
@@ -323,7 +323,7 @@ class Operator:
             self.metrics.reconcile.labels(key.kind, result).inc()
             self.metrics.reconcile_seconds.observe(took_s)
             self.metrics.queue_wait_seconds.observe(wait_s)
-            self.metrics.reconcile_own_seconds.observe(wait_s + max(0.0, took_s - own.waited_s))
+            self.metrics.reconcile_own_seconds.observe(wait_s + max(0.0, took_s - budget.waited_s))
 
     async def _one(self, key: Key, context: Context) -> str:
         before = self.queue.failures(key)

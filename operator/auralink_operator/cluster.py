@@ -30,7 +30,7 @@ _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=
 _ATTEMPT_S, _CONNECT_S = 20.0, 5.0
 _RETRIES_S = (0.2, 0.5, 1.0, 2.0)
 _PATIENCE_S = 45.0  # no further attempt later than this; the queue comes back to it
-_LOOK_S, _TELL_S = 45.0, 30.0  # of a look at a key: in all, and for its status; an attempt may last beyond them
+_BUDGET_S, _TELL_S = 45.0, 30.0  # of a look at a key: in all, and for its status; an attempt may last beyond them
 _LONGEST_PAUSE_S = 300.0  # whatever the server asks for
 _HALVING_S = 1.0
 _PAGE = 500
@@ -39,7 +39,7 @@ _FAULTS = {0: "NoAnswer", 403: "Denied", 404: "NotFound", 409: "Conflict", 422: 
 
 
 @dataclass(slots=True)
-class Look:
+class CallBudget:
     """What the look that the current task has at a key may ask of the API server, and how long it has waited for it.
 
     A server that does not answer must not keep a look from telling its status: once a request has failed in a way that
@@ -52,16 +52,16 @@ class Look:
 
     def begin(self, now: float, *, hasty: bool) -> None:
         """`hasty`: the look before has failed already."""
-        self.until, self.hasty, self.waited_s = now + _LOOK_S, hasty, 0.0
+        self.until, self.hasty, self.waited_s = now + _BUDGET_S, hasty, 0.0
 
 
-look: ContextVar[Look | None] = ContextVar("look", default=None)
+call_budget: ContextVar[CallBudget | None] = ContextVar("call_budget", default=None)
 
 
 def tell() -> None:
     """From now on the look tells what it came to, for which there is time left in any case."""
-    if (own := look.get()) is not None:
-        own.until += _TELL_S
+    if (budget := call_budget.get()) is not None:
+        budget.until += _TELL_S
 
 
 class ApiError(Exception):
@@ -333,10 +333,10 @@ class Cluster:
         return await self._call(verb, path, RESOURCES[key.kind][1], body, content_type, accept)
 
     async def _call(self, verb: str, path: str, resource: str, body: Obj | None, content_type: str, accept: str) -> Obj:
-        began, own = self.clock(), look.get() or Look()
-        if began > own.until:
+        began, budget = self.clock(), call_budget.get() or CallBudget()
+        if began > budget.until:
             raise ApiError(0, "NotTried", "not tried yet: the API server takes too long for the rest")
-        until = min(began + _PATIENCE_S, own.until)
+        until = min(began + _PATIENCE_S, budget.until)
         try:
             for pause_s in (*_RETRIES_S, None):
                 answer = await self._attempt(verb, path, resource, body, content_type, accept, until)
@@ -344,7 +344,7 @@ class Cluster:
                     return answer.json()
                 error = answer.error()
                 # A creation that may have happened is not repeated; one that was refused unread may be.
-                once = answer.status != 429 and (verb == "POST" or own.hasty)
+                once = answer.status != 429 and (verb == "POST" or budget.hasty)
                 if pause_s is None or once or not error.transient:
                     break
                 pause_s = max(pause_s * (0.5 + self.jitter()), error.retry_after_s)
@@ -352,8 +352,8 @@ class Cluster:
                     break
                 await asyncio.sleep(pause_s)
         finally:
-            own.waited_s += self.clock() - began
-        own.hasty = own.hasty or error.transient
+            budget.waited_s += self.clock() - began
+        budget.hasty = budget.hasty or error.transient
         raise error
 
     async def _attempt(

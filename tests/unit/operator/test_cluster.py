@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 from auralink_operator.__main__ import RECONCILE_LIMIT_S
-from auralink_operator.cluster import ApiError, Bucket, Cluster, Connection, Look, NotLeaderError, look, tell
+from auralink_operator.cluster import (
+    ApiError,
+    Bucket,
+    CallBudget,
+    Cluster,
+    Connection,
+    NotLeaderError,
+    call_budget,
+    tell,
+)
 from auralink_operator.health import STUCK_S
 from auralink_operator.index import BRIDGE, Key
 from auralink_operator.metrics import Metrics
@@ -202,7 +211,7 @@ class Patience:
 
 async def test_what_the_server_asks_for_is_waited_for_and_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     at = Patience(monkeypatch, 503, 503, retry_after="30")
-    look.set(spent := Look())
+    call_budget.set(spent := CallBudget())
     assert await at.ask() == 30.0
     assert at.sent == [0.0, 30.0]
     assert at.now == spent.waited_s == 30.0
@@ -301,7 +310,7 @@ class Hanging(Patience):
 async def test_a_server_that_hangs_leaves_a_look_time_to_tell_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each request after the first failure one attempt, of those that would begin late none; and then the status."""
     at = Hanging(monkeypatch, retry_after="0")
-    look.set(own := Look())
+    call_budget.set(own := CallBudget())
     own.begin(at.now, hasty=False)
     for _ in range(50):
         await at.ask()
@@ -318,7 +327,7 @@ async def test_a_server_that_hangs_leaves_a_look_time_to_tell_its_status(monkeyp
 
 async def test_a_look_after_one_that_failed_tries_each_request_once(monkeypatch: pytest.MonkeyPatch) -> None:
     at = Hanging(monkeypatch, retry_after="0")
-    look.set(own := Look())
+    call_budget.set(own := CallBudget())
     own.begin(at.now, hasty=True)
     await at.ask()
     assert at.sent == [0.0]
@@ -328,7 +337,7 @@ async def test_a_server_that_fails_many_requests_fast_is_asked_again_once_not_fo
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     at = Patience(monkeypatch, *[500] * 60, retry_after="0")
-    look.set(own := Look())
+    call_budget.set(own := CallBudget())
     own.begin(at.now, hasty=False)
     for _ in range(40):
         await at.ask()
