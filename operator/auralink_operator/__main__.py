@@ -96,7 +96,7 @@ class Operator:
         self.identity = identity  # the pod's name, where there is one
         self.metrics = Metrics()
         self.queue = WorkQueue(time.monotonic, random.random)
-        self.store, self.ghosts = Store(), Ghosts()
+        self.store, self.ghosts = Store(time.monotonic), Ghosts()
         self.indices = Indices(self.store, self.ghosts)
         self.context: Context | None = None
         self.full = False

@@ -5,7 +5,7 @@ watch cache has two flaws. It lags behind our own writes: `Expectations` holds a
 And after a relist kopf keeps what vanished meanwhile: `Ghosts` hides such objects until they are seen again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from json import JSONDecodeError, dumps, loads
 from sys import intern
@@ -38,6 +38,7 @@ RESOURCES: Mapping[str, tuple[str, str]] = {
     "Event": ("events.k8s.io/v1", "events"),
 }
 
+REMEMBERED_S = 60.0  # an answer of the API server is less than half as old
 _NOISE = ("kubectl.kubernetes.io/last-applied-configuration",)
 
 
@@ -142,10 +143,40 @@ def _take_out(groups: Groups, group: tuple[str, str], key: Key) -> None:
             del groups[group]
 
 
-class Store:
-    """Every object that the watches have shown, by name; one of each name, the newest."""
+class Removals:
+    """The versions that objects had when they were gone, by uid, for longer than a read may be on its way.
 
-    def __init__(self) -> None:
+    Bounded: of what is forgotten too soon an old read could bring one back, until the next comparison finds it out."""
+
+    def __init__(self, clock: Callable[[], float], limit: int = 10_000) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._versions: dict[str, tuple[int, float]] = {}  # with when each went, the oldest first
+
+    def add(self, obj: Mapping[str, Any]) -> None:
+        uid, now = obj["metadata"]["uid"], self._clock()
+        before, _ = self._versions.pop(uid, (0, now))
+        self._versions[uid] = max(before, version_of(obj)), now
+        while len(self._versions) > self._limit or now - next(iter(self._versions.values()))[1] > REMEMBERED_S:
+            del self._versions[next(iter(self._versions))]
+
+    def covers(self, uid: str, version: int) -> bool:
+        """Whether an object in this version is one of before it went. What only left a watch's selection may come back,
+        in a later version."""
+        gone, at = self._versions.get(uid, (-1, 0.0))
+        return version <= gone and self._clock() - at <= REMEMBERED_S
+
+    def __len__(self) -> int:
+        return len(self._versions)
+
+
+class Store:
+    """Every object that the watches have shown, by name; one of each name, the newest.
+
+    `clock`: in seconds. A read that was on its way when an event told of the object's end brings nothing back."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._removals = Removals(clock)
         self._held: dict[Key, Held] = {}
         self._of_kind: Groups = {}  # by kind and namespace
         self._of_bridge: Groups = {}  # by namespace and bridge
@@ -153,6 +184,8 @@ class Store:
     def put(self, obj: Mapping[str, Any]) -> None:
         """Takes an object in, unless a newer one of its name is there: a late event must not bring an old one back."""
         new = held(obj)
+        if self._removals.covers(new.uid, new.version):
+            return
         old = self._held.get(new.key)
         if old is not None:
             if old.version > new.version:
@@ -165,6 +198,7 @@ class Store:
 
     def remove(self, obj: Mapping[str, Any]) -> None:
         """Forgets an object; one that came later under the same name stays."""
+        self._removals.add(obj)
         old = self._held.get(key_of(obj))
         if old is not None and old.uid == obj["metadata"]["uid"]:
             self._drop(old)

@@ -278,7 +278,7 @@ class LiveStore(Store):
     """The index over a fake: made anew at each look, so that it is never behind unless the fake lags."""
 
     def __init__(self, cluster: FakeCluster) -> None:
-        super().__init__()
+        super().__init__(lambda: 0.0)
         self._cluster = cluster
 
     def _of(self, *kinds: str) -> list[Held]:

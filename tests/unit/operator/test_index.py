@@ -5,11 +5,13 @@ from auralink_operator.index import (
     ANNOTATION_POLICIES,
     BRIDGE,
     POLICY,
+    REMEMBERED_S,
     Expectations,
     Ghosts,
     Indices,
     Key,
     Obj,
+    Removals,
     Store,
     affected,
     carried_policies,
@@ -19,6 +21,8 @@ from auralink_operator.index import (
     selects,
     slim,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.operator import samples
 
@@ -26,7 +30,7 @@ KEY = Key(BRIDGE, "ns", "b")
 
 
 def indices(*objects: Obj, ghosts: Ghosts | None = None) -> Indices:
-    store = Store()
+    store = Store(lambda: 0.0)
     for obj in objects:
         store.put(obj)
     return Indices(store, Ghosts() if ghosts is None else ghosts)
@@ -114,7 +118,7 @@ def test_of_two_objects_of_one_name_the_newer_counts_whichever_comes_first() -> 
 
 def test_the_late_end_of_an_old_object_does_not_take_the_new_one_away() -> None:
     old, new = versions()
-    store = Store()
+    store = Store(lambda: 0.0)
     store.put(new)
     store.remove(old)
     assert store.get(KEY) is not None
@@ -123,8 +127,69 @@ def test_the_late_end_of_an_old_object_does_not_take_the_new_one_away() -> None:
     assert store.of_kind(BRIDGE) == store.of_namespace(BRIDGE, "ns") == []
 
 
+def test_what_is_gone_is_not_brought_back_by_a_read_that_is_older() -> None:
+    now = 0.0
+    store = Store(lambda: now)
+    for version in ("7", "8"):
+        store.put(child(version="5"))
+        store.remove(child(version="8"))
+        store.put(child(version=version))
+        assert len(store) == 0
+    store.put(child(version="9"))  # it had only left the watch's selection
+    assert len(store) == 1
+    store.remove(child(version="10"))
+    store.remove(child(version="8"))  # told twice, the older one late
+    store.put(child(version="9"))
+    assert len(store) == 0
+    now = REMEMBERED_S
+    store.put(child(version="9"))
+    assert len(store) == 0
+    now += 1.0
+    store.put(child(version="9"))
+    assert len(store) == 1  # nothing is on its way for so long
+
+
+def test_another_object_of_a_name_that_is_gone_is_none_of_before() -> None:
+    old, new = versions()
+    new["metadata"]["resourceVersion"] = "8"  # where the storage numbers anew
+    store = Store(lambda: 0.0)
+    store.remove(old)
+    store.put(new)
+    assert len(store) == 1
+
+
+def test_the_memory_of_what_is_gone_is_bounded_in_number_and_time() -> None:
+    now = 0.0
+    removals = Removals(lambda: now, limit=3)
+    for name in "abcd":
+        removals.add(child(name=name))
+    assert len(removals) == 3
+    assert not removals.covers("uid-a", 5)
+    assert removals.covers("uid-b", 5)
+    now = REMEMBERED_S + 1
+    removals.add(child(name="e"))
+    assert len(removals) == 1
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["event", "read", "end"]), st.integers(1, 3), st.integers(1, 20)), max_size=30)
+)
+def test_after_its_end_an_object_is_there_only_in_a_later_version(steps: list[tuple[str, int, int]]) -> None:
+    store, ended = Store(lambda: 0.0), dict[str, int]()
+    for what, number, version in steps:
+        obj = child(name=f"c{number}", version=str(version))
+        if what == "end":
+            store.remove(obj)
+            uid = obj["metadata"]["uid"]
+            ended[uid] = max(version, ended.get(uid, 0))
+        else:
+            store.put(obj)
+        for held in store.of_namespace("ConfigMap", "ns"):
+            assert held.version > ended.get(held.uid, 0)
+
+
 def test_a_child_that_changes_hands_is_found_with_its_new_bridge_only() -> None:
-    store = Store()
+    store = Store(lambda: 0.0)
     for bridge, version in (("b", "5"), ("c", "6")):
         moved = child(version=version)
         moved["metadata"]["labels"] = {"auralink.io/bridge": bridge}

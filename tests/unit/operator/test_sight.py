@@ -8,9 +8,10 @@ from json import loads
 
 import pytest
 from auralink_operator.cluster import ApiError
-from auralink_operator.index import BRIDGE, POLICY, Key, Obj
+from auralink_operator.context import Troubles
+from auralink_operator.index import BRIDGE, POLICY, Indices, Key, Obj, Store
 from auralink_operator.settings import Settings
-from auralink_operator.sight import Asked
+from auralink_operator.sight import Asked, catch_up
 
 from tests.unit.operator import samples
 from tests.unit.operator.desk import CONFIG, DEPLOYMENT, KEY, START, Desk, serving
@@ -226,3 +227,25 @@ async def test_a_child_of_somebody_else_s_with_a_name_of_ours_is_never_taken_awa
     desk.cluster.change(hpa, {"metadata": {"ownerReferences": None}})
     await desk.settle()
     assert of_kind(desk, "HorizontalPodAutoscaler") == [hpa]
+
+
+async def test_a_read_on_its_way_when_the_end_is_told_brings_nothing_back() -> None:
+    desk = await serving()
+    store = Store(lambda: desk.time)
+    desk.context.indices = Indices(store, desk.ghosts)
+    live = desk.cluster.objects[CONFIG]
+    store.put(live)
+    written = {**live, "metadata": {**live["metadata"], "resourceVersion": "900"}}
+    desk.cluster.objects[CONFIG] = written
+    get = desk.cluster.get
+
+    async def meanwhile(key: Key) -> Obj | None:
+        answer = await get(key)
+        gone = {**written, "metadata": {**written["metadata"], "resourceVersion": "901"}}
+        store.remove(gone)
+        desk.context.deleted(gone)
+        return answer
+
+    desk.cluster.get = meanwhile  # type: ignore[method-assign]
+    await catch_up(KEY, [CONFIG], Troubles(), desk.context)
+    assert desk.context.indices.get(CONFIG) is None
