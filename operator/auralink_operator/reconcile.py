@@ -92,7 +92,16 @@ from auralink_operator.status import (
     next_look_s,
     settled,
 )
-from auralink_operator.turns import as_it_is, may_roll, not_begun, note_asked, note_shown, out_of_turn, queued
+from auralink_operator.turns import (
+    as_it_is,
+    held_template,
+    may_roll,
+    not_begun,
+    note_asked,
+    note_shown,
+    out_of_turn,
+    queued,
+)
 
 CONFIRM_S = 5.0
 MAX_SILENT_PASSES = 3
@@ -378,7 +387,7 @@ def _render(case: Case, bridge: Bridge, compiled: Compiled, view: View) -> tuple
         return view, children
     view = replace(
         view,
-        scene=replace(view.scene, held_template=live["spec"]["template"]),
+        scene=replace(view.scene, held_template=held_template(live)),
         waiting=view.waiting or queued(ctx),
         again_s=_soonest(view.again_s, QUEUED_S),
     )

@@ -14,6 +14,7 @@ from auralink_operator.manifests import (
     annotations_of,
     child_name,
     differs,
+    noted_template,
 )
 from auralink_operator.scene import child_of
 from auralink_operator.sight import Asked
@@ -59,9 +60,17 @@ def may_roll(case: Case, wanted: Obj, live: Obj, *, draining: bool) -> bool:
     return ctx.rollouts.may_begin(case.key, lambda: _deployments(ctx.indices), ctx.clock())
 
 
+def held_template(live: Obj) -> Obj:
+    """What the pods stay for now. As it was written, and by nobody else: what somebody makes of it meanwhile is drift,
+    and what is not ours in it does not become ours by the next write of another field."""
+    return noted_template(live) or live["spec"]["template"]
+
+
 def as_it_is(held: Obj, live: Obj) -> Obj:
-    """A Deployment whose template is held, without a write that would say nothing but that: the live template has the
-    server's defaults in it, and is another text than what was written."""
+    """A Deployment whose template is held as it is there, for want of a note of what was written, without a write that
+    would say nothing but that: the server's defaults are in it, and it is another text than what was written."""
+    if noted_template(live) is not None:
+        return held
     annotations = held["metadata"]["annotations"] | {
         name: noted for name, noted in annotations_of(live).items() if name == APPLIED_HASH
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from auralink_operator.index import RESOURCES, Key, Observed, key_of
-from auralink_operator.manifests import child_name, desired, needs_write, pod_template
+from auralink_operator.manifests import child_name, desired, needs_write, noted_template, pod_template
 from auralink_operator.models import Bridge, Capabilities, Compiled, PodView, PublicAddress, Scene, parse_bridge
 from auralink_operator.settings import Settings
 
@@ -368,6 +368,38 @@ async def test_a_held_template_keeps_the_live_pods_as_they_are(kube: Kube) -> No
     await at.converge()
     assert (await at.look(before))["spec"]["template"]["spec"]["containers"][0]["image"] == "other:2"
     assert await at.unequal() == {}
+
+
+async def test_a_held_template_takes_nothing_over_that_is_others(kube: Kube) -> None:
+    """They can take it out again, and going back to the old default changes no pod."""
+    at = await Applied.of(kube, EVERYTHING)
+    await at.converge(replicas=2)
+    deployment = at.deployment()
+    theirs: Obj = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": deployment["metadata"]["name"]},
+        "spec": {"template": {"metadata": {"annotations": {"theirs": "1"}}}},
+    }
+    path = f"{at.path(key_of(deployment))}?fieldManager=somebody"
+    await kube.raw("PATCH", path, theirs, "application/apply-patch+yaml")
+    held = noted_template(await at.look(deployment))
+    assert held is not None
+    assert await at.unequal(replicas=2, held_template=held) == {}
+    image = at.bridge["spec"].get("image")
+    await at.edit({"image": "other:2"})
+    await at.converge(replicas=3, held_template=held)
+    live = await at.look(deployment)
+    (ours,) = (one for one in live["metadata"]["managedFields"] if one["manager"] == MANAGER)
+    template = ours["fieldsV1"]["f:spec"]["f:template"]
+    assert "f:theirs" not in template["f:metadata"]["f:annotations"]
+    assert "f:dnsPolicy" not in template["f:spec"]
+    assert live["spec"]["template"]["metadata"]["annotations"]["theirs"] == "1"
+
+    await kube.raw("PATCH", path, {**theirs, "spec": {}}, "application/apply-patch+yaml")
+    await at.edit({"image": image})
+    assert await at.unequal(replicas=3) == {}
+    assert (await at.look(deployment))["spec"]["template"] == deployment["spec"]["template"]
 
 
 @pytest.mark.parametrize("mode", MODES)

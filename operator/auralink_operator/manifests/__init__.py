@@ -49,7 +49,14 @@ from auralink_operator.manifests.network import (
 )
 from auralink_operator.manifests.scale import SESSIONS_METRIC, disruption_budget, pod_autoscaler
 from auralink_operator.manifests.template import CONTAINER, pod_template
-from auralink_operator.manifests.workload import TEMPLATE_HASH, TEMPLATE_INPUTS, deployment
+from auralink_operator.manifests.workload import (
+    TEMPLATE,
+    TEMPLATE_HASH,
+    TEMPLATE_INPUTS,
+    TEMPLATE_LIMIT_BYTES,
+    deployment,
+    noted_template,
+)
 from auralink_operator.models import Bridge, Compiled, Scene
 from auralink_operator.settings import Settings
 
@@ -66,8 +73,10 @@ __all__ = [
     "METRICS_PORT",
     "ROOM",
     "SESSIONS_METRIC",
+    "TEMPLATE",
     "TEMPLATE_HASH",
     "TEMPLATE_INPUTS",
+    "TEMPLATE_LIMIT_BYTES",
     "ConfigTooLargeError",
     "TemplateError",
     "UnrenderableError",
@@ -84,6 +93,7 @@ __all__ = [
     "moved",
     "needs_write",
     "next_generation",
+    "noted_template",
     "pod_template",
     "prunable",
     "rtp_name",

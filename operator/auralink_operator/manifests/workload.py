@@ -1,9 +1,10 @@
 """What keeps a bridge's pods running: the Deployment."""
 
 from collections.abc import Mapping
+from json import loads
 
 from auralink_operator.index import Key, Obj, Observed
-from auralink_operator.manifests.labels import annotations_of, child_name, new_child, selector, short_hash
+from auralink_operator.manifests.labels import annotations_of, canonical, child_name, new_child, selector, short_hash
 from auralink_operator.manifests.network import HOST_MODES
 from auralink_operator.manifests.template import pod_template, template_inputs
 from auralink_operator.models import Bridge, Scene
@@ -13,7 +14,10 @@ from auralink_operator.settings import Settings
 # What tells a change of the operator's own defaults, which may have to wait for its turn, from a user's change.
 TEMPLATE_HASH = "auralink.io/template-hash"
 TEMPLATE_INPUTS = "auralink.io/template-inputs"
-_NOTES = (TEMPLATE_HASH, TEMPLATE_INPUTS, BY_DEFAULT)
+# The template as it was written: what is there may be another by somebody's hand, and has the server's defaults in it.
+TEMPLATE = "auralink.io/template"
+TEMPLATE_LIMIT_BYTES = 131_072  # all annotations together may have 262,144
+_NOTES = (TEMPLATE_HASH, TEMPLATE_INPUTS, TEMPLATE, BY_DEFAULT)
 
 
 def deployment(bridge: Bridge, observed: Observed, scene: Scene, settings: Settings) -> Obj:
@@ -55,7 +59,20 @@ def _template(bridge: Bridge, observed: Observed, scene: Scene, settings: Settin
     template = pod_template(bridge, settings)
     inputs = short_hash(template_inputs(bridge, settings))
     notes = {TEMPLATE_HASH: short_hash(template), TEMPLATE_INPUTS: inputs}
+    if len((text := canonical(template)).encode()) <= TEMPLATE_LIMIT_BYTES:
+        notes[TEMPLATE] = text
     return template, notes | ({BY_DEFAULT: "true"} if live is not None and _by_default(live, notes) else {})
+
+
+def noted_template(live: Obj) -> Obj | None:
+    """What was written last of a Deployment's pods, whatever somebody has made of it since; None if no note tells, or
+    none that can be trusted."""
+    notes = annotations_of(live)
+    try:
+        template: Obj = loads(notes.get(TEMPLATE, ""))
+    except (ValueError, RecursionError):
+        return None
+    return template if short_hash(template) == notes.get(TEMPLATE_HASH) else None
 
 
 def _by_default(live: Obj, notes: Mapping[str, str]) -> bool:

@@ -88,8 +88,9 @@ class Scene:
     """What a reconcile has decided before it renders.
 
     `owners`: plain-RTP room -> the pod that serves it. `replicas`: what the Deployment must say; None leaves the field
-    to the HorizontalPodAutoscaler. `addresses`: by "<room>/<leg>/<medium>". `held_template`: the live pod template, to
-    be kept while a rollout waits for its turn. `draining`: the bridge is being deleted and its pods drain first.
+    to the HorizontalPodAutoscaler. `addresses`: by "<room>/<leg>/<medium>". `held_template`: the pod template as it
+    was written last, to be kept while a rollout waits for its turn. `draining`: the bridge is being deleted and its
+    pods drain first.
     """
 
     pods: tuple[PodView, ...] = ()

@@ -1,11 +1,21 @@
 """The children beside the Deployment: each with its switch, and all of them the same each time they are rendered."""
 
+import copy
 import json
 from typing import Any
 
 import pytest
 from auralink_operator.index import BRIDGE, Key, Obj, key_of
-from auralink_operator.manifests import CHILDREN, TEMPLATE_HASH, TEMPLATE_INPUTS, needs_write, unwanted_names
+from auralink_operator.manifests import (
+    CHILDREN,
+    TEMPLATE,
+    TEMPLATE_HASH,
+    TEMPLATE_INPUTS,
+    TEMPLATE_LIMIT_BYTES,
+    needs_write,
+    noted_template,
+    unwanted_names,
+)
 from auralink_operator.models import Capabilities, PublicAddress
 from auralink_operator.settings import Settings
 from hypothesis import given
@@ -317,7 +327,22 @@ def test_a_held_template_keeps_its_notes() -> None:
     kept = one(render(None, before, settings=new, held_template=held), "Deployment")
     rolled = one(render(None, before, settings=new), "Deployment")
     assert kept["spec"]["template"] == held
-    for note in (TEMPLATE_HASH, TEMPLATE_INPUTS):
+    for note in (TEMPLATE_HASH, TEMPLATE_INPUTS, TEMPLATE):
         assert kept["metadata"]["annotations"][note] == before["metadata"]["annotations"][note]
     assert rolled["metadata"]["annotations"][TEMPLATE_HASH] != before["metadata"]["annotations"][TEMPLATE_HASH]
     assert rolled["metadata"]["annotations"][TEMPLATE_INPUTS] == before["metadata"]["annotations"][TEMPLATE_INPUTS]
+
+
+def test_a_deployment_tells_which_template_was_written() -> None:
+    found = one(render(), "Deployment")
+    written = copy.deepcopy(found["spec"]["template"])
+    found["spec"]["template"]["spec"]["enableServiceLinks"] = True
+    assert noted_template(found) == written
+
+
+def test_a_template_too_large_to_be_noted_is_not() -> None:
+    many = [{"name": f"V{number}", "value": "x" * 1000} for number in range(TEMPLATE_LIMIT_BYTES // 1000)]
+    pod = {"template": {"spec": {"containers": [{"name": "data-plane", "env": many}]}}}
+    found = one(render(samples.bridge(pod=pod)), "Deployment")
+    assert TEMPLATE not in found["metadata"]["annotations"]
+    assert noted_template(found) is None
