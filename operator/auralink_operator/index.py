@@ -327,6 +327,22 @@ def is_owned_by(obj: Obj, uid: str) -> bool:
     return any(owner.get("uid") == uid for owner in obj["metadata"].get("ownerReferences") or ())
 
 
+def is_pod_of(pod: Obj, bridge: Obj) -> bool:
+    """Whether a pod is this bridge's, and not of an earlier one of its name: the note that it was made with says so.
+
+    Where somebody has taken the note off it is known by its ReplicaSet's name, and by its own entry in the status: to
+    write that it takes this bridge's ServiceAccount, and that of an earlier bridge went with it.
+    """
+    meta, of = pod["metadata"], bridge["metadata"]
+    if noted := (meta.get("annotations") or {}).get(ANNOTATION_BRIDGE_UID):
+        return bool(noted == of["uid"])
+    sets = (str(owner.get("name")) for owner in meta.get("ownerReferences") or () if owner.get("kind") == "ReplicaSet")
+    entries = (bridge.get("status") or {}).get("pods") or ()
+    return any(name.rpartition("-")[0] == f"auralink-{of['name']}" for name in sets) and any(
+        (entry.get("name"), entry.get("uid")) == (meta["name"], meta["uid"]) for entry in entries
+    )
+
+
 def observe(indices: Indices, key: Key) -> Observed | None:
     """A bridge with the children that are really its own: an earlier bridge of the same name had another uid."""
     bridge = indices.get(key)
@@ -337,7 +353,7 @@ def observe(indices: Indices, key: Key) -> Observed | None:
     pods: list[Obj] = []
     for obj in indices.of_bridge(key.namespace, key.name):
         if obj["kind"] == POD:
-            if (obj["metadata"].get("annotations") or {}).get(ANNOTATION_BRIDGE_UID) == uid:
+            if is_pod_of(obj, bridge):
                 pods.append(obj)
         elif is_owned_by(obj, uid):
             children[key_of(obj)] = obj

@@ -27,7 +27,6 @@ from auralink_operator.context import (
     names_of,
 )
 from auralink_operator.index import (
-    ANNOTATION_BRIDGE_UID,
     BRIDGE,
     LABEL_BRIDGE,
     POD,
@@ -35,6 +34,7 @@ from auralink_operator.index import (
     Obj,
     Observed,
     is_owned_by,
+    is_pod_of,
     key_of,
     slim,
 )
@@ -289,9 +289,8 @@ def _as_reported(entry: Mapping[str, Any], observed: Observed) -> Obj:
 
 
 def _serves(pod: Obj, bridge: Obj) -> bool:
-    meta, of = pod["metadata"], bridge["metadata"]
-    noted = (meta.get("annotations") or {}).get(ANNOTATION_BRIDGE_UID)
-    return bool(noted == of["uid"] and (meta.get("labels") or {}).get(LABEL_BRIDGE) == of["name"])
+    label = (pod["metadata"].get("labels") or {}).get(LABEL_BRIDGE)
+    return bool(label == bridge["metadata"]["name"] and is_pod_of(pod, bridge))
 
 
 async def _bring_into_sight(pod: Obj, case: Case) -> None:

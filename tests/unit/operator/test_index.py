@@ -72,6 +72,38 @@ def test_children_of_an_earlier_bridge_of_the_name_are_not_ours() -> None:
     assert [pod["metadata"]["name"] for pod in found.pods] == ["p1"]
 
 
+@pytest.mark.parametrize("note", [None, ""])
+@pytest.mark.parametrize(
+    ("set_", "entry", "ours"),
+    [
+        ("auralink-b-5d4f8c7b9", samples.entry("p1"), True),
+        ("auralink-b-5d4f8c7b9", samples.entry("p1") | {"uid": "of another pod"}, False),
+        ("auralink-b-5d4f8c7b9", None, False),
+        ("auralink-b-c-5d4f8c7b9", samples.entry("p1"), False),  # of bridge b-c
+        ("auralink-b", samples.entry("p1"), False),
+        (None, samples.entry("p1"), False),
+    ],
+)
+def test_a_pod_whose_note_somebody_took_off_is_known_by_its_replica_set_and_its_own_entry(
+    set_: str | None, entry: Obj | None, ours: bool, note: str | None
+) -> None:
+    pod, bridge = samples.pod("p1"), samples.bridge(status={"pods": [entry] if entry else []})
+    pod["metadata"]["annotations"] = {} if note is None else {"auralink.io/bridge-uid": note}
+    pod["metadata"]["ownerReferences"] = [{"kind": "ReplicaSet", "name": set_, "uid": "u"}] if set_ else []
+    found = observe(indices(bridge, pod), KEY)
+    assert found is not None
+    assert [pod["metadata"]["name"] for pod in found.pods] == (["p1"] if ours else [])
+
+
+def test_a_pod_that_notes_another_bridge_is_not_ours_whatever_the_status_says() -> None:
+    pod = samples.pod("p1")
+    pod["metadata"]["annotations"] = {"auralink.io/bridge-uid": "before"}
+    pod["metadata"]["ownerReferences"] = [{"kind": "ReplicaSet", "name": "auralink-b-5d4f8c7b9", "uid": "u"}]
+    found = observe(indices(samples.bridge(status={"pods": [samples.entry("p1")]}), pod), KEY)
+    assert found is not None
+    assert found.pods == ()
+
+
 def test_a_child_stays_in_sight_whatever_its_labels_say() -> None:
     for labels in ({}, {"auralink.io/bridge": "other"}):
         strayed = child()

@@ -114,6 +114,22 @@ async def test_a_pod_that_cannot_be_labelled_keeps_its_rooms_while_it_serves() -
     assert desk.cluster.objects[Key("Pod", "ns", "p1")]["metadata"]["labels"][samples.MANAGED_BY]
 
 
+@pytest.mark.parametrize("labels", [{}, {samples.MANAGED_BY: None}], ids=["in sight", "hidden too"])
+async def test_a_pod_whose_note_of_its_bridge_is_taken_off_keeps_its_rooms(labels: Obj) -> None:
+    desk = await grown("HPA")
+    before, pod = owners(desk), Key("Pod", "ns", owners(desk)["room-0"])
+    of = [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "auralink-b-5d4f8c7b9", "uid": "u"}]
+    desk.cluster.change(pod, {"metadata": {"ownerReferences": of}})
+    desk.cluster.change(pod, {"metadata": {"annotations": {"auralink.io/bridge-uid": None}, "labels": labels}})
+    desk.another_process(samples.SETTINGS)
+    await desk.settle()
+    assert owners(desk) == before
+    assert desk.ready() == ("True", "Succeeded")
+    count = len(desk.cluster.calls)
+    await desk.look()
+    assert desk.since(count) == []
+
+
 async def test_a_bridge_that_changes_shards_and_is_deleted_still_drains() -> None:
     desk = await serving("p1", "p2", drain={"onDelete": True})
     moment = (START + timedelta(seconds=desk.time)).strftime("%Y-%m-%dT%H:%M:%SZ")
