@@ -145,7 +145,8 @@ class Known:
     fights: Fights = field(default_factory=Fights)
     applied: dict[Key, str] = field(default_factory=dict)  # by child: the hash of what we wrote last
     handled: str = ""  # the request of a forced reconcile that has been carried out
-    strangers: dict[tuple[str, str], float] = field(default_factory=dict)  # entries of live pods that are not ours
+    # Entries that are no live pod's of ours and stay: when to ask for each again, and after how long the last time.
+    strangers: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     losses: Losses = Losses()
     told: frozenset[str] | None = None  # bridges that this shard's last status of a policy named
     waiting: Patience = field(default_factory=Patience)  # for nobody's to act

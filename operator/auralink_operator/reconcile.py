@@ -75,6 +75,7 @@ from auralink_operator.scaling import owners
 from auralink_operator.scene import View, child_of, current_owners, look, template_seen
 from auralink_operator.sight import (
     Asked,
+    Entry,
     ask,
     catch_up,
     hidden_and_unwanted,
@@ -154,7 +155,7 @@ async def _reconcile_bridge(key: Key, troubles: Troubles, unsure: Collection[Key
     try:
         bridge = parse_bridge(case.obj)
     except InvalidSpecError as error:
-        return await _unreadable(case, str(error))
+        return await _unreadable(case, dead, str(error))
     sure = True
     if case.leaving:
         case, sure = await with_deployment(case)
@@ -165,14 +166,13 @@ async def _reconcile_bridge(key: Key, troubles: Troubles, unsure: Collection[Key
         return None
     result = await _carry_out(case, bridge, compiled, view)
     again_s = await _report(bridge, compiled, result)
-    if result.outcome.stalled is None:
-        await forget_dead_pods(result.case, dead)
+    await forget_dead_pods(result.case, dead)
     if result.error is not None:
         raise result.error
     return again_s
 
 
-async def _unreadable(case: Case, why: str) -> float | None:
+async def _unreadable(case: Case, dead: Collection[Entry], why: str) -> float | None:
     """Its children stay as they are. One that is being deleted cannot be drained without being understood."""
     ctx, meta = case.ctx, meta_of(case.obj)
     if case.leaving and await _release(case):
@@ -184,6 +184,7 @@ async def _unreadable(case: Case, why: str) -> float | None:
     if stalled := case.troubles.stalled:
         why = f"{why}; {stalled.message}"
     await write_status(case.obj, derive_invalid(meta, why, ctx.now()), ctx)
+    await forget_dead_pods(case, dead)
     if case.troubles.error is not None:
         raise case.troubles.error
     return _soonest(_waiting_s(case), _release_again_s(case))

@@ -8,7 +8,7 @@ from auralink_operator.cluster import ApiError, tell
 from auralink_operator.context import STATUS_MANAGER, Case, Context, Gone, Known, fields, named
 from auralink_operator.index import Key, Obj, key_of
 from auralink_operator.models import API_VERSION
-from auralink_operator.sight import STRANGER_S
+from auralink_operator.sight import Entry, leave_alone
 from auralink_operator.status import Condition, Status, flips, same, warns
 
 log = logging.getLogger("auralink_operator.reconcile")
@@ -123,11 +123,11 @@ async def _post_event(obj: Obj, flip: Condition, ctx: Context) -> None:
         log.warning("event refused", extra=fields(key, error=str(error)))
 
 
-async def forget_dead_pods(case: Case, dead: Iterable[tuple[str, str]]) -> None:
+async def forget_dead_pods(case: Case, dead: Iterable[Entry]) -> None:
     """Removes what dead pods have left in `status.pods`: an apply without a status in the name of the pod's manager.
 
     An entry that stays although it was removed is of a manager that we do not know, and one that the API server will
-    not have removed is not tried again soon: it says nothing of any live pod.
+    not have removed is tried again more and more seldom: it says nothing of any live pod.
     """
     ctx = case.ctx
     for name, uid in dead:
@@ -140,7 +140,7 @@ async def forget_dead_pods(case: Case, dead: Iterable[tuple[str, str]]) -> None:
         else:
             ctx.metrics.dead_pods.inc()
             ctx.expectations.wrote(case.key, written, ctx.clock())
-        case.known.strangers[name, uid] = ctx.clock() + STRANGER_S
+        leave_alone((name, uid), case)
 
 
 async def _remove_entry(key: Key, pod: str, ctx: Context) -> Any:

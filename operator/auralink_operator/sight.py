@@ -46,7 +46,7 @@ log = logging.getLogger("auralink_operator.reconcile")
 
 # A room has an EndpointSlice once it has an owner: that it is missing says nothing, and its name is nobody else's.
 COMES_AND_GOES = "EndpointSlice"
-STRANGER_S = 600.0
+STRANGER_S, LONGEST_STRANGER_S = 600.0, 86_400.0
 _OVER = ("Succeeded", "Failed")
 
 
@@ -224,18 +224,18 @@ async def with_hidden_pods(case: Case) -> tuple[Case, tuple[Entry, ...]]:
 
     A pod of which the API server does not say whether it lives keeps its rooms: to move one that is well costs every
     receiver a moment of picture. One that the watch shows to have ended, and a name that no pod can have, need no
-    asking. An entry may be none of ours, by a live pod or by a manager that we do not know: such a one is not asked for
-    again soon. While nothing may be changed a pod does not get its labels back.
+    asking. An entry may be none of ours, by a live pod or by a manager that we do not know: such a one is asked for
+    more and more seldom. While nothing may be changed a pod does not get its labels back.
     """
     observed, known, ctx = case.observed, case.known, case.ctx
     over = {_entry(pod) for pod in observed.pods if _is_over(pod)}
     indexed = {pod["metadata"]["name"] for pod in observed.pods if not _is_over(pod)}
     entries = {(str(e.get("name")), str(e.get("uid"))): e for e in (case.obj.get("status") or {}).get("pods") or ()}
     left = {entry: said for entry, said in entries.items() if entry[0] not in indexed}
-    known.strangers = {entry: at for entry, at in known.strangers.items() if entry in left}
+    known.strangers = {entry: when for entry, when in known.strangers.items() if entry in left}
     found, dead, now = list(observed.pods), [], ctx.clock()
     for (name, uid), said in left.items():
-        if now < known.strangers.get((name, uid), now):
+        if (name, uid) in known.strangers and now < known.strangers[name, uid][0]:
             continue
         if (name, uid) in over or not is_pod_name(name):
             dead.append((name, uid))
@@ -253,9 +253,16 @@ async def with_hidden_pods(case: Case) -> tuple[Case, tuple[Entry, ...]]:
             found.append(slim({**live, "kind": POD}))
             await _bring_into_sight(live, case)
         else:
-            known.strangers[name, uid] = now + STRANGER_S
+            leave_alone((name, uid), case)
     found.sort(key=lambda pod: str(pod["metadata"]["name"]))
     return case.seeing(replace(observed, pods=tuple(found))), tuple(dead)
+
+
+def leave_alone(entry: Entry, case: Case) -> None:
+    """An entry that stays whatever is done: after twice as long as the last time it is asked for again."""
+    _, before_s = case.known.strangers.get(entry, (0.0, STRANGER_S / 2))
+    pause_s = min(LONGEST_STRANGER_S, 2 * before_s)
+    case.known.strangers[entry] = case.ctx.clock() + pause_s, pause_s
 
 
 def _entry(pod: Obj) -> Entry:

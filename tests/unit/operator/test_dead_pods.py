@@ -1,7 +1,7 @@
 """What dead pods have left in `status.pods` goes, whatever it is called and however they ended."""
 
 import pytest
-from auralink_operator.index import POD, Key
+from auralink_operator.index import POD, Key, Obj
 from auralink_operator.models import is_pod_name
 from auralink_operator.report import STATUS_EVERY_S
 
@@ -73,6 +73,50 @@ async def test_a_pod_that_ends_while_nobody_may_ask_leaves_no_entry() -> None:
     desk.cluster.put(samples.pod("p1") | {"status": {"phase": "Failed"}})
     await looks(desk, 2)
     assert entries(desk) == ["p2"]
+
+
+CLASH = [samples.room("one", 5004), samples.room("two", 5004)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ({"rooms": "none"}, "InvalidSpec"),
+        ({"rooms": CLASH}, "InvalidSpec"),
+        ({"pod": {"template": {"status": {}}}}, "InvalidSpec"),
+        (
+            {"monitoring": {"serviceMonitor": "Disabled"}, "networkPolicy": {"mediaFrom": ["10.0.0.0/8"]}},
+            "AccessDenied",
+        ),
+    ],
+    ids=["unreadable", "two media on one port", "no template", "refused"],
+)
+async def test_while_a_bridge_is_stalled_the_entry_of_a_dead_pod_goes_and_is_asked_for_once(
+    spec: Obj, reason: str
+) -> None:
+    desk = await serving("p1", "p2")
+    refuse(desk, "apply", "NetworkPolicy", DENIED)
+    desk.edit(**spec)
+    await looks(desk, 3)
+    assert desk.condition("Stalled") == ("True", reason)
+    del desk.cluster.objects[Key(POD, "ns", "p1")]
+    await looks(desk, 3)
+    assert entries(desk) == ["p2"]
+    assert desk.cluster.calls.count(("get", Key(POD, "ns", "p1"))) == 1
+    count = len(desk.cluster.calls)
+    await looks(desk, 3)
+    assert {verb for verb, kind in desk.since(count) if kind != "NetworkPolicy"} == set()
+
+
+async def test_an_entry_that_stays_is_asked_for_more_and_more_seldom_whatever_else_is_wrong() -> None:
+    desk = await serving("p1")
+    desk.edit(rooms="none")
+    await looks(desk, 2)
+    desk.cluster.objects[KEY]["status"]["pods"].append(samples.entry("nobody"))  # by a manager that we do not know
+    for _ in range(24 * 60):
+        desk.time += 60.0
+        await desk.look()
+    assert 2 < desk.cluster.calls.count(("get", Key(POD, "ns", "nobody"))) < 9
 
 
 @pytest.mark.parametrize("name", ["auralink-b-5d4f8c7b9-x2x4z", "p1", "a.b-c.d", "0", "x" * 253])
