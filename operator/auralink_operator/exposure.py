@@ -52,30 +52,25 @@ def pending(
     known: Mapping[str, PublicAddress],
     nodes: Mapping[str, Obj],
 ) -> tuple[str, str] | None:
-    """Reason and message of ExposureReady=False; None if every address is known that can be, or none is needed.
-
-    A room on a Node has no address before it has a pod: that is not the exposure's fault, and not told by it.
-    """
-    if not required(bridge):
-        return None
-    mode = bridge.spec.exposure.mode
-    missing = [
-        room.name
-        for room, leg, name, _ in _listening(bridge)
-        if f"{room.name}/{leg.name}/{name}" not in known and (mode not in _ON_NODES or _is_placed(room, owners))
-    ]
+    """Reason and message of ExposureReady=False; None if every address is known, or none is needed."""
+    missing = without_address(bridge, known) if required(bridge) else ()
     if not missing:
         return None
+    mode = bridge.spec.exposure.mode
     if mode is ExposureMode.LOAD_BALANCER:
         return "AddressPending", _no_load_balancer(bridge)
     if mode is ExposureMode.NODE_PORT and not _has_node_ports(_service(bridge, observed)):
         return "AddressPending", f"Service auralink-{bridge.meta.name}-rtp has no nodePorts yet"
-    return _no_node_address(bridge, {owners[room].node for room in missing}, nodes)
+    pods = [owners[room] for room in missing if room in owners]
+    if names := {pod.node for pod in pods if pod.node}:
+        return _no_node_address(bridge, names, nodes)
+    return "AddressPending", _no_node(min(missing), min((pod.name for pod in pods), default=""))
 
 
-def _is_placed(room: Room, owners: Mapping[str, PodView]) -> bool:
-    """Whether it is known which Node a room is on."""
-    return room.name in owners and bool(owners[room.name].node)
+def without_address(bridge: Bridge, known: Mapping[str, PublicAddress]) -> tuple[str, ...]:
+    """Rooms of which some medium that listens has no address."""
+    media = ((room.name, f"{room.name}/{leg.name}/{name}") for room, leg, name, _ in _listening(bridge))
+    return tuple(dict.fromkeys(room for room, medium in media if medium not in known))
 
 
 def rows(known: Mapping[str, PublicAddress]) -> list[Obj]:
@@ -177,6 +172,16 @@ def _no_load_balancer(bridge: Bridge) -> str:
         " that the cluster has a controller for them"
         + (f" of loadBalancerClass {wanted}" if wanted else "")
         + " which takes UDP, and kubectl describe the Service"
+    )
+
+
+def _no_node(room: str, pod: str) -> str:
+    """A room on a Node has no address before it has a pod, and while nobody says where that is."""
+    if not pod:
+        return f"room {room} has no pod yet whose Node's address could be told"
+    return (
+        f"the Node of pod {pod} is not known: its entry in status.pods names none, and the API server does not say; let"
+        " the operator get pods"
     )
 
 

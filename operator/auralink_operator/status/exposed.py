@@ -1,8 +1,8 @@
 """ExposureReady: whether peers know where to send."""
 
-from auralink_operator.exposure import required
+from auralink_operator.exposure import required, without_address
 from auralink_operator.models import Bridge, ExposureMode, Scene
-from auralink_operator.status.conditions import Condition, Problem
+from auralink_operator.status.conditions import Condition, Problem, named
 from auralink_operator.status.outcome import Outcome
 
 _HOST_MODES = (ExposureMode.HOST_PORT, ExposureMode.HOST_NETWORK)
@@ -19,8 +19,6 @@ def exposure_ready(bridge: Bridge, scene: Scene, outcome: Outcome, stuck: Proble
         return Condition("ExposureReady", "False", stuck.reason, stuck.message)
     if outcome.exposure:
         return Condition("ExposureReady", "False", outcome.exposure.reason, outcome.exposure.message)
-    if not scene.addresses:
-        return Condition(
-            "ExposureReady", "False", "AddressPending", "no room has a pod yet whose address could be told"
-        )
+    if missing := without_address(bridge, scene.addresses):
+        return Condition("ExposureReady", "False", "AddressPending", f"not known yet: {named(missing)}")
     return Condition("ExposureReady", "True", "AddressKnown", "status.endpoints has the address of every room")

@@ -131,9 +131,27 @@ def test_a_node_without_such_an_address_is_told_from_one_that_cannot_be_read() -
     assert (reason, "InternalIP" in message) == ("AddressPending", True)
 
 
-def test_a_room_without_a_pod_is_not_the_exposure_s_fault() -> None:
-    assert Look(bridge("HostPort"), owners={}).pending is None
+@pytest.mark.parametrize("mode", ["NodePort", "HostPort", "HostNetwork"])
+def test_a_room_without_a_pod_or_whose_pod_is_nobody_knows_where_has_no_address(mode: str) -> None:
+    """Whatever is known of the other rooms."""
+    found = {"nodes": {"node-1": NODE}}
+    two = samples.bridge(exposure={"mode": mode}, rooms=[samples.room(), samples.room("other", 5014)])
+    ports = service("NodePort", node_port=31004)
+    ports["spec"]["ports"].append({"name": "p5014", "port": 5014, "protocol": "UDP", "nodePort": 31014})
+    lost = PodView("p2", "uid-p2", "", "", ready=True, deleting=False, entry={"phase": "Serving"}, unknown=True)
+    assert Look(two, ports, owners={"demo": POD, "other": POD}, **found).pending is None
+    for others, said in (({}, "room other has no pod"), ({"other": lost}, "the Node of pod p2 is not known")):
+        reason, message = Look(two, ports, owners={"demo": POD, **others}, **found).pending or ("", "")
+        assert reason == "AddressPending"
+        assert said in message
     assert Look(bridge("LoadBalancer"), owners={}).pending is not None
+
+
+def test_a_node_without_an_address_is_told_before_a_pod_that_nobody_knows_the_node_of() -> None:
+    two = samples.bridge(exposure={"mode": "HostPort"}, rooms=[samples.room(), samples.room("other", 5014)])
+    lost = PodView("p2", "uid-p2", "", "", ready=True, deleting=False, entry={}, unknown=True)
+    reason, _ = Look(two, owners={"demo": POD, "other": lost}, nodes={"node-1": INSIDE}).pending or ("", "")
+    assert reason == "NoExternalIP"
 
 
 def test_a_bridge_without_listening_rooms_needs_no_address() -> None:

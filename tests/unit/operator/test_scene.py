@@ -12,6 +12,7 @@ from auralink_operator.settings import Settings
 
 from tests.unit.operator import samples
 from tests.unit.operator.desk import CONFIG, DEPLOYMENT, KEY, Desk, serving
+from tests.unit.operator.test_one_refused_request import DENIED, refuse
 
 ROOMS = [samples.room(f"room-{number}", 5000 + 10 * number) for number in range(8)]
 AUTO = {"minReplicas": 2, "maxReplicas": 6, "driver": "HPA", "targetSessionsPerPod": 10}
@@ -407,6 +408,33 @@ async def test_a_node_that_cannot_be_read_keeps_the_address_that_is_known() -> N
     desk.time += 11.0
     await desk.look()
     assert told(desk)["demo/in/video"]["ip"] == "203.0.113.8", "and is soon asked again"
+
+
+@pytest.mark.parametrize(
+    ("said", "exposed"),
+    [({}, ("False", "AddressPending")), ({"node": "node-1"}, ("True", "AddressKnown"))],
+    ids=["no Node", "its Node"],
+)
+async def test_the_rooms_of_a_pod_that_cannot_be_asked_for_are_where_its_entry_says_or_nobody_knows(
+    said: Obj, exposed: tuple[str, str]
+) -> None:
+    bridge = samples.bridge(exposure={"mode": "HostPort"}, rooms=ROOMS, replicas=2)
+    desk = Desk(bridge, samples.pod("p1"), samples.pod("p2"), node())
+    await desk.look()
+    for name in ("p1", "p2"):
+        desk.report(name, rooms=1, sessions=1, **said)
+    await desk.settle()
+    assert desk.condition("ExposureReady") == ("True", "AddressKnown")
+    before = owners(desk)
+    assert set(before.values()) == {"p1", "p2"}
+    refuse(desk, "get", "Pod", DENIED)
+    desk.cluster.shows = lambda obj: obj["metadata"]["name"] != "p2"
+    for _ in range(3):
+        desk.time += 10.0
+        await desk.look()
+    assert owners(desk) == before
+    assert desk.condition("ExposureReady") == exposed
+    assert (len(told(desk)) == len(ROOMS)) is (exposed[0] == "True")
 
 
 async def test_a_rich_steady_bridge_costs_no_call() -> None:

@@ -75,7 +75,8 @@ def test_public_addresses_are_listed_by_name() -> None:
         "b/in/video": PublicAddress("203.0.113.2", "", 30002, "p2"),
         "a/in/video": PublicAddress("", "lb.example.org", 5004, "p1"),
     }
-    exposed = samples.bridge(exposure={"mode": "NodePort"})
+    rooms = [samples.room("a"), samples.room("b", 5014)]
+    exposed = samples.bridge(exposure={"mode": "NodePort"}, rooms=rooms)
     status = status_of(exposed, child=deployment(), pods=(pod(),), addresses=addresses)
     assert status["endpoints"] == [
         {"name": "a/in/video", "pod": "p1", "hostname": "lb.example.org", "port": 5004, "protocol": "UDP"},

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from auralink_operator.index import Obj
-from auralink_operator.models import PROBLEMS
+from auralink_operator.models import PROBLEMS, PublicAddress
 from auralink_operator.status import DEGRADING, Outcome, Problem, Status, next_look_s
 
 from tests.unit.operator import samples
@@ -250,6 +250,16 @@ def test_pods_that_start_or_drain_need_not_acknowledge() -> None:
 def test_exposed_rooms_without_a_pod_have_no_address_yet() -> None:
     exposed = samples.bridge(exposure={"mode": "HostPort"})
     assert conditions(status_of(exposed, child=deployment(ready=0)))["ExposureReady"] == ("False", "AddressPending")
+
+
+def test_one_room_without_an_address_is_enough_for_not_every_address_to_be_known() -> None:
+    rooms = [samples.room("a"), samples.room("b", 5014)]
+    exposed = samples.bridge(exposure={"mode": "HostPort"}, rooms=rooms)
+    known = {"a/in/video": PublicAddress("203.0.113.2", "", 5004, "p1")}
+    status = status_of(exposed, child=deployment(), pods=(pod(),), addresses=known)
+    assert conditions(status)["ExposureReady"] == ("False", "AddressPending")
+    assert conditions(status)["Ready"] == ("False", "ExposurePending")
+    assert message(status, "Ready") == "not known yet: b"
 
 
 @pytest.mark.parametrize("reason", ["AddressPending", "NoExternalIP"])
