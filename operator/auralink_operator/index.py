@@ -69,14 +69,16 @@ def slim(obj: Mapping[str, Any]) -> Obj:
     if obj["kind"] == POD:
         kept["spec"] = {"nodeName": (obj.get("spec") or {}).get("nodeName") or ""}
     if obj["kind"] == "Deployment":
-        meta["replicasManagers"] = _owners_of_replicas(obj)
+        meta["replicasManagers"] = _managers_of(obj, "f:replicas")
+        if (obj.get("spec") or {}).get("paused"):
+            meta["pausedManagers"] = _managers_of(obj, "f:paused")
     return {**kept, "metadata": meta}
 
 
-def _owners_of_replicas(obj: Mapping[str, Any]) -> list[str]:
-    """Field managers that own `spec.replicas`, sorted: whether an autoscaler has taken it over."""
+def _managers_of(obj: Mapping[str, Any], name: str) -> list[str]:
+    """Field managers that own a field of the spec, sorted: whether an autoscaler has taken `replicas` over, say."""
     fields = obj["metadata"].get("managedFields") or ()
-    return sorted({f["manager"] for f in fields if "f:replicas" in ((f.get("fieldsV1") or {}).get("f:spec") or {})})
+    return sorted({f["manager"] for f in fields if name in ((f.get("fieldsV1") or {}).get("f:spec") or {})})
 
 
 class Held(NamedTuple):

@@ -1,7 +1,7 @@
 """What a bridge's Deployment says of its pods."""
 
 from auralink_operator.index import Obj, Observed
-from auralink_operator.status.conditions import Problem, condition_of
+from auralink_operator.status.conditions import Problem, condition_of, named
 
 
 def deployment_of(observed: Observed) -> Obj | None:
@@ -27,6 +27,18 @@ def blocked(deployment: Obj) -> Problem | None:
     if "forbidden" in said and "exceeded quota" not in said and "looking up service account" not in said:
         return Problem("AccessDenied", f"pods are forbidden here: {said}")
     return None
+
+
+def paused(deployment: Obj) -> str:
+    """Who keeps it from rolling, and what ends that; "" if nobody does."""
+    if not (deployment.get("spec") or {}).get("paused"):
+        return ""
+    meta = deployment["metadata"]
+    name, by = f"{meta.get('name')} -n {meta.get('namespace')}", named(meta.get("pausedManagers") or ())
+    return (
+        f"the Deployment is paused (by {by or 'somebody'}), so that no pod is replaced: kubectl rollout resume"
+        f" deployment/{name} lets it go on"
+    )
 
 
 def creation_failure(deployment: Obj) -> str:

@@ -15,6 +15,7 @@ from auralink_operator.status.deployment import (
     deployment_of,
     given_up,
     observed_by_its_controller,
+    paused,
 )
 from auralink_operator.status.outcome import Outcome
 from auralink_operator.status.pods import has, trouble, words
@@ -156,9 +157,11 @@ def _rollout(view: View) -> Verdict | None:
     deployment = view.deployment
     if deployment is None or not observed_by_its_controller(deployment):
         return _STARTING  # what its conditions say is of before
+    cause, held_up = trouble(view.observed.pods), paused(deployment)
+    if held_up and _has_old_pods(deployment):  # before anything else: no remedy reaches the pods
+        return _reconciling("Progressing", f"{held_up}; {cause.message}" if cause else held_up)
     if stuck := blocked(deployment):
         return Verdict("False", stuck.reason, stuck.message, "Stalled")
-    cause = trouble(view.observed.pods)
     if given_up(deployment):
         said = cause.message if cause else "their events and logs say why (image, resources, scheduling)"
         message = f"new pods have not become ready in time: {said}"
@@ -167,7 +170,13 @@ def _rollout(view: View) -> Verdict | None:
         return _reconciling("ProgressingWithRetry", cause.message)
     if failure := creation_failure(deployment):
         return _reconciling("ProgressingWithRetry", f"pods cannot be created for now: {failure}")
-    return _starting_pods(view.pods)
+    starting = _starting_pods(view.pods)
+    return _reconciling("Progressing", held_up) if held_up and starting is _STARTING else starting
+
+
+def _has_old_pods(deployment: Obj) -> bool:
+    state = deployment.get("status") or {}
+    return int(state.get("updatedReplicas") or 0) < int(state.get("replicas") or 0)
 
 
 def _starting_pods(pods: Sequence[PodView]) -> Verdict:
@@ -195,15 +204,15 @@ def behind_its_spec(view: View) -> bool:
     if deployment is None:
         return True
     state, scaled = deployment.get("status") or {}, view.bridge.spec.autoscaling is not None
-    have, updated, ready, available = (
-        int(state.get(name) or 0) for name in ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+    updated, ready, available = (
+        int(state.get(name) or 0) for name in ("updatedReplicas", "readyReplicas", "availableReplicas")
     )
     if not observed_by_its_controller(deployment) and not (view.outcome.template_seen and _was_ready(view)):
         return True
     if min(updated, ready, available) < view.wanted:
         return True
     # An old pod beside a new one that is counted as updated but not ready yet: as many are ready as must be, of both.
-    return updated < have or (not scaled and updated != view.wanted)
+    return _has_old_pods(deployment) or (not scaled and updated != view.wanted)
 
 
 def _was_ready(view: View) -> bool:
@@ -239,12 +248,14 @@ def _queued(view: View) -> Verdict | None:
 
 
 def _succeeded(view: View) -> Verdict:
-    scaling = view.bridge.spec.autoscaling
+    said, scaling = "all pods serve the current configuration", view.bridge.spec.autoscaling
     if scaling is not None:
-        return Verdict("True", "Succeeded", f"all pods serve the current configuration; {who_scales(scaling)}")
-    if view.wanted == 0:
-        return Verdict("True", "Succeeded", "spec.replicas is 0: no pod is wanted")
-    return Verdict("True", "Succeeded", "all pods serve the current configuration")
+        said += f"; {who_scales(scaling)}"
+    elif view.wanted == 0:
+        said = "spec.replicas is 0: no pod is wanted"
+    if view.deployment is not None and (held_up := paused(view.deployment)):
+        said += f"; {held_up}"
+    return Verdict("True", "Succeeded", said)
 
 
 def who_scales(scaling: Autoscaling) -> str:

@@ -256,6 +256,16 @@ def test_a_deployment_tells_who_owns_its_replicas() -> None:
     assert slim(obj)["metadata"]["replicasManagers"] == ["auralink-operator", "hpa"]
 
 
+def test_a_deployment_tells_who_has_paused_it() -> None:
+    obj = child("Deployment", "auralink-b")
+    obj["metadata"]["managedFields"] = [
+        {"manager": "kubectl-rollout", "fieldsV1": {"f:spec": {"f:paused": {}}}},
+        {"manager": "auralink-operator", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
+    ]
+    assert "pausedManagers" not in slim(obj)["metadata"]
+    assert slim({**obj, "spec": {"paused": True}})["metadata"]["pausedManagers"] == ["kubectl-rollout"]
+
+
 def test_a_child_concerns_its_bridge_and_a_config_map_its_policies() -> None:
     held = indices(samples.bridge())
     assert affected(held, child("Service", "auralink-b")) == {KEY}

@@ -110,3 +110,25 @@ async def test_a_new_process_takes_no_template_for_seen_that_nobody_has_looked_a
     await desk.look()
     assert desk.ready() == ("False", "Progressing")
     assert desk.status()["observedGeneration"] == desk.cluster.objects[KEY]["metadata"]["generation"]
+
+
+@KINDS
+async def test_a_rollout_that_somebody_has_paused_says_who_and_what_to_do(spec: Obj) -> None:
+    desk = await serving("p1", "p2", **spec)
+    paused = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "auralink-b", "namespace": "ns"}}
+    await desk.cluster.apply({**paused, "spec": {"paused": True}}, manager="kubectl-rollout")
+    desk.edit(image="other:2")
+    await desk.look()
+    observe(desk, updatedReplicas=0)  # the controller makes no ReplicaSet of a template that it must not roll out
+    desk.time += 10.0
+    await desk.look()
+    assert desk.ready() == ("False", "Progressing")
+    assert "is paused (by kubectl-rollout)" in desk.message()
+    assert "kubectl rollout resume deployment/auralink-b -n ns" in desk.message()
+    count = len(desk.cluster.calls)
+    await desk.look()
+    assert desk.since(count) == []
+    desk.cluster.change(DEPLOYMENT, {"spec": {"paused": None}})
+    await desk.settle()
+    assert desk.ready() == READY
+    assert "paused" not in desk.message()

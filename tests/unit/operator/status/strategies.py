@@ -85,14 +85,16 @@ _deployment_conditions = st.lists(
     unique_by=lambda found: str(found["type"]),
 )
 deployments: st.SearchStrategy[Obj | None] = st.none() | st.builds(
-    lambda replicas, ready, updated, observed, found: deployment(
-        replicas, *found, ready=ready, updated=updated, observed=observed
-    ),
+    lambda replicas, ready, updated, observed, found, paused: {
+        **deployment(replicas, *found, ready=ready, updated=updated, observed=observed),
+        "spec": {"paused": paused},
+    },
     st.integers(0, 4),
     st.integers(0, 4),
     st.integers(0, 4),
     st.integers(1, 2),
     _deployment_conditions,
+    st.booleans(),
 )
 scalers: st.SearchStrategy[Obj | None] = st.none() | st.builds(
     lambda status, reason, since_s: hpa(condition("ScalingActive", status, reason, "", since_s)),

@@ -155,6 +155,47 @@ def test_pods_that_never_come_up_are_stalled_with_what_they_say() -> None:
     assert "exit code 1" in message(status, "Stalled")
 
 
+def paused(child: Obj, *by: str) -> Obj:
+    meta = {**child["metadata"], "name": "auralink-b", "namespace": "ns", "pausedManagers": list(by)}
+    return {**child, "metadata": meta, "spec": {**child.get("spec", {}), "paused": True}}
+
+
+RESUME = "kubectl rollout resume deployment/auralink-b -n ns"
+
+
+def test_a_deployment_that_somebody_paused_is_named_with_who_did_and_what_ends_it() -> None:
+    half = paused(deployment(2, updated=1), "kubectl-rollout")
+    status = status_of(samples.bridge(replicas=2), child=half, pods=TWO)
+    assert conditions(status)["Reconciling"] == ("True", "Progressing")
+    assert "paused (by kubectl-rollout)" in message(status, "Ready")
+    assert RESUME in message(status, "Ready")
+    stuck = raw_pod("p2", waiting("ErrImagePull", "not found", image="registry/nothing:1"))
+    both = message(status_of(samples.bridge(replicas=2), child=half, pods=TWO, raw_pods=(stuck,)), "Ready")
+    assert RESUME in both
+    assert "registry/nothing:1" in both
+
+
+def test_a_paused_deployment_that_has_all_its_pods_leaves_a_bridge_ready_and_is_named() -> None:
+    for spec in ({}, {"autoscaling": TWO_TO_NINE}, {"replicas": 0}):
+        count = {"replicas": 0, "autoscaling": 2}.get(next(iter(spec), ""), 1)
+        status = status_of(samples.bridge(**spec), child=paused(deployment(count)), pods=TWO)
+        assert conditions(status)["Ready"] == ("True", "Succeeded")
+        assert "paused (by somebody)" in message(status, "Ready")
+        assert RESUME in message(status, "Ready")
+
+
+def test_pods_of_a_paused_deployment_that_cannot_start_are_told_by_their_trouble() -> None:
+    stuck = raw_pod("p1", waiting("ErrImagePull", "not found", image="registry/nothing:1"))
+    status = status_of(child=paused(deployment(ready=0)), raw_pods=(stuck,))
+    assert "registry/nothing:1" in message(status, "Ready")
+    assert "paused" not in message(status, "Ready")
+    begins = pod(ready=False, phase="Starting", problems=["RedisUnavailable"], message="redis:6379 refuses")
+    status = status_of(child=paused(deployment(ready=0)), pods=(begins,))
+    assert conditions(status)["Ready"] == ("False", "DependencyNotReady")
+    waits = status_of(child=paused(deployment(ready=0, updated=0)), pods=())
+    assert RESUME in message(waits, "Ready")
+
+
 # --- pods that run and wait ------------------------------------------------------------------------------------------
 
 
