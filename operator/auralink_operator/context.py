@@ -9,6 +9,7 @@ into the case's `Troubles`, and the status says it; only `Gone`, and no longer l
 """
 
 import logging
+from asyncio import Lock
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -151,6 +152,7 @@ class Known:
     told: frozenset[str] | None = None  # bridges that this shard's last status of a policy named
     waiting: Patience = field(default_factory=Patience)  # for nobody's to act
     refused: Patience = field(default_factory=Patience)  # the removal of the finalizer of one that is deleted
+    unseen: Patience = field(default_factory=Patience)  # the end of a rollout that no watch shows
     template: str = ""  # hash of the pod template that the Deployment's controller was last seen to know
 
 
@@ -170,6 +172,7 @@ class Context:
     known: dict[Key, Known] = field(default_factory=dict)
     nodes: dict[str, tuple[float, Obj | None]] = field(default_factory=dict)
     rollouts: Rollouts = field(init=False)
+    counting: Lock = field(default_factory=Lock)  # of what rolls already, by whoever is the first to ask
 
     def __post_init__(self) -> None:
         self.rollouts = Rollouts(self.settings.max_rollouts)

@@ -177,7 +177,7 @@ async def _unreadable(case: Case, dead: Collection[Entry], why: str) -> float | 
     ctx, meta = case.ctx, meta_of(case.obj)
     if case.leaving and await _release(case):
         return None
-    out_of_turn(case)
+    again_s = await out_of_turn(case)
     if not case.still and not case.leaving:
         case, found = await _moved_rooms(case, meta, None, {})
         await converge(case, meta, found, Asked())
@@ -187,7 +187,7 @@ async def _unreadable(case: Case, dead: Collection[Entry], why: str) -> float | 
     await forget_dead_pods(case, dead)
     if case.troubles.error is not None:
         raise case.troubles.error
-    return _soonest(_waiting_s(case), _release_again_s(case))
+    return _soonest(again_s, _waiting_s(case), _release_again_s(case))
 
 
 def _readable(obj: Obj) -> RoomPolicy | None:
@@ -313,7 +313,7 @@ def _result(case: Case, bridge: Bridge, view: View, outcome: Outcome) -> Result:
 
 
 async def _invalid(case: Case, bridge: Bridge, view: View, outcome: Outcome) -> Result:
-    out_of_turn(case)
+    view = replace(view, again_s=_soonest(view.again_s, await out_of_turn(case)))
     if not case.still:
         target = bridge.spec.autoscaling.target_sessions_per_pod if bridge.spec.autoscaling else None
         case, found = await _moved_rooms(case, bridge.meta, target, view.scene.addresses)
@@ -361,10 +361,10 @@ class Plan:
 async def _plan(case: Case, bridge: Bridge, compiled: Compiled, view: View) -> Plan:
     """Renders, asks for what is missing, and renders anew if some of it is there after all: what is wanted depends on
     what there is."""
-    view, children = _render(case, bridge, compiled, view)
+    view, children = await _render(case, bridge, compiled, view)
     found = differences(children, case.observed)
     if case.still and not case.leaving:
-        out_of_turn(case)
+        view = replace(view, again_s=_soonest(view.again_s, await out_of_turn(case)))
         return Plan(case, view, children, found, Asked())
     missing = [one.child for one in found.written if one.live is None]
     now = case.ctx.clock()
@@ -372,19 +372,19 @@ async def _plan(case: Case, bridge: Bridge, compiled: Compiled, view: View) -> P
     note_asked(case, asked)
     if asked.ours:
         case = case.seeing(with_children(case.observed, asked.ours))
-        view, children = _render(case, bridge, compiled, await look(bridge, case))
+        view, children = await _render(case, bridge, compiled, await look(bridge, case))
         hidden, asked = await hidden_and_unwanted(children, asked, case)
         found = replace(differences(children, case.observed), hidden=hidden)
     return Plan(case, view, children, found, asked)
 
 
-def _render(case: Case, bridge: Bridge, compiled: Compiled, view: View) -> tuple[View, tuple[Obj, ...]]:
+async def _render(case: Case, bridge: Bridge, compiled: Compiled, view: View) -> tuple[View, tuple[Obj, ...]]:
     """The children; where a new default of the operator would roll too many bridges at once, with the old template."""
     ctx = case.ctx
     children = desired(bridge, compiled, case.observed, view.scene, ctx.settings)
     live = child_of(case.observed, "Deployment")
     wanted = next(child for child in children if child["kind"] == "Deployment")
-    if live is None or may_roll(case, wanted, live, draining=view.scene.draining):
+    if live is None or await may_roll(case, wanted, live, draining=view.scene.draining):
         return view, children
     view = replace(
         view,

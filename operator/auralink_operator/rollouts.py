@@ -6,7 +6,7 @@ bounds what two who want different values of one field can do to the API server:
 waits twice as long. `reconcile` asks both.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -82,7 +82,7 @@ def _by_default(deployment: Obj) -> bool:
 
 
 class Rollouts:
-    """Bridges whose pods roll, and those that wait to: counted from the index once, then kept by each look at a key."""
+    """Bridges whose pods roll, and those that wait to: counted once, then kept by each look at a key."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -90,12 +90,23 @@ class Rollouts:
         self._turns: set[Key] = set()  # those of them that may begin
         self._waiting: dict[Key, float] = {}  # with when each was heard of last, in the order of asking
 
-    def may_begin(self, key: Key, deployments: Callable[[], Iterable[tuple[Key, Obj]]], now: float) -> bool:
-        """Whether this bridge may roll now; it then counts. Else it is remembered until its turn, behind the others.
+    @property
+    def counted(self) -> bool:
+        return self._rolling is not None
 
-        `deployments`: those of all bridges that there are, by bridge."""
+    def count(self, deployments: Iterable[tuple[Key, Obj]], unknown: Iterable[Key] = ()) -> None:
+        """Who rolls when this process begins to lead. `deployments`: those of all bridges that there are, by bridge;
+        `unknown`: bridges of whose Deployment nobody can say now whether it rolls, and which so may."""
+        self._rolling = dict.fromkeys(unknown, False)
+        self._rolling |= {bridge: _given_up(obj) for bridge, obj in deployments if rolling(obj)}
+
+    def holds_turn(self, key: Key) -> bool:
+        return key in (self._rolling or {})
+
+    def may_begin(self, key: Key, now: float) -> bool:
+        """Whether this bridge may roll now; it then counts. Else it is remembered until its turn, behind the others."""
         if self._rolling is None:
-            self._rolling = {bridge: _given_up(obj) for bridge, obj in deployments() if rolling(obj)}
+            self._rolling = {}
         if key in self._turns:
             return True
         self._waiting[key] = now

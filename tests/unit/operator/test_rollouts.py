@@ -89,33 +89,44 @@ def test_growth_is_no_rollout() -> None:
 
 def test_only_so_many_roll_and_the_next_begins_as_one_is_through() -> None:
     queue = Rollouts(2)
-    there = by_bridge(deployment("a", updatedReplicas=1), deployment("b"))
-    assert queue.may_begin(key("b"), lambda: there, 0.0)
-    assert not queue.may_begin(key("c"), lambda: there, 0.0)
-    assert not queue.may_begin(key("d"), lambda: there, 0.0)
-    assert queue.may_begin(key("b"), lambda: there, 0.0)
+    queue.count(by_bridge(deployment("a", updatedReplicas=1), deployment("b")))
+    assert queue.may_begin(key("b"), 0.0)
+    assert not queue.may_begin(key("c"), 0.0)
+    assert not queue.may_begin(key("d"), 0.0)
+    assert queue.may_begin(key("b"), 0.0)
     assert queue.saw(key("b"), deployment("b", updatedReplicas=1), 0.0) == []
     assert queue.saw(key("b"), deployment("b"), 0.0) == [key("c")]
-    assert queue.may_begin(key("c"), lambda: there, 0.0)
-    assert not queue.may_begin(key("d"), lambda: there, 0.0)
+    assert queue.may_begin(key("c"), 0.0)
+    assert not queue.may_begin(key("d"), 0.0)
     assert queue.forget(key("a"), 0.0) == [key("d")]
     assert queue.saw(key("a"), None, 0.0) == []
+
+
+def test_who_may_roll_or_not_for_all_that_is_known_counts_until_it_is_known() -> None:
+    queue = Rollouts(1)
+    assert not queue.counted
+    queue.count(by_bridge(deployment("a")), [key("b")])
+    assert queue.counted
+    assert queue.holds_turn(key("b"))
+    assert not queue.may_begin(key("a"), 0.0)
+    assert queue.saw(key("b"), deployment("b"), 0.0) == [key("a")]
+    assert queue.may_begin(key("a"), 0.0)
 
 
 def test_what_a_user_rolls_counts_but_never_waits() -> None:
     queue = Rollouts(1)
     assert queue.saw(key("u"), deployment("u", updatedReplicas=1), 0.0) == []
-    assert queue.may_begin(key("a"), list, 0.0)
+    assert queue.may_begin(key("a"), 0.0)
     queue.saw(key("u"), deployment("u", updatedReplicas=1), 0.0)
     assert queue.saw(key("a"), deployment("a"), 0.0) == []
-    assert not queue.may_begin(key("b"), list, 0.0)
+    assert not queue.may_begin(key("b"), 0.0)
     assert queue.saw(key("u"), deployment("u"), 0.0) == [key("b")]
 
 
 def test_who_waits_and_goes_is_not_woken() -> None:
     queue = Rollouts(1)
-    assert queue.may_begin(key("a"), list, 0.0)
-    assert not queue.may_begin(key("b"), list, 0.0)
+    assert queue.may_begin(key("a"), 0.0)
+    assert not queue.may_begin(key("b"), 0.0)
     assert queue.forget(key("b"), 0.0) == []
     assert queue.saw(key("a"), deployment("a"), 0.0) == []
 
@@ -124,7 +135,8 @@ def test_who_holds_a_turn_for_good_is_known() -> None:
     queue = Rollouts(3)
     stuck = deployment("a", updatedReplicas=1, conditions=GIVEN_UP, by_default=True)
     assert queue.stuck() == []
-    assert queue.may_begin(key("b"), lambda: by_bridge(stuck, deployment("c", updatedReplicas=1)), 0.0)
+    queue.count(by_bridge(stuck, deployment("c", updatedReplicas=1)))
+    assert queue.may_begin(key("b"), 0.0)
     assert queue.stuck() == [key("a")]
     queue.saw(key("a"), deployment("a"), 0.0)
     assert queue.stuck() == []
@@ -132,14 +144,14 @@ def test_who_holds_a_turn_for_good_is_known() -> None:
 
 def test_who_waits_first_and_never_asks_again_holds_up_nobody_and_keeps_its_place() -> None:
     queue = Rollouts(1)
-    assert queue.may_begin(key("a"), list, 0.0)
-    assert not queue.may_begin(key("silent"), list, 0.0)
-    assert not queue.may_begin(key("b"), list, 100.0)
+    assert queue.may_begin(key("a"), 0.0)
+    assert not queue.may_begin(key("silent"), 0.0)
+    assert not queue.may_begin(key("b"), 100.0)
     assert queue.saw(key("a"), deployment("a"), 140.0) == [key("silent")]
-    assert not queue.may_begin(key("b"), list, 140.0)
-    assert queue.may_begin(key("b"), list, 200.0)
-    assert not queue.may_begin(key("c"), list, 200.0)
-    assert not queue.may_begin(key("silent"), list, 200.0)
+    assert not queue.may_begin(key("b"), 140.0)
+    assert queue.may_begin(key("b"), 200.0)
+    assert not queue.may_begin(key("c"), 200.0)
+    assert not queue.may_begin(key("silent"), 200.0)
     assert queue.saw(key("b"), deployment("b"), 210.0) == [key("silent")]
 
 
@@ -206,22 +218,22 @@ def test_the_managers_of_a_field_are_named() -> None:
 
 def test_turns_come_in_the_order_of_asking_and_who_gave_one_back_asks_behind_the_others() -> None:
     queue = Rollouts(1)
-    assert queue.may_begin(key("a"), list, 0.0)
-    assert not queue.may_begin(key("b"), list, 0.0)
-    assert not queue.may_begin(key("c"), list, 0.0)
+    assert queue.may_begin(key("a"), 0.0)
+    assert not queue.may_begin(key("b"), 0.0)
+    assert not queue.may_begin(key("c"), 0.0)
     assert queue.saw(key("a"), deployment("a"), 0.0) == [key("b")]
-    assert not queue.may_begin(key("c"), list, 0.0)
-    assert not queue.may_begin(key("a"), list, 0.0)
-    assert queue.may_begin(key("b"), list, 0.0)
+    assert not queue.may_begin(key("c"), 0.0)
+    assert not queue.may_begin(key("a"), 0.0)
+    assert queue.may_begin(key("b"), 0.0)
     assert queue.saw(key("b"), None, 0.0) == [key("c")]
 
 
 def test_who_does_not_want_to_roll_any_more_holds_up_nobody() -> None:
     queue = Rollouts(1)
-    assert queue.may_begin(key("a"), list, 0.0)
+    assert queue.may_begin(key("a"), 0.0)
     for name in ("b", "c"):
-        assert not queue.may_begin(key(name), list, 0.0)
+        assert not queue.may_begin(key(name), 0.0)
     assert queue.saw(key("a"), deployment("a"), 0.0) == [key("b")]
     assert queue.withdraw(key("b"), 0.0) == [key("c")]
     assert queue.withdraw(key("b"), 0.0) == []
-    assert queue.may_begin(key("c"), list, 0.0)
+    assert queue.may_begin(key("c"), 0.0)

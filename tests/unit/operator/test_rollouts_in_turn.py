@@ -1,5 +1,6 @@
 """New defaults reach bridges a few at a time; whose own change it is does not wait."""
 
+import asyncio
 from contextlib import suppress
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from auralink_operator.manifests import TEMPLATE
 
 from tests.unit.operator import samples
 from tests.unit.operator.desk import Desk
+from tests.unit.operator.test_one_refused_request import refuse
 from tests.unit.operator.test_sight import watch
 
 NEW_DEFAULT = replace(samples.SETTINGS, data_plane_image="data-plane:2", max_rollouts=2)
@@ -433,3 +435,94 @@ async def test_a_template_without_a_note_that_can_be_trusted_is_held_as_it_is(no
     desk.roll_out(deployment(keys[0]))
     await looked_at(desk, *keys)
     assert image(desk, "b") == "data-plane:2"
+
+
+HELD_UP = pytest.mark.parametrize(
+    "spec",
+    [{"suspend": True}, {"rooms": "none"}, {"pod": {"template": {"status": {}}}}],
+    ids=["suspended", "unreadable", "no template"],
+)
+
+
+async def hidden(spec: Obj) -> tuple[Desk, list[Key]]:
+    """The first of two bridges rolls, the watch does not show its Deployment, and nothing of it may be changed."""
+    desk, keys = await rolls_one("a", "b")
+    desk.cluster.shows = watch(samples.SETTINGS)
+    desk.cluster.change(keys[0], {"spec": spec})
+    desk.cluster.change(deployment(keys[0]), {"metadata": {"labels": {samples.MANAGED_BY: None}}})
+    return desk, keys
+
+
+@HELD_UP
+async def test_a_rollout_that_nobody_sees_of_a_bridge_that_is_left_alone_keeps_its_turn_to_its_end(spec: Obj) -> None:
+    desk, keys = await hidden(spec)
+    count = len(desk.cluster.calls)
+    for _ in range(60):  # no event tells of its end, but it is not asked for all the time either
+        again_s = await desk.look(keys[0])
+        assert again_s is not None
+        assert again_s <= 300.0
+        desk.time += again_s
+        await desk.look(keys[1])
+        assert image(desk, "b") == "data-plane:1"
+    assert again_s == 300.0
+    assert desk.since(count).count(("get", "Deployment")) == 60
+    desk.roll_out(deployment(keys[0]))
+    assert await desk.look(keys[0]) is None
+    await looked_at(desk, keys[1])
+    assert image(desk, "b") == "data-plane:2"
+    count = len(desk.cluster.calls)
+    desk.time += 10.0
+    await looked_at(desk, keys[0])
+    assert ("get", "Deployment") not in desk.since(count)  # without a turn there is nothing to ask for
+
+
+@HELD_UP
+async def test_a_new_leader_counts_a_rollout_that_no_watch_shows(spec: Obj) -> None:
+    desk, keys = await hidden(spec)
+    desk.another_process(replace(NEW_DEFAULT, max_rollouts=1))
+    count = len(desk.cluster.calls)
+    await looked_at(desk, keys[1])
+    assert image(desk, "b") == "data-plane:1"
+    assert desk.since(count).count(("get", "Deployment")) == 1
+    desk.roll_out(deployment(keys[0]))
+    await looked_at(desk, *keys)
+    assert image(desk, "b") == "data-plane:2"
+
+
+@HELD_UP
+async def test_a_rollout_that_cannot_be_asked_for_keeps_its_turn_until_it_can(spec: Obj) -> None:
+    desk, keys = await hidden(spec)
+    answer = desk.cluster._answer
+    refused = refuse(desk, "get", "Deployment", ApiError(500, "InternalError", "etcd is away"))
+    for _ in range(2):
+        with pytest.raises(ApiError):  # so that it is asked for again
+            await desk.look(keys[0])
+        await desk.look(keys[1])
+        assert image(desk, "b") == "data-plane:1"
+        desk.another_process(replace(NEW_DEFAULT, max_rollouts=1))
+        await desk.look(keys[1])
+        assert image(desk, "b") == "data-plane:1"
+    assert len(refused) > 2
+    desk.cluster._answer = answer  # type: ignore[method-assign]
+    desk.roll_out(deployment(keys[0]))
+    await looked_at(desk, *keys)
+    assert image(desk, "b") == "data-plane:2"
+
+
+async def test_who_may_roll_is_counted_once_however_many_ask_at_once() -> None:
+    desk, keys = await fleet("a", "b", "c", "d")
+    desk.cluster.shows = watch(samples.SETTINGS)
+    desk.cluster.change(keys[0], {"spec": {"suspend": True}})
+    desk.cluster.change(deployment(keys[0]), {"metadata": {"labels": {samples.MANAGED_BY: None}}})
+    desk.another_process(replace(NEW_DEFAULT, max_rollouts=1))
+    get = desk.cluster.get
+
+    async def slowly(key: Key) -> Obj | None:
+        await asyncio.sleep(0)
+        return await get(key)
+
+    desk.cluster.get = slowly  # type: ignore[method-assign]
+    count = len(desk.cluster.calls)
+    await asyncio.gather(*(desk.look(key) for key in keys[1:]))
+    assert desk.since(count).count(("get", "Deployment")) == 1
+    assert [image(desk, key.name) for key in keys[1:]].count("data-plane:2") == 1
