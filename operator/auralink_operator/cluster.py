@@ -34,6 +34,8 @@ _BUDGET_S, _TELL_S = 45.0, 30.0  # of a look at a key: in all, and for its statu
 _LONGEST_PAUSE_S = 300.0  # whatever the server asks for
 _HALVING_S = 1.0
 _PAGE = 500
+# Requests on their way at the same time, whoever waits: each has a TLS connection of its own, of 0.4 MB.
+_AT_ONCE = 24
 
 _FAULTS = {0: "NoAnswer", 403: "Denied", 404: "NotFound", 409: "Conflict", 422: "Invalid", 429: "Throttled"}
 
@@ -246,6 +248,7 @@ class Cluster:
     clock: Callable[[], float]
     jitter: Callable[[], float]
     writing_s: Callable[[], float] = field(default=lambda: inf)
+    _slots: asyncio.Semaphore = field(init=False, default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     async def apply(self, obj: Obj, *, manager: str, subresource: str = "", force: bool = True) -> Obj:
         """Server-side apply; answers with the object as it is now."""
@@ -335,7 +338,7 @@ class Cluster:
     async def _call(self, verb: str, path: str, resource: str, body: Obj | None, content_type: str, accept: str) -> Obj:
         began, budget = self.clock(), call_budget.get() or CallBudget()
         if began > budget.until:
-            raise ApiError(0, "NotTried", "not tried yet: the API server takes too long for the rest")
+            raise _not_tried()
         until = min(began + _PATIENCE_S, budget.until)
         try:
             for pause_s in (*_RETRIES_S, None):
@@ -360,12 +363,15 @@ class Cluster:
         self, verb: str, path: str, resource: str, body: Obj | None, content_type: str, accept: str, until: float
     ) -> Answer:
         await self._turn(until)
-        timeout_s = _ATTEMPT_S if verb == "GET" else min(_ATTEMPT_S, self.writing_s())
-        if timeout_s <= 0:
-            raise NotLeaderError(f"{verb} {path}")
-        answer = await self.connection.send(
-            verb, path, body, content_type=content_type, accept=accept, timeout_s=timeout_s
-        )
+        async with self._slots:  # each is free again after _ATTEMPT_S at the latest
+            if self.clock() > until:
+                raise _not_tried()
+            timeout_s = _ATTEMPT_S if verb == "GET" else min(_ATTEMPT_S, self.writing_s())
+            if timeout_s <= 0:
+                raise NotLeaderError(f"{verb} {path}")
+            answer = await self.connection.send(
+                verb, path, body, content_type=content_type, accept=accept, timeout_s=timeout_s
+            )
         self.metrics.api_requests.labels(verb, resource, str(answer.status)).inc()
         if answer.status == 429:
             self.bucket.slow_down(self.clock(), answer.error().retry_after_s)
@@ -380,6 +386,10 @@ class Cluster:
             if self.bucket.closed_s(self.clock()) <= 0:
                 return
         raise ApiError(429, "TooManyRequests", "the API server wants no requests for a while", retry_after_s=closed_s)
+
+
+def _not_tried() -> ApiError:
+    return ApiError(0, "NotTried", "not tried yet: the API server takes too long for the rest")
 
 
 def path_of(key: Key, subresource: str = "") -> str:

@@ -1,5 +1,6 @@
 """Requests as they go out, errors as they come back, and politeness; the wire itself is the library's."""
 
+import asyncio
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from auralink_operator.__main__ import RECONCILE_LIMIT_S
 from auralink_operator.cluster import (
+    _AT_ONCE,
     ApiError,
     Bucket,
     CallBudget,
@@ -343,3 +345,31 @@ async def test_a_server_that_fails_many_requests_fast_is_asked_again_once_not_fo
         await at.ask()
     assert len(at.sent) == 5 + 39
     assert at.now < 10.0
+
+
+class Held(Wire):
+    """A wire on which requests stay until they are let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.under_way, self.let_go = 0.0, 0, asyncio.Event()
+
+    async def call_api(self, *_: Any, _request_timeout: Any) -> Any:
+        self.under_way += 1
+        self.answers.append((200, {}))
+        await self.let_go.wait()
+        return await super().call_api(_request_timeout=_request_timeout)
+
+
+@pytest.mark.parametrize(("passed_s", "fails"), [(44.0, 0), (46.0, 40 - _AT_ONCE)])
+async def test_so_many_are_under_way_at_once_and_what_waited_too_long_is_not_begun(passed_s: float, fails: int) -> None:
+    wire = Held()
+    cluster = Cluster(Connection(wire), Metrics(), Bucket(1000, 1000, 0.0), lambda: wire.now, lambda: 0.5)
+    asking = [asyncio.create_task(cluster.get(Key("Pod", "ns", f"p{n}"))) for n in range(40)]
+    await asyncio.sleep(0.01)
+    assert wire.under_way == _AT_ONCE
+    wire.now = passed_s
+    wire.let_go.set()
+    ends = await asyncio.gather(*asking, return_exceptions=True)
+    assert [end.reason for end in ends if isinstance(end, ApiError)] == ["NotTried"] * fails
+    assert wire.under_way == 40 - fails

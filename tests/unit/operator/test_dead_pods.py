@@ -55,7 +55,7 @@ async def test_an_entry_that_no_pod_can_have_written_and_that_cannot_be_removed_
     desk.edit(replicas=2)
     apply, tried = desk.cluster.apply, list[str]()
 
-    async def refused(obj, *, manager, **more):  # type: ignore[no-untyped-def]  # noqa: ANN
+    async def refused(obj, *, manager, **more):  # type: ignore[no-untyped-def]
         if manager.endswith("P1"):
             tried.append(manager)
             raise INVALID
