@@ -98,7 +98,7 @@ def kopf_settings(kinds: Sequence[str], settings: Settings) -> kopf.OperatorSett
     found.networking.request_timeout, found.networking.connect_timeout = 30, 5
     found.networking.enforce_retry_after = True
     found.networking.error_backoffs = [0.2, 0.5, 1, 2, 4, 8]
-    found.queueing.idle_timeout = 0.5  # a worker per object keeps the object: gone soon after the lists
+    found.queueing.idle_timeout = 0.1  # a worker per object keeps the object: gone soon after the lists
     found.persistence.diffbase_storage, found.persistence.progress_storage = _NoDiffBase(), _NoProgress()
     found.persistence.finalizer = "auralink.io/kopf-unused"
     found.process.ultimate_exiting_timeout = 30
