@@ -95,14 +95,16 @@ fuzz: ## Seek input that breaks the packet core: FUZZ_SECONDS (600) for each of 
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) hack/fuzz.sh $(FUZZ_TARGETS)
 
 unit: deps ## Unit tests (Python)
-	@$(BIN)/pytest tests/unit
+	@$(BIN)/pytest -n auto --dist loadfile tests/unit
 
 integration: deps cluster-tools ## Tests against real services: API server, AI Core, FFmpeg
 	@$(BIN)/pytest tests/integration
 
+# Unit tests a file at a time on each core; those against real services keep time, and have the machine to themselves.
 coverage: deps cluster-tools ## Unit and integration tests with the coverage gate
 	@rm -f .coverage .coverage.*
-	@$(BIN)/pytest tests/unit tests/integration --cov --cov-report=
+	@$(BIN)/pytest -n auto --dist loadfile tests/unit --cov --cov-report=
+	@$(BIN)/pytest tests/integration --durations 25 --cov --cov-append --cov-report=
 	@$(BIN)/coverage combine --quiet 2>/dev/null || true
 	@$(BIN)/coverage report
 
