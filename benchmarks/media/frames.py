@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from auralink_dataplane.media.frames import Frame, Mode, StreamStarted
+from auralink_dataplane.media.frames import Frame, Mode, StreamStarted, SubmitRefused
 from auralink_dataplane.media.packets import NativePackets
 
 from benchmarks.media.crate import free_port
@@ -49,6 +49,8 @@ def serve(packets: NativePackets, outlet: int, load: subprocess.Popen[str], fram
             elif isinstance(event, StreamStarted):
                 packets.link(event.stream, outlet)
                 packets.set_mode(event.stream, Mode.COMPRESS, extension=True, degraded=False, at_frame=None)
+            elif isinstance(event, SubmitRefused):
+                raise SystemExit(f"frame {event.frame_id} was refused: {event.reason}")
         cpu, wall = time.thread_time_ns() - cpu, time.perf_counter_ns() - wall
         seen += answered
         if _WARM < seen <= frames:

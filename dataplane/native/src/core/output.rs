@@ -5,7 +5,7 @@ use super::elements::Elements;
 use super::ext::Value;
 use super::mode::{Kind, Mode};
 use super::numbers::Numbered;
-use super::{Drops, LegId, OutId, SockId, StreamId, Time};
+use super::{Drop, Drops, LegId, OutId, SockId, StreamId, Time};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -66,6 +66,8 @@ pub enum Event {
     KeyRequested { out: OutId, stream: StreamId },
     LegFailed { leg: LegId, reason: String },
     FrameSent { stream: StreamId, frame_id: u64, at: Time, payload_bytes: u64, packets: u64 },
+    /// An answer did not leave; `native`: it was the frame as it came.
+    SubmitRefused { stream: StreamId, frame_id: u64, native: bool, reason: Drop },
 }
 
 /// A frame ready to be stamped by every out of its stream.
