@@ -143,14 +143,7 @@ impl Engine {
     }
 
     #[pyo3(signature = (stream, mode, *, extension = true, degraded = false, at_frame = None))]
-    fn set_mode(
-        &self,
-        stream: u64,
-        mode: u8,
-        extension: bool,
-        degraded: bool,
-        at_frame: Option<u64>,
-    ) -> PyResult<()> {
+    fn set_mode(&self, stream: u64, mode: u8, extension: bool, degraded: bool, at_frame: Option<u64>) -> PyResult<()> {
         let mode = mode_of(mode)?;
         let policy = Policy { mode, extension, degraded };
         self.engine.set_mode(StreamId(stream), policy, at_frame).map_err(stopped)

@@ -28,12 +28,12 @@ pub struct NativeFrame {
     pub completed: Time,
 }
 
+/// `Refused`: it was no frame that could leave.
 #[derive(Debug)]
 pub enum Answer {
     Native(Option<Value>),
     Compressed { payloads: Vec<Payload>, ext: Option<Value>, key: bool },
     Dropped,
-    /// It was no frame of ours to send.
     Refused,
 }
 

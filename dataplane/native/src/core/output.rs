@@ -56,6 +56,7 @@ pub struct Frame {
     pub data: Vec<u8>,
 }
 
+/// `SubmitRefused`: an answer did not leave; `native`: it was the frame as it came.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     StreamStarted { leg: LegId, stream: StreamId, ssrc: u32, payload_type: u8, codec: Codec },
@@ -66,7 +67,6 @@ pub enum Event {
     KeyRequested { out: OutId, stream: StreamId },
     LegFailed { leg: LegId, reason: String },
     FrameSent { stream: StreamId, frame_id: u64, at: Time, payload_bytes: u64, packets: u64 },
-    /// An answer did not leave; `native`: it was the frame as it came.
     SubmitRefused { stream: StreamId, frame_id: u64, native: bool, reason: Drop },
 }
 
