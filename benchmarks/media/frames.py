@@ -2,7 +2,8 @@
 would be with an AI Core that answers at once. A process of its own: `python -m benchmarks.media.frames PROGRAM FRAMES`.
 
 Prints one JSON line: frames, seconds, and microseconds per frame by the thread's CPU time and by the clock, without the
-time in which there was nothing to do. The clock's figure holds the waits for the packet core's thread.
+time in which there was nothing to do. The clock's figure holds whatever keeps the event loop: waits, and threads that
+get its core instead. The traffic sleeps while it waits for frames, as it would elsewhere in a pod's life.
 """
 
 import json
@@ -14,7 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from auralink_dataplane.media.frames import Frame, Mode, StreamStarted
+from auralink_dataplane.media.frames import Frame, Mode, StreamStarted, SubmitRefused
 from auralink_dataplane.media.packets import NativePackets
 
 from benchmarks.media.crate import free_port
@@ -49,6 +50,8 @@ def serve(packets: NativePackets, outlet: int, load: subprocess.Popen[str], fram
             elif isinstance(event, StreamStarted):
                 packets.link(event.stream, outlet)
                 packets.set_mode(event.stream, Mode.COMPRESS, extension=True, degraded=False, at_frame=None)
+            elif isinstance(event, SubmitRefused):
+                raise SystemExit(f"frame {event.frame_id} was refused: {event.reason}")
         cpu, wall = time.thread_time_ns() - cpu, time.perf_counter_ns() - wall
         seen += answered
         if _WARM < seen <= frames:
@@ -65,7 +68,7 @@ def main(program: str, frames: int) -> None:
     inlet = packets.open_leg("bench", {"direction": "Receive", "bind": "127.0.0.1", "media": {"video": source}})
     outlet = packets.open_leg("bench", {"direction": "Send", "bind": "127.0.0.1", "media": {"video": target}})
     port = packets.local_ports(inlet)["video"]
-    flags = [f"--to={port}", f"--from={sender}", f"--sink={sink}", f"--frames={frames}", "--key=1"]
+    flags = [f"--to={port}", f"--from={sender}", f"--sink={sink}", f"--frames={frames}", "--key=1", "--sleepy=1"]
     with subprocess.Popen([program, "load", *flags], stdout=subprocess.PIPE, text=True) as load:
         spent = serve(packets, outlet, load, frames)
         out, _ = load.communicate(timeout=10)

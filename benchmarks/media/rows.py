@@ -120,10 +120,10 @@ def _clean(line: Mapping[str, Any]) -> bool:
 
 def latency(line: Mapping[str, Any], seconds: int) -> list[Row]:
     note = (
-        f"p50 {line['added_p50_us']:.0f} us; {line['frames']} frames each through the bare relay (p99"
-        f" {line['relay_p99_us']:.0f} us) and half an interval later through the bridge (p99"
-        f" {line['bridge_p99_us']:.0f} us): H.264, 30 frames/s of 2.3 Mb/s, {seconds} s;"
-        f" {_TWO_CORES}, both loads at once"
+        f"p50 {line['added_p50_us']:.0f} us; {line['frames']} pairs of frames in a row, one through the bare relay (p99"
+        f" {line['relay_p99_us']:.0f} us, {line['relay_waited_ms']:.0f} ms of the run without its core) and one through"
+        f" the bridge (p99 {line['bridge_p99_us']:.0f} us, {line['bridge_waited_ms']:.0f} ms): H.264, 30 frames/s of"
+        f" 2.3 Mb/s, {seconds} s; {_TWO_CORES}, both loads at once"
     )
     note += f". The bare relay lost {line['relay_lost']}" if line["relay_lost"] else ""
     found = row("pod_latency_p99", line["added_p99_us"] / 1000, note)

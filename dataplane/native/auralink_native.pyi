@@ -2,7 +2,8 @@
 frames and gives whole frames. Instants are seconds of CLOCK_MONOTONIC (`time.monotonic()`).
 
 Ids of legs, streams and outs are never used twice. Calls with the id of something that has just ended do nothing; only
-`link` raises, for it has an id to return. Once the engine is closed every call raises RuntimeError but `close`,
+`link` raises, for it has an id to return. `submit`, `drop`, `hold`, `set_mode` and `request_key` wait for nothing: the
+core does them in the order of the calls, and tells by an event what it refuses. Once the engine is closed every call raises RuntimeError but `close`,
 `fileno` and `poll`, which hands over what is left."""
 
 from typing import Final, Literal, NotRequired, TypedDict, final
@@ -21,6 +22,7 @@ __all__ = [
     "StreamEnded",
     "StreamFailed",
     "StreamStarted",
+    "SubmitRefused",
     "__version__",
 ]
 
@@ -79,9 +81,10 @@ class StreamEnded:
 
 @final
 class StreamFailed:
-    """Frames of a COMPRESS stream were lost between the core and Python (queue full, or more than 16 in flight).
-    The core holds the output and drops what is in flight; `set_mode` decides what comes next. A mode set before
-    still counts."""
+    """Frames of a COMPRESS stream were lost between the core and Python (queue full, or more than 16 in flight), or
+    commands for any stream on their way to the core (more than 1024 or 64 MiB of answers waiting;
+    `command_overflow`). The core holds the output and drops what is in flight; `set_mode` decides what comes next. A
+    mode set before still counts, if it was not itself lost."""
 
     stream: int
     reason: str
@@ -124,7 +127,31 @@ class FrameSent:
     payload_bytes: int  # RTP payload, all outs
     packets: int
 
-Event = StreamStarted | StreamEnded | StreamFailed | ModeApplied | OutNeedsKey | KeyRequested | LegFailed | FrameSent
+@final
+class SubmitRefused:
+    """An answer did not leave. What an encoder makes behind one of its own that was refused refers to it, and is refused
+    as well until a key comes."""
+
+    stream: int
+    frame_id: int
+    native: bool  # `submit` without data
+    # "illegal_switch": between native and compressed off a key. "awaiting_key", "leading_picture": a native frame whose
+    # reference did not leave; for the first a key is asked for. "unknown_frame": no such frame, or the stream has ended,
+    # was held or failed. "bad_submit", "no_parameter_sets": data is no frame (not of the codec, over 2 MiB, `key` and no
+    # key in it or the reverse).
+    reason: str
+
+Event = (
+    StreamStarted
+    | StreamEnded
+    | StreamFailed
+    | ModeApplied
+    | OutNeedsKey
+    | KeyRequested
+    | LegFailed
+    | FrameSent
+    | SubmitRefused
+)
 
 class PayloadConfig(TypedDict):
     type: int  # 0..127, with rtcp_mux not 64..95
@@ -270,14 +297,11 @@ class Engine:
         """Drops everything in flight and sends nothing until the mode set by `set_mode`, before or after, starts at
         a key."""
 
-    def submit(self, stream: int, frame_id: int, data: bytes | None, ext16: bytes | None, key: bool) -> bool:
-        """Answers one COMPRESS frame; `data` None sends it native. Frames leave in frame_id order. Returns False,
-        and drops the frame if it changes between native and compressed off a key (`illegal_switch`), or is a native
-        frame whose reference did not leave (`awaiting_key`; a key is asked for); False too for an unknown frame, and
-        for data that is no frame (not of the codec, over 2 MiB, `key` and no key in it or the reverse). `key` says
-        what `data` is; a native frame knows it itself. Data has one layer, and the payload header says so. The core
-        sets flags 0x01, 0x02 and 0x04 of the extension. `ext16` None: with data no extension, without data the
-        core's own."""
+    def submit(self, stream: int, frame_id: int, data: bytes | None, ext16: bytes | None, key: bool) -> None:
+        """Answers one COMPRESS frame; `data` None sends it native. Frames leave in frame_id order. What must not leave
+        is dropped, counted and told by SubmitRefused. `key` says what `data` is; a native frame knows it itself. Data has
+        one layer, and the payload header says so; it is not copied. The core sets flags 0x01, 0x02 and 0x04 of the
+        extension. `ext16` None: with data no extension, without data the core's own."""
 
     def drop(self, stream: int, frame_id: int) -> None:
         """Answers one COMPRESS frame: nothing goes out for it (later ones stay contiguous)."""

@@ -20,6 +20,7 @@ from auralink_dataplane.media.frames import (
     StreamEnded,
     StreamFailed,
     StreamStarted,
+    SubmitRefused,
 )
 
 if TYPE_CHECKING:
@@ -87,14 +88,16 @@ class Source:
         if self.run is False:
             self.run = None
 
-    def refuse(self, ours: bool) -> None:
+    def refuse(self, ours: bool) -> str:
         self.refused += 1
-        if not ours and self.run is None and self.last_ours is False:
+        awaits = not ours and self.run is None and self.last_ours is False
+        if awaits:
             self.awaiting_key += 1
             self.key_requests += 1
         else:
             self.illegal_switch += 1
         self.left_out()
+        return "awaiting_key" if awaits else "illegal_switch"
 
 
 class FakePackets:
@@ -203,19 +206,18 @@ class FakePackets:
         source.held = True
         source.run = None
 
-    def submit(self, stream: int, frame_id: int, data: bytes | None, ext16: bytes | None, key: bool) -> bool:
+    def submit(self, stream: int, frame_id: int, data: bytes | None, ext16: bytes | None, key: bool) -> None:
         source = self.sources[stream]
         slot = source.slots.get(frame_id)
-        if slot is None or slot.answered:
-            return False
         ours = data is not None
+        if slot is None or slot.answered:
+            self._tell(SubmitRefused(stream, frame_id, native=not ours, reason="unknown_frame"))
+            return
         slot.answered, slot.was_submitted, slot.ours = True, True, ours
         slot.out_key = key if ours else slot.key
         slot.out_size = len(data) if data is not None else slot.size
         slot.extension = ext16
-        refused = source.refused
         self._flush(stream, source)
-        return source.refused == refused
 
     def drop(self, stream: int, frame_id: int) -> None:
         source = self.sources[stream]
@@ -290,7 +292,9 @@ class FakePackets:
             if slot.dropped:
                 source.left_out()
             elif not slot.out_key and source.run != slot.ours:
-                source.refuse(slot.ours)
+                why = source.refuse(slot.ours)
+                if slot.was_submitted:
+                    self._tell(SubmitRefused(stream, slot.frame_id, native=not slot.ours, reason=why))
             else:
                 self._send(stream, source, slot)
 

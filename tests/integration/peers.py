@@ -140,8 +140,9 @@ class Core:
                     self.engine.set_mode(item.stream, mode)
                 elif isinstance(item, native.Frame):
                     ours = answer(item)
-                    taken = self.engine.submit(item.stream, item.frame_id, ours, None, item.key)
-                    self.refused += not taken
+                    self.engine.submit(item.stream, item.frame_id, ours, None, item.key)
+                elif isinstance(item, native.SubmitRefused):
+                    self.refused += 1
             if sender.poll() is not None and ended_at == float("inf"):
                 ended_at = time.monotonic()
 

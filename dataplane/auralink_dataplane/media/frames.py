@@ -84,7 +84,17 @@ class FrameSent:
     packets: int
 
 
-Event = StreamStarted | StreamEnded | StreamFailed | ModeApplied | KeyWanted | LegFailed | FrameSent
+@dataclass(frozen=True, slots=True)
+class SubmitRefused:
+    """An answer did not leave; `native`: it was the frame as it came."""
+
+    stream: int
+    frame_id: int
+    native: bool
+    reason: str
+
+
+Event = StreamStarted | StreamEnded | StreamFailed | ModeApplied | KeyWanted | LegFailed | FrameSent | SubmitRefused
 
 
 class Disposition(Enum):

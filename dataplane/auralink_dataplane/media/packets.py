@@ -19,6 +19,7 @@ from auralink_dataplane.media.frames import (
     StreamEnded,
     StreamFailed,
     StreamStarted,
+    SubmitRefused,
 )
 
 if TYPE_CHECKING:  # for annotations; the crate itself gives and takes plain dicts
@@ -31,7 +32,8 @@ if TYPE_CHECKING:  # for annotations; the crate itself gives and takes plain dic
 
 
 class PacketEngine(Protocol):
-    """Sockets, timers and packets of one pod. Calls return at once; what happens is told by `poll`."""
+    """Sockets, timers and packets of one pod. Calls return at once; what happens is told by `poll`, refusals of answers
+    among it."""
 
     def fileno(self) -> int: ...
     def poll(self) -> list[Frame | Event]: ...
@@ -43,7 +45,7 @@ class PacketEngine(Protocol):
     def unlink(self, out: int) -> None: ...
     def set_mode(self, stream: int, mode: Mode, *, extension: bool, degraded: bool, at_frame: int | None) -> None: ...
     def hold(self, stream: int) -> None: ...
-    def submit(self, stream: int, frame_id: int, data: bytes | None, ext16: bytes | None, key: bool) -> bool: ...
+    def submit(self, stream: int, frame_id: int, data: bytes | None, ext16: bytes | None, key: bool) -> None: ...
     def drop(self, stream: int, frame_id: int) -> None: ...
     def request_key(self, stream: int) -> None: ...
     def stats(self) -> "Stats": ...
@@ -94,6 +96,8 @@ def _translate(event: "native.Frame | native.Event") -> Frame | Event:
             )
         case native.FrameSent():
             return FrameSent(event.stream, event.frame_id, event.t_sent, event.payload_bytes, event.packets)
+        case native.SubmitRefused():
+            return SubmitRefused(event.stream, event.frame_id, event.native, event.reason)
         case native.ModeApplied():
             return ModeApplied(event.stream, Mode(event.mode), event.frame_id)
         case native.KeyRequested() | native.OutNeedsKey():

@@ -313,9 +313,9 @@ fn answer(engine: &Engine, item: Item, outlet: auralink_native::core::LegId, mod
         Item::Frame(frame) => {
             let (stream, id, key, data) = (frame.stream, frame.frame_id, frame.key, Bytes::from(frame.data));
             let ext = Some(ext::native(false));
-            let accepted = engine.call(move |shard, now| shard.submit(stream, id, Some(data), ext, key, now));
-            assert!(accepted.expect("running"));
+            engine.submit(stream, id, Some(data), ext, key).expect("running");
         }
+        Item::Event(Event::SubmitRefused { reason, .. }) => panic!("refused: {}", reason.name()),
         Item::Event(_) => {}
     }
 }

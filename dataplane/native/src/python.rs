@@ -1,5 +1,5 @@
 //! The binding: names, types and errors of `auralink_native.pyi`, nothing else. The GIL is released around every call
-//! that waits for the engine's thread.
+//! that waits for the engine's thread; the others are posts.
 
 use crate::core::codec::{Codec, Media, h265};
 use crate::core::elements::Ids;
@@ -13,6 +13,7 @@ use crate::engine::{self, Binding, Item, Stopped};
 use bytes::Bytes;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
@@ -44,6 +45,7 @@ events! {
     KeyRequested { out: u64, stream: u64 }
     LegFailed { leg: u64, reason: String }
     FrameSent { stream: u64, frame_id: u64, t_sent: f64, payload_bytes: u64, packets: u64 }
+    SubmitRefused { stream: u64, frame_id: u64, native: bool, reason: &'static str }
 }
 
 /// One complete access unit of a COMPRESS or SHADOW stream.
@@ -141,50 +143,37 @@ impl Engine {
     }
 
     #[pyo3(signature = (stream, mode, *, extension = true, degraded = false, at_frame = None))]
-    fn set_mode(
-        &self,
-        py: Python<'_>,
-        stream: u64,
-        mode: u8,
-        extension: bool,
-        degraded: bool,
-        at_frame: Option<u64>,
-    ) -> PyResult<()> {
+    fn set_mode(&self, stream: u64, mode: u8, extension: bool, degraded: bool, at_frame: Option<u64>) -> PyResult<()> {
         let mode = mode_of(mode)?;
         let policy = Policy { mode, extension, degraded };
-        let set = move || self.engine.call(move |shard, now| shard.set_mode(StreamId(stream), policy, at_frame, now));
-        py.detach(set).map_err(stopped)?;
-        Ok(()) // an unknown stream has just ended; its event is on the way
+        self.engine.set_mode(StreamId(stream), policy, at_frame).map_err(stopped)
     }
 
-    fn hold(&self, py: Python<'_>, stream: u64) -> PyResult<()> {
-        py.detach(|| self.engine.call(move |shard, now| shard.hold(StreamId(stream), now))).map_err(stopped)
+    fn hold(&self, stream: u64) -> PyResult<()> {
+        self.engine.hold(StreamId(stream)).map_err(stopped)
     }
 
     fn submit(
         &self,
-        py: Python<'_>,
         stream: u64,
         frame_id: u64,
-        data: Option<&Bound<'_, PyBytes>>,
+        data: Option<Bound<'_, PyBytes>>,
         ext16: Option<&Bound<'_, PyBytes>>,
         key: bool,
-    ) -> PyResult<bool> {
+    ) -> PyResult<()> {
         let ext = ext16.map(|ext| <[u8; 16]>::try_from(ext.as_bytes())).transpose();
         let ext = ext.map_err(|_| PyValueError::new_err("ext16: must have 16 bytes"))?;
-        let data = data.map(|data| Bytes::copy_from_slice(data.as_bytes()));
-        let act =
-            move || self.engine.call(move |shard, now| shard.submit(StreamId(stream), frame_id, data, ext, key, now));
-        py.detach(act).map_err(stopped)
+        // Python's own bytes: when the thread is done with them, pyo3 keeps the reference until somebody holds the GIL.
+        let data = data.map(|data| Bytes::from_owner(PyBackedBytes::from(data)));
+        self.engine.submit(StreamId(stream), frame_id, data, ext, key).map_err(stopped)
     }
 
-    fn drop(&self, py: Python<'_>, stream: u64, frame_id: u64) -> PyResult<()> {
-        let act = || self.engine.call(move |shard, now| shard.drop_frame(StreamId(stream), frame_id, now));
-        py.detach(act).map_err(stopped)
+    fn drop(&self, stream: u64, frame_id: u64) -> PyResult<()> {
+        self.engine.drop_frame(StreamId(stream), frame_id).map_err(stopped)
     }
 
-    fn request_key(&self, py: Python<'_>, stream: u64) -> PyResult<()> {
-        py.detach(|| self.engine.call(move |shard, now| shard.request_key(StreamId(stream), now))).map_err(stopped)
+    fn request_key(&self, stream: u64) -> PyResult<()> {
+        self.engine.request_key(StreamId(stream)).map_err(stopped)
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -246,6 +235,9 @@ fn to_python(py: Python<'_>, item: Item) -> PyResult<Py<PyAny>> {
         Item::Event(E::FrameSent { stream, frame_id, at, payload_bytes, packets }) => {
             let t_sent = secs(at);
             Py::new(py, FrameSent { stream: stream.0, frame_id, t_sent, payload_bytes, packets })?.into_any()
+        }
+        Item::Event(E::SubmitRefused { stream, frame_id, native, reason }) => {
+            Py::new(py, SubmitRefused { stream: stream.0, frame_id, native, reason: reason.name() })?.into_any()
         }
     })
 }
@@ -449,5 +441,6 @@ fn auralink_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<StreamEnded>()?;
     module.add_class::<StreamFailed>()?;
     module.add_class::<StreamStarted>()?;
+    module.add_class::<SubmitRefused>()?;
     Ok(())
 }

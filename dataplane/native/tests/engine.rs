@@ -2,7 +2,6 @@
 #![allow(clippy::disallowed_types)] // the traffic's own socket
 
 mod common;
-use auralink_native::core::LegId;
 use auralink_native::core::codec::Media;
 use auralink_native::core::leg_plain::{Direction, LegConfig};
 use auralink_native::core::mode::{Mode, Policy};
@@ -10,9 +9,12 @@ use auralink_native::core::output::Event;
 use auralink_native::core::rtcp::Writer;
 use auralink_native::core::rtp;
 use auralink_native::core::stats::Value;
-use auralink_native::engine::{Binding, Engine, Item, Stopped};
+use auralink_native::core::{LegId, StreamId};
+use auralink_native::engine::{Binding, Engine, Item, Stopped, inbox};
+use bytes::Bytes;
 use common::{SSRC, Sender, config};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -121,6 +123,58 @@ fn what_python_does_not_fetch_is_bounded_and_counted() {
         .filter(|item| matches!(item, Item::Frame(_)))
         .count();
     assert_eq!(frames, KEPT);
+}
+
+#[test]
+fn answers_wait_for_nobody_and_those_without_room_fail_their_streams() {
+    let engine = Engine::start().unwrap();
+    let (held, holds) = channel();
+    let (release, released) = channel::<()>();
+    std::thread::scope(|scope| {
+        let busy = scope.spawn(|| {
+            engine.call(move |_, _| {
+                held.send(()).unwrap();
+                released.recv().unwrap();
+            })
+        });
+        holds.recv().unwrap();
+        // The thread is busy until it is released, below: whoever waited for it would wait for ever.
+        for id in 0..inbox::MAX_COMMANDS as u64 {
+            engine.submit(StreamId(7), id, None, None, false).unwrap();
+        }
+        engine.hold(StreamId(8)).unwrap();
+        engine.request_key(StreamId(9)).unwrap();
+        release.send(()).unwrap();
+        busy.join().unwrap().unwrap();
+    });
+    let lost = eventually(|| engine.stats().unwrap().get("drops")?.get("command_overflow")?.int());
+    assert_eq!(lost, 2);
+    let refused = |item: &Item| matches!(item, Item::Event(Event::SubmitRefused { .. }));
+    assert_eq!(engine.poll(usize::MAX).iter().filter(|item| refused(item)).count(), inbox::MAX_COMMANDS);
+}
+
+#[test]
+fn answers_that_wait_are_bounded_in_bytes_and_give_room_again() {
+    let engine = Engine::start().unwrap();
+    let answer = Bytes::from(vec![0; inbox::MAX_BYTES / 2 + 1]);
+    for round in 1..4 {
+        let (release, released) = channel::<()>();
+        std::thread::scope(|scope| {
+            let (held, holds) = channel();
+            scope.spawn(|| {
+                engine.call(move |_, _| {
+                    held.send(()).unwrap();
+                    released.recv().unwrap();
+                })
+            });
+            holds.recv().unwrap();
+            engine.submit(StreamId(7), 0, Some(answer.clone()), None, false).unwrap();
+            engine.submit(StreamId(7), 1, Some(answer.clone()), None, false).unwrap();
+            release.send(()).unwrap();
+        });
+        assert_eq!(engine.stats().unwrap().get("drops").unwrap().get("command_overflow").unwrap().int(), Some(round));
+        assert_eq!(engine.stats().unwrap().get("drops").unwrap().get("unknown_frame").unwrap().int(), Some(round));
+    }
 }
 
 /// The next datagram that is no RTCP.

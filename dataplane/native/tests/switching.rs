@@ -1,8 +1,10 @@
 //! Native and compressed frames share one output; they change places at keys only.
 
 mod common;
+use auralink_native::core::Drop;
 use auralink_native::core::mode::{Mode, Policy};
 use auralink_native::core::output::Event;
+use auralink_native::core::shard::Input;
 use common::*;
 use proptest::prelude::*;
 
@@ -183,6 +185,40 @@ fn an_answer_that_is_no_frame_is_refused() {
     assert!(!world.submit(stream, 3, Some(&vec![0; 3 << 20]), true));
     assert_eq!(world.drops("bad_submit"), 4);
     assert!(world.seen().is_empty());
+}
+
+/// Rule 23. Whoever submits hears of a refusal later than it happens, and may have submitted the next frame by then.
+#[test]
+fn what_refers_to_a_refused_answer_is_refused_until_a_key_and_each_is_told() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, stream, _) = World::started(false, Mode::Compress, &mut sender);
+    (1..6).for_each(|id| world.receive_all(&sender.delta(id, 200)));
+    world.submit(stream, 0, Some(&compressed(100, true)), true);
+    world.submit(stream, 2, Some(&compressed(102, false)), false); // waits for the one before
+    world.submit(stream, 1, Some(b"not a frame"), false);
+    world.submit(stream, 3, None, false);
+    world.submit(stream, 4, Some(&compressed(104, true)), true);
+    world.submit(stream, 5, Some(&compressed(105, false)), false);
+    assert_eq!(ids(&world.seen()), [100, 104, 105]);
+    let refused: Vec<_> = world.events.iter().filter(|e| matches!(e, Event::SubmitRefused { .. })).collect();
+    let told = |frame_id, native, reason| Event::SubmitRefused { stream, frame_id, native, reason };
+    let expected =
+        [told(1, false, Drop::BadSubmit), told(2, false, Drop::IllegalSwitch), told(3, true, Drop::IllegalSwitch)];
+    assert_eq!(refused, expected.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn lost_commands_fail_their_stream_even_while_it_is_held() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, stream, _) = World::started(false, Mode::Compress, &mut sender);
+    world.shard.hold(stream, world.now());
+    world.shard.handle(Input::CommandsLost { stream, commands: 3 }, world.now());
+    world.settle();
+    assert!(matches!(world.events.last(), Some(Event::StreamFailed { .. })));
+    assert_eq!(world.drops("command_overflow"), 3);
+    world.set_mode(stream, Mode::Bypass);
+    world.receive_all(&sender.key(1, 200));
+    assert_eq!(ids(&world.seen()), [1]);
 }
 
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ import ast
 import select
 import socket
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,12 +101,18 @@ def test_a_frame_goes_up_whole_and_its_answer_leaves(engine: native.Engine, peer
     assert frame.rtp_ts & 0xFFFFFFFF == 0xFFFFFF00
     assert before <= frame.t_first <= frame.t_last <= frame.t_complete <= time.monotonic()
     smaller = IDR[:50]
-    assert engine.submit(stream, 0, START + SPS + START + PPS + START + smaller, bytes([1]) + bytes(15), True)
+    answer = START + SPS + START + PPS + START + smaller
+    references = sys.getrefcount(answer)
+    engine.submit(stream, 0, answer, bytes([1]) + bytes(15), True)
     timestamp, extension, payloads = peer.frame()
     assert (timestamp, payloads[-1]) == (0xFFFFFF00, smaller)
     assert extension is not None
     assert extension[9] == 0x02, "a key, compressed, no switch"
-    assert not engine.submit(stream, 0, None, None, True), "answered before"
+    engine.submit(stream, 0, None, None, True)
+    refused = wait_for(engine, native.SubmitRefused)
+    assert (refused.stream, refused.frame_id, refused.native) == (stream, 0, True)
+    assert refused.reason == "unknown_frame", "answered before"
+    assert sys.getrefcount(answer) == references, "it was lent, not kept"
 
 
 def test_frame_sent_rides_along_with_the_next_poll(engine: native.Engine, peer: Peer) -> None:
@@ -220,7 +227,8 @@ def test_unknown_ids_do_nothing_but_link_raises(engine: native.Engine) -> None:
     engine.drop(99, 1)
     engine.request_key(99)
     engine.set_mode(99, native.BYPASS)
-    assert not engine.submit(99, 1, b"", None, False)
+    engine.submit(99, 1, b"", None, False)
+    assert wait_for(engine, native.SubmitRefused).reason == "unknown_frame"
     with pytest.raises(ValueError, match="no stream 99"):
         engine.link(99, 1)
     with pytest.raises(ValueError, match="16 bytes"):
@@ -233,5 +241,6 @@ def test_a_closed_engine_says_so(peer: Peer) -> None:
     engine.close()
     engine.close()
     assert [item.stream for item in engine.poll() if isinstance(item, native.StreamEnded)] == [stream]
-    with pytest.raises(RuntimeError, match="closed"):
-        engine.stats()
+    for call in (engine.stats, lambda: engine.submit(stream, 0, None, None, True), lambda: engine.hold(stream)):
+        with pytest.raises(RuntimeError, match="closed"):
+            call()

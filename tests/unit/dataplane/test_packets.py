@@ -16,6 +16,7 @@ from auralink_dataplane.media.frames import (
     StreamEnded,
     StreamFailed,
     StreamStarted,
+    SubmitRefused,
 )
 from auralink_dataplane.media.packets import NativePackets, PacketEngine
 
@@ -80,11 +81,18 @@ def test_a_frame_goes_up_and_its_answer_is_told(bench: Bench) -> None:
     assert (frame.key, frame.may_reorder, frame.rtp_ts & 0xFFFFFFFF) == (True, True, 0xFFFFFF00)
     assert frame.data == b"".join(START + part for part in (SPS, PPS, IDR))
     assert before <= frame.t_first <= frame.t_complete <= time.monotonic()
-    assert bench.engine.submit(started.stream, 0, None, None, True)
+    bench.engine.submit(started.stream, 0, None, None, True)
     bench.send(DELTA)  # what wakes the reader
     sent = bench.next(FrameSent)
     assert (sent.stream, sent.frame_id, sent.packets) == (started.stream, 0, 3)
     assert frame.t_complete <= sent.t_sent <= time.monotonic()
+
+
+def test_a_refused_answer_is_told(bench: Bench) -> None:
+    stream = bench.compress()
+    bench.next(Frame)
+    bench.engine.submit(stream, 0, b"no frame", None, True)
+    assert bench.next(SubmitRefused) == SubmitRefused(stream, 0, native=False, reason="bad_submit")
 
 
 def test_an_out_that_joins_late_wants_a_key(bench: Bench) -> None:

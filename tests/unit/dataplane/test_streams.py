@@ -83,3 +83,21 @@ async def test_pictures_that_do_not_go_out_save_nothing(pod: PodUnderTest, held:
     text = pod.app.metrics_text().decode()
     assert "auralink_aic_input_bytes_total 30000.0" in text
     assert f"auralink_aic_bandwidth_saved_bytes {savings.bytes_in - savings.bytes_out}.0" in text
+
+
+async def test_a_refused_answer_freezes_the_picture_until_a_native_key(pod: PodUnderTest) -> None:
+    await pod.configure()
+    stream = await pod.stream()
+    source = pod.packets.sources[stream]
+    await pod.play(stream, 10)
+    await pod.until(lambda: len(source.sent) == 10)
+    [running] = pod.app.streams
+    source.run = None  # whatever the reason: what comes next does not fit
+    pod.packets.feed(stream, key=False, size=1000, now=asyncio.get_running_loop().time())
+    await pod.until(lambda: running.pipeline and running.pipeline.state == "hold")
+    assert (source.illegal_switch, source.held) == (1, True)
+    await pod.play(stream, 1)
+    assert len(source.sent) == 11
+    assert source.sent[10].key
+    assert not source.sent[10].ours
+    assert not source.garbage

@@ -95,6 +95,7 @@ class Pipeline:
         self._jitter = jitter
         self._unsupported = False
         self._last_id = -1
+        self._opened_behind = -1  # the newest frame when the session was opened
         self._compressing_since: float | None = None
         self._opening_until = 0.0
         self._reopen_at: float | None = None
@@ -159,15 +160,18 @@ class Pipeline:
         return self._force_key(now)
 
     def overflowed(self, now: float) -> list[Decision]:
-        """The packet core lost frames on their way up; it holds the output itself."""
+        """The packet core lost frames on their way up, or what it was asked for; it holds the output itself."""
         if self.state is not State.COMPRESS:
-            return []
+            return [self._set_mode(self._goal), RequestKey()]
         self._ours_out = True  # nobody knows what was dropped: only a native key is safe
         return self._fail(Failure.PACKETS, now)
 
-    def submit_refused(self, now: float) -> list[Decision]:
-        """The packet core did not take an answer: it would have broken the decoder."""
-        return self._fail(Failure.PACKETS, now) if self._phase is not _Phase.NONE else []
+    def submit_refused(self, frame_id: int, now: float) -> list[Decision]:
+        """The packet core did not send an answer: it would have broken the decoder. One of an earlier session is its
+        session's end no more."""
+        if self._phase is _Phase.NONE or frame_id <= self._opened_behind:
+            return []
+        return self._fail(Failure.PACKETS, now)
 
     def close(self) -> list[Decision]:
         """The stream has ended."""
@@ -418,6 +422,7 @@ class Pipeline:
         self._session += 1
         self._phase = _Phase.OPENING
         self._fed = self._unchanged_run = self.advised_native = False
+        self._opened_behind = self._last_id
         self._opening_until = now + OPEN_S
         self._reopen_at = None
         return [OpenSession(self._session, self._policy)]

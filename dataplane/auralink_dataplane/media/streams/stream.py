@@ -20,6 +20,7 @@ from auralink_dataplane.media.frames import (
     Result,
     StreamFailed,
     StreamStarted,
+    SubmitRefused,
 )
 from auralink_dataplane.media.h264 import ANYTHING, Ceiling, ceiling_of, lowest
 from auralink_dataplane.media.legs.plain_rtp import CLOCK_RATES, OpenLeg
@@ -140,11 +141,21 @@ class Stream:
             case StreamFailed():
                 log.warning("frames were lost before the pipeline", extra={**self.names(), "reason": event.reason})
                 self.run(self.pipeline.overflowed(now))
+            case SubmitRefused():
+                self._refused(event, now)
             case FrameSent():
                 timing = self._timings.pop(event.frame_id, None)
                 if timing and timing.submitted:
                     self._books.latency.sent(timing, event)
                     self._spared += timing.spared(event.payload_bytes)
+
+    def _refused(self, refused: SubmitRefused, now: float) -> None:
+        """A native frame whose reference did not leave is the core's own affair: it counts it and asks for a key."""
+        if refused.native or self.pipeline is None:
+            return
+        self._timings.pop(refused.frame_id, None)
+        log.warning("answer was refused", extra={**self.names(), "reason": refused.reason})
+        self.run(self.pipeline.submit_refused(refused.frame_id, now))
 
     def unlink(self) -> None:
         """From every leg."""
@@ -224,9 +235,8 @@ class Stream:
             case act.Send():
                 self._send(decision)
             case act.Submit():
-                return self._submit(decision)
+                self._submit(decision)
             case act.SubmitNative():
-                # Refused where its reference did not leave: the core counts it and asks for a key itself.
                 self._engine.submit(self.id, decision.frame_id, None, None, decision.key)
             case act.Drop():
                 self._engine.drop(self.id, decision.frame_id)
@@ -268,16 +278,12 @@ class Stream:
             if len(self._timings) > TIMED_FRAMES:
                 self._timings.popitem(last=False)
 
-    def _submit(self, decision: act.Submit) -> list[Decision]:
-        taken = self._engine.submit(self.id, decision.frame_id, decision.data, decision.extension, decision.key)
-        now = self._clock()
-        if not taken:
-            return self.pipeline.submit_refused(now) if self.pipeline else []
+    def _submit(self, decision: act.Submit) -> None:
+        self._engine.submit(self.id, decision.frame_id, decision.data, decision.extension, decision.key)
         self._books.compressed()
         timing = self._timings.get(decision.frame_id)
         if timing:
-            timing.submitted, timing.our_bytes = now, len(decision.data)
-        return []
+            timing.submitted, timing.our_bytes = self._clock(), len(decision.data)
 
     def _open_session(self, decision: act.OpenSession) -> list[Decision]:
         self._asked = self._ceiling()

@@ -2,8 +2,9 @@
 //! last one came out, so that no queue overflows. rtpengine drops what comes on a port once it found more than 50 packets
 //! waiting a few times, so a burst is shorter than that.
 //!
-//! `load --to=PORT [--from=PORT --sink=PORT --frames=N --burst=FRAMES --key=1]` feeds somebody else's relay, whose CPU time the caller
-//! reads; `key`: a small key is sent in front and waited for.
+//! `load --to=PORT [--from=PORT --sink=PORT --frames=N --burst=FRAMES --key=1 --sleepy=1]` feeds somebody else's relay, whose CPU time
+//! the caller reads; `key`: a small key is sent in front and waited for; `sleepy`: it sleeps while nothing comes out and
+//! leaves its core to others, instead of looking all the time.
 //! `{"sent": packets, "received": packets, "lost": holes, "seconds": x}`
 //!
 //! `capacity [--frames=N --rounds=N]` has this bridge and the bare relay of the CPU benchmark, alternating, a line each:
@@ -29,8 +30,14 @@ struct Pumped {
     seconds: f64,
 }
 
-/// Sends frames as fast as they come out again.
-fn pump(camera: &mut Camera, out: &UdpSocket, sink: &mut Sink, frames: u64, burst: u64) -> Pumped {
+/// Sends frames as fast as they come out again; `idle` is called when nothing came.
+fn pump(
+    camera: &mut Camera,
+    out: &UdpSocket,
+    sink: &mut Sink,
+    (frames, burst): (u64, u64),
+    idle: impl Fn(&Sink),
+) -> Pumped {
     let mut pumped = Pumped { sent: 0, tally: Tally::default(), seconds: 0.0 };
     let (mut sent, mut burst_end, mut buffer) = (0, burst, Vec::new());
     let began = Instant::now();
@@ -43,6 +50,8 @@ fn pump(camera: &mut Camera, out: &UdpSocket, sink: &mut Sink, frames: u64, burs
         let tally = &mut pumped.tally;
         if sink.take(|arrival| tally.count(arrival)) > 0 {
             moved = Instant::now();
+        } else {
+            idle(sink);
         }
         if tally.frames == burst_end {
             burst_end += burst;
@@ -71,7 +80,13 @@ pub fn load(options: &Options) {
             assert!(began.elapsed() < PATIENCE, "the key does not come out");
         }
     }
-    let pumped = pump(&mut camera, &out, &mut sink, options.get("frames", 10_000), options.get("burst", BURST_FRAMES));
+    let count = (options.get("frames", 10_000), options.get("burst", BURST_FRAMES));
+    let sleepy = options.get("sleepy", 0) == 1;
+    let pumped = pump(&mut camera, &out, &mut sink, count, |sink| {
+        if sleepy {
+            sink.wait();
+        }
+    });
     println!(
         "{{\"sent\": {}, \"received\": {}, \"lost\": {}, \"seconds\": {:.4}}}",
         pumped.sent, pumped.tally.packets, pumped.tally.holes, pumped.seconds
@@ -112,7 +127,7 @@ fn relay(frames: u64) -> (Pumped, Duration) {
     pin(1);
     let out = socket();
     let mut camera = Camera::new(0, from, false).with_packets_of(PACKET_BYTES);
-    let pumped = pump(&mut camera, &out, &mut sink, frames, BURST_FRAMES);
+    let pumped = pump(&mut camera, &out, &mut sink, (frames, BURST_FRAMES), |_| {});
     stop.store(true, Ordering::Relaxed);
     out.send_to(&[0], from).expect("a last packet wakes it");
     (pumped, thread.join().expect("the relay ends"))
@@ -123,7 +138,7 @@ fn bridge(frames: u64) -> (Pumped, Duration) {
     let mut bridge = Bridge::start(1, &mut sink, &out, false, false);
     let mut camera = bridge.cameras.remove(0).with_packets_of(PACKET_BYTES);
     let before = bridge.engine.cpu_time().expect("running");
-    let pumped = pump(&mut camera, &out, &mut sink, frames, BURST_FRAMES);
+    let pumped = pump(&mut camera, &out, &mut sink, (frames, BURST_FRAMES), |_| {});
     let spent = bridge.engine.cpu_time().expect("running") - before;
     bridge.engine.close(true);
     (pumped, spent)

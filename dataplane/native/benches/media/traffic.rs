@@ -174,6 +174,12 @@ impl Sink {
         self.socket.local_addr().expect("bound")
     }
 
+    /// Sleeps until something is there, or for a while.
+    pub fn wait(&self) {
+        self.socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        let _ = self.socket.peek(&mut [0]);
+    }
+
     /// Video that waits, at most a batch of it; returns how many packets.
     pub fn take(&mut self, mut each: impl FnMut(Arrival)) -> usize {
         let mut slices: Vec<[IoSliceMut<'_>; 1]> = self.buffers.iter_mut().map(|b| [IoSliceMut::new(b)]).collect();

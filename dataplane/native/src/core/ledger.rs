@@ -28,11 +28,13 @@ pub struct NativeFrame {
     pub completed: Time,
 }
 
+/// `Refused`: it was no frame that could leave.
 #[derive(Debug)]
 pub enum Answer {
     Native(Option<Value>),
     Compressed { payloads: Vec<Payload>, ext: Option<Value>, key: bool },
     Dropped,
+    Refused,
 }
 
 #[derive(Debug)]
@@ -226,6 +228,14 @@ impl Ledger {
             FrameInfo { discardable: true, .. } => {}
             FrameInfo { leading: true, .. } => self.leading = false,
             _ => self.end_native_run(),
+        }
+    }
+
+    /// An answer did not leave. What its encoder makes next refers to it, until whoever asked has heard of it.
+    pub fn refused(&mut self, info: &FrameInfo) {
+        self.left_out(info);
+        if self.run == Some(Kind::Compressed) {
+            self.run = None;
         }
     }
 

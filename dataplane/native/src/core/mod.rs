@@ -135,6 +135,7 @@ drops! {
     ResendLimit = "resend_limit": "packets that a receiver asked for again, beyond the budget for it or too often",
     KeyRequestUnsupported = "key_request_unsupported": "a key was wanted of a source that takes no PLI",
     SendFailed = "send_failed": "the kernel took a packet not: no route, or its buffer is full",
+    CommandOverflow = "command_overflow": "what Python asked for of a stream while too much of it waited",
     EventOverflow = "event_overflow": "events that Python did not fetch in time",
     Truncated = "truncated": "a datagram longer than any we take",
 }

@@ -5,7 +5,7 @@ use super::elements::Elements;
 use super::ext::Value;
 use super::mode::{Kind, Mode};
 use super::numbers::Numbered;
-use super::{Drops, LegId, OutId, SockId, StreamId, Time};
+use super::{Drop, Drops, LegId, OutId, SockId, StreamId, Time};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -56,6 +56,7 @@ pub struct Frame {
     pub data: Vec<u8>,
 }
 
+/// `SubmitRefused`: an answer did not leave; `native`: it was the frame as it came.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     StreamStarted { leg: LegId, stream: StreamId, ssrc: u32, payload_type: u8, codec: Codec },
@@ -66,6 +67,7 @@ pub enum Event {
     KeyRequested { out: OutId, stream: StreamId },
     LegFailed { leg: LegId, reason: String },
     FrameSent { stream: StreamId, frame_id: u64, at: Time, payload_bytes: u64, packets: u64 },
+    SubmitRefused { stream: StreamId, frame_id: u64, native: bool, reason: Drop },
 }
 
 /// A frame ready to be stamped by every out of its stream.

@@ -51,8 +51,6 @@ pub struct Video {
     pub abandoned: u64,
     /// Header extensions that go on with their frames.
     kept: Kept,
-    /// Answered frames that did not fit behind what had left.
-    unsent: u64,
     pub illegal_switches: u64,
 }
 
@@ -77,7 +75,6 @@ impl Video {
             key_frames: 0,
             abandoned: 0,
             kept: Kept::default(),
-            unsent: 0,
             illegal_switches: 0,
         }
     }
@@ -275,39 +272,39 @@ impl Video {
 
     /// Frames did not reach Python.
     pub fn fail(&mut self, reason: &'static str, fx: &mut Effects) {
+        if !self.ledger.held() {
+            self.lose_touch(reason, fx);
+        }
+    }
+
+    /// Commands of Python's did not get here: told again while the output is held, for one may have ended that.
+    pub fn lose_touch(&mut self, reason: &'static str, fx: &mut Effects) {
         let mut events = Vec::new();
-        let gone = if self.ledger.held() { 0 } else { self.ledger.fail(reason, &mut events) };
+        let gone = self.ledger.fail(reason, &mut events);
         self.failed(gone, events, fx);
     }
 
     /// See `submit` in the `.pyi`.
-    pub fn submit(
-        &mut self,
-        frame_id: u64,
-        data: Option<Bytes>,
-        ext: Option<Value>,
-        key: bool,
-        fx: &mut Effects,
-    ) -> bool {
-        let Some(native) = self.ledger.waiting(frame_id) else {
-            fx.drops.count(Drop::UnknownFrame);
-            return false;
+    pub fn submit(&mut self, frame_id: u64, data: Option<Bytes>, ext: Option<Value>, key: bool, fx: &mut Effects) {
+        let native = data.is_none();
+        let Some(frame) = self.ledger.waiting(frame_id) else {
+            return refuse(self.stream, frame_id, native, Drop::UnknownFrame, fx);
         };
-        let (answer, accepted) = match data {
-            None => (Answer::Native(ext), true),
-            Some(data) if data.len() > MAX_SUBMIT_BYTES => (self.refused(Drop::BadSubmit, fx), false),
+        let answer = match data {
+            None => Ok(Answer::Native(ext)),
+            Some(data) if data.len() > MAX_SUBMIT_BYTES => Err(Drop::BadSubmit),
             Some(data) => {
                 let limits = limits(elements::room(ext.is_some(), self.kept.of(frame_id)), RTX_BYTES);
-                match self.codec.packetize(data, key, &native.info, limits) {
-                    Ok(payloads) => (Answer::Compressed { payloads, ext, key }, true),
-                    Err(why) => (self.refused(why, fx), false),
-                }
+                let cut = self.codec.packetize(data, key, &frame.info, limits);
+                cut.map(|payloads| Answer::Compressed { payloads, ext, key })
             }
         };
+        let answer = answer.unwrap_or_else(|why| {
+            refuse(self.stream, frame_id, native, why, fx);
+            Answer::Refused
+        });
         self.ledger.answer(frame_id, answer);
-        let unsent = self.unsent;
         self.depart(fx);
-        accepted && self.unsent == unsent
     }
 
     pub fn drop_frame(&mut self, frame_id: u64, fx: &mut Effects) {
@@ -315,11 +312,6 @@ impl Video {
             fx.drops.count(Drop::UnknownFrame);
         }
         self.depart(fx);
-    }
-
-    fn refused(&mut self, why: Drop, fx: &mut Effects) -> Answer {
-        fx.drops.count(why);
-        Answer::Dropped
     }
 
     /// A complete frame meets the stream's mode.
@@ -377,40 +369,11 @@ impl Video {
 
     /// Answered frames leave, in order.
     fn depart(&mut self, fx: &mut Effects) {
-        while let Some(Departure { frame, policy, answer }) = self.ledger.depart() {
-            let elements = self.kept.take(frame.id);
-            let (kind, key, leading) = match &answer {
-                Answer::Dropped => {
-                    self.ledger.left_out(&frame.info);
-                    fx.left_out.push((self.stream, false));
-                    continue;
-                }
-                Answer::Native(_) => (Kind::Native, frame.info.key, frame.info.leading),
-                Answer::Compressed { key, .. } => (Kind::Compressed, *key, false),
-            };
-            let switched = match self.ledger.continues(kind, key, leading) {
-                Continues::Yes { switched } => switched,
-                Continues::AtKey => {
-                    self.unsent += 1;
-                    fx.drops.count(Drop::AwaitingKey);
-                    fx.left_out.push((self.stream, false));
-                    self.request_key(fx);
-                    continue;
-                }
-                Continues::WithoutLeading => {
-                    self.unsent += 1;
-                    fx.drops.count(Drop::LeadingPicture);
-                    fx.left_out.push((self.stream, false));
-                    continue;
-                }
-                Continues::Never => {
-                    self.unsent += 1;
-                    self.illegal_switches += 1;
-                    fx.drops.count(Drop::IllegalSwitch);
-                    fx.left_out.push((self.stream, true));
-                    continue;
-                }
-            };
+        while let Some(departure) = self.ledger.depart() {
+            let elements = self.kept.take(departure.frame.id);
+            let Some((kind, key, switched)) = self.may_leave(&departure, fx) else { continue };
+            let Departure { frame, policy, answer } = departure;
+            let leading = kind == Kind::Native && frame.info.leading;
             let (payloads, mut ext) = match answer {
                 Answer::Compressed { payloads, ext, .. } => (payloads, ext),
                 Answer::Native(ext) => {
@@ -418,7 +381,7 @@ impl Video {
                     let limits = limits(elements::room(ext.is_some(), &elements), 0);
                     (self.codec.restamp(&frame.packets, &frame.info, limits), ext)
                 }
-                Answer::Dropped => continue,
+                Answer::Dropped | Answer::Refused => continue,
             };
             if let Some(value) = &mut ext {
                 ext::set_flags(value, kind == Kind::Native, key, switched);
@@ -439,6 +402,45 @@ impl Video {
             });
         }
     }
+
+    /// Its kind, whether it is a key, and whether it is the first of its kind; None: it is left out.
+    fn may_leave(&mut self, departure: &Departure, fx: &mut Effects) -> Option<(Kind, bool, bool)> {
+        let Departure { frame, policy, answer } = departure;
+        let (kind, key, leading) = match answer {
+            Answer::Dropped | Answer::Refused => {
+                match answer {
+                    Answer::Refused => self.ledger.refused(&frame.info),
+                    _ => self.ledger.left_out(&frame.info),
+                }
+                fx.left_out.push((self.stream, false));
+                return None;
+            }
+            Answer::Native(_) => (Kind::Native, frame.info.key, frame.info.leading),
+            Answer::Compressed { key, .. } => (Kind::Compressed, *key, false),
+        };
+        let why = match self.ledger.continues(kind, key, leading) {
+            Continues::Yes { switched } => return Some((kind, key, switched)),
+            Continues::AtKey => Drop::AwaitingKey,
+            Continues::WithoutLeading => Drop::LeadingPicture,
+            Continues::Never => Drop::IllegalSwitch,
+        };
+        self.illegal_switches += u64::from(why == Drop::IllegalSwitch);
+        fx.left_out.push((self.stream, why == Drop::IllegalSwitch));
+        match policy.mode {
+            Mode::Compress => refuse(self.stream, frame.id, kind == Kind::Native, why, fx),
+            Mode::Bypass | Mode::Shadow => fx.drops.count(why),
+        }
+        if why == Drop::AwaitingKey {
+            self.request_key(fx);
+        }
+        None
+    }
+}
+
+/// Python's answer does not leave.
+pub(super) fn refuse(stream: StreamId, frame_id: u64, native: bool, reason: Drop, fx: &mut Effects) {
+    fx.drops.count(reason);
+    fx.event(Event::SubmitRefused { stream, frame_id, native, reason });
 }
 
 /// Payload bytes per packet beside header, extension and what is kept free. What we cut leaves room for an

@@ -1,28 +1,31 @@
 //! The rim: one thread that owns the sockets, the timer and the only clock, and drives a [`Shard`]. The binding (and the
-//! benchmark) talk to it through [`Engine`]: commands go in over a bounded channel and wake the thread by an eventfd,
+//! benchmark) talk to it through [`Engine`]: commands go in over a bounded [`inbox`] and wake the thread by an eventfd,
 //! frames and events come out of a bounded queue, and another eventfd says when it has something.
+//!
+//! What is asked for frame by frame waits for nobody: what the core refuses is told by an event.
 
+pub mod inbox;
 mod queue;
 pub mod socket;
 mod worker;
 
 use crate::core::codec::Media;
+use crate::core::ext;
 use crate::core::leg_plain::LegConfig;
+use crate::core::mode::Policy;
 use crate::core::shard::Shard;
 use crate::core::stats::Value;
-use crate::core::{LegId, Now, Time};
+use crate::core::{LegId, Now, StreamId, Time};
+use bytes::Bytes;
 pub use queue::Item;
 use queue::Queue;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use worker::{Command, Parts, Worker};
-
-/// Commands waiting for the thread; a caller beyond that waits.
-const MAX_COMMANDS: usize = 256;
+use worker::{Parts, Worker};
 
 /// The engine's thread is gone: closed, or it panicked and its legs failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,19 +40,18 @@ pub struct Binding {
 }
 
 pub struct Engine {
-    commands: SyncSender<Command>,
-    wake: Arc<nix::sys::eventfd::EventFd>,
+    commands: inbox::Sender,
     queue: Arc<Queue>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Engine {
     pub fn start() -> io::Result<Engine> {
-        let (commands, inbox) = sync_channel(MAX_COMMANDS);
+        let (commands, inbox) = inbox::open()?;
         let queue = Arc::new(Queue::new()?);
-        let (parts, wake) = Parts::open(inbox, queue.clone())?;
+        let parts = Parts::open(inbox, queue.clone())?;
         let thread = std::thread::Builder::new().name("auralink-packets".into()).spawn(move || parts.build().run())?;
-        Ok(Engine { commands, wake, queue, thread: Mutex::new(Some(thread)) })
+        Ok(Engine { commands, queue, thread: Mutex::new(Some(thread)) })
     }
 
     /// Readable while `poll` has something.
@@ -82,6 +84,37 @@ impl Engine {
         self.run(move |worker, _| worker.local_ports(leg))
     }
 
+    /// See `submit` in the `.pyi`; so are the next four.
+    pub fn submit(
+        &self,
+        stream: StreamId,
+        frame_id: u64,
+        data: Option<Bytes>,
+        ext: Option<ext::Value>,
+        key: bool,
+    ) -> Result<(), Stopped> {
+        let bytes = data.as_ref().map_or(0, Bytes::len);
+        self.post(stream, bytes, move |shard, now| shard.submit(stream, frame_id, data, ext, key, now))
+    }
+
+    pub fn drop_frame(&self, stream: StreamId, frame_id: u64) -> Result<(), Stopped> {
+        self.post(stream, 0, move |shard, now| shard.drop_frame(stream, frame_id, now))
+    }
+
+    pub fn set_mode(&self, stream: StreamId, policy: Policy, at_frame: Option<u64>) -> Result<(), Stopped> {
+        self.post(stream, 0, move |shard, now| {
+            shard.set_mode(stream, policy, at_frame, now); // an unknown one has just ended; its event is on the way
+        })
+    }
+
+    pub fn hold(&self, stream: StreamId) -> Result<(), Stopped> {
+        self.post(stream, 0, move |shard, now| shard.hold(stream, now))
+    }
+
+    pub fn request_key(&self, stream: StreamId) -> Result<(), Stopped> {
+        self.post(stream, 0, move |shard, now| shard.request_key(stream, now))
+    }
+
     pub fn stats(&self) -> Result<Value, Stopped> {
         self.call(|shard, _| shard.stats())
     }
@@ -103,12 +136,20 @@ impl Engine {
 
     fn run<R: Send + 'static>(&self, act: impl FnOnce(&mut Worker, Now) -> R + Send + 'static) -> Result<R, Stopped> {
         let (reply, answer) = sync_channel(1);
-        let command: Command = Box::new(move |worker, now| {
+        self.commands.send(Box::new(move |worker, now| {
             let _ = reply.send(act(worker, now)); // the caller waits for it
-        });
-        self.commands.send(command).map_err(|_| Stopped)?;
-        let _ = self.wake.write(1); // full means woken
+        }))?;
         answer.recv().map_err(|_| Stopped)
+    }
+
+    /// Has the thread run `act`, behind what was asked for before, and waits neither for it nor for room.
+    fn post(
+        &self,
+        stream: StreamId,
+        bytes: usize,
+        act: impl FnOnce(&mut Shard, Now) + Send + 'static,
+    ) -> Result<(), Stopped> {
+        self.commands.post(stream, bytes, Box::new(move |worker, now| act(&mut worker.shard, now)))
     }
 }
 

@@ -138,7 +138,7 @@ impl Batches {
         while at < packets.len() {
             let run = if self.segments { run_length(&packets[at..]) } else { 1 };
             if run < LEAST_RUN {
-                at += 1; // a run may begin behind it: a frame's first packet is longer by its extension
+                at += 1; // a run may begin behind it: parameter sets, or a first packet that made room for its extension
                 continue;
             }
             failed += self.send_batches(socket, &packets[waiting..at]);

@@ -1,5 +1,6 @@
 //! The thread itself: epoll on sockets, timer and command eventfd; a batch in, everything it causes out, then the next.
 
+use super::inbox::Inbox;
 use super::queue::{Item, Queue};
 use super::socket::{Batches, Socket};
 use super::{Binding, now};
@@ -9,23 +10,21 @@ use crate::core::output::{Event, FrameTag, Output, Transmit};
 use crate::core::shard::{Input, Shard};
 use crate::core::{Drop, LegId, Now, SockId, Time};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId as TimerClock, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
-
-pub type Command = Box<dyn FnOnce(&mut Worker, Now) + Send>;
 
 const WAKE: u64 = 0;
 const TIMER: u64 = 1;
 const FIRST_SOCKET: u64 = 2;
 /// Ready sockets looked at per wait.
 const MAX_READY: usize = 64;
+/// Packets that leave together: fewer wait for those of the next ready socket.
+const AT_ONCE: usize = 8;
 
 struct Bound {
     leg: LegId,
@@ -39,8 +38,7 @@ struct Bound {
 pub struct Parts {
     epoll: Epoll,
     timer: TimerFd,
-    wake: Arc<EventFd>,
-    inbox: Receiver<Command>,
+    inbox: Inbox,
     queue: Arc<Queue>,
     shard: Shard,
 }
@@ -50,8 +48,7 @@ pub struct Worker {
     epoll: Epoll,
     timer: TimerFd,
     armed: Time,
-    wake: Arc<EventFd>,
-    inbox: Receiver<Command>,
+    inbox: Inbox,
     queue: Arc<Queue>,
     sockets: HashMap<SockId, Bound>,
     next_socket: u64,
@@ -83,11 +80,11 @@ impl Worker {
                 Err(nix::errno::Errno::EINTR) => continue,
                 other => other?,
             };
-            let now = now();
+            let mut now = super::now();
             for event in &ready[..count] {
                 match event.data() {
                     WAKE => {
-                        let _ = self.wake.read(); // non-blocking; the inbox is looked at anyway
+                        self.inbox.awake();
                         self.commands(now);
                     }
                     TIMER => {
@@ -97,6 +94,11 @@ impl Worker {
                     }
                     socket => self.receive(SockId(socket), now)?,
                 }
+                // Where many sockets wait, the first frame need not wait for the last.
+                if self.packets.len() >= AT_ONCE {
+                    self.flush();
+                    now = super::now();
+                }
             }
         }
         self.flush();
@@ -104,9 +106,12 @@ impl Worker {
     }
 
     fn commands(&mut self, now: Now) {
-        while let Ok(command) = self.inbox.try_recv() {
+        while let Some(command) = self.inbox.next() {
             command(self, now);
             self.collect();
+        }
+        for (stream, commands) in self.inbox.take_lost() {
+            self.handle(Input::CommandsLost { stream, commands }, now);
         }
     }
 
@@ -256,18 +261,16 @@ impl Worker {
 }
 
 impl Parts {
-    /// And the eventfd that wakes the thread.
-    pub fn open(inbox: Receiver<Command>, queue: Arc<Queue>) -> io::Result<(Parts, Arc<EventFd>)> {
+    pub fn open(inbox: Inbox, queue: Arc<Queue>) -> io::Result<Parts> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(TimerClock::CLOCK_MONOTONIC, flags)?;
-        epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        epoll.add(&inbox, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
         epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(io::Error::other)?; // fail here rather than on the thread
         let shard = Shard::new(Box::new(random));
-        Ok((Parts { epoll, timer, wake: wake.clone(), inbox, queue, shard }, wake))
+        Ok(Parts { epoll, timer, inbox, queue, shard })
     }
 
     pub fn build(self) -> Worker {
@@ -276,7 +279,6 @@ impl Parts {
             epoll: self.epoll,
             timer: self.timer,
             armed: Time::NEVER,
-            wake: self.wake,
             inbox: self.inbox,
             queue: self.queue,
             sockets: HashMap::new(),

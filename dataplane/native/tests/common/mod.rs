@@ -368,12 +368,14 @@ impl World {
         self.settle();
     }
 
+    /// False: this answer, or one that waited behind it, was refused.
     pub fn submit(&mut self, stream: StreamId, frame_id: u64, data: Option<&[u8]>, key: bool) -> bool {
         let ext = data.map(|_| [1; 16]);
         let data = data.map(|data| data.to_vec().into());
-        let accepted = self.shard.submit(stream, frame_id, data, ext, key, self.now());
+        let told = self.events.len();
+        self.shard.submit(stream, frame_id, data, ext, key, self.now());
         self.settle();
-        accepted
+        !self.events[told..].iter().any(|event| matches!(event, Event::SubmitRefused { .. }))
     }
 
     pub fn receive(&mut self, bytes: &[u8]) {

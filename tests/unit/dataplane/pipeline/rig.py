@@ -3,7 +3,16 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from auralink_dataplane.media.frames import Advice, Disposition, Frame, Mode, ModeApplied, Result, StreamFailed
+from auralink_dataplane.media.frames import (
+    Advice,
+    Disposition,
+    Frame,
+    Mode,
+    ModeApplied,
+    Result,
+    StreamFailed,
+    SubmitRefused,
+)
 from auralink_dataplane.media.pipeline import Decision, Limits, Pipeline, State
 from auralink_dataplane.media.pipeline import decisions as act
 from auralink_dataplane.policy import Compression
@@ -69,8 +78,7 @@ class Rig:
                 case act.Send():
                     self.cores[one.session].waiting.append(one)
                 case act.Submit():
-                    if not self.packets.submit(self.stream, one.frame_id, one.data, one.extension, one.key):
-                        self.run(self.pipeline.submit_refused(self.now))
+                    self.packets.submit(self.stream, one.frame_id, one.data, one.extension, one.key)
                 case act.SubmitNative():
                     self.packets.submit(self.stream, one.frame_id, None, None, one.key)
                 case act.Drop():
@@ -102,6 +110,8 @@ class Rig:
                     self.run(self.pipeline.mode_applied(event.mode, self.now))
                 case StreamFailed():
                     self.run(self.pipeline.overflowed(self.now))
+                case SubmitRefused(native=False):
+                    self.run(self.pipeline.submit_refused(event.frame_id, self.now))
 
     def opened(self, *, probe: bool = False, max_in_flight: int = 16) -> None:
         self.run(self.pipeline.opened(self.pipeline.session, max_in_flight, self.now, probe=probe))

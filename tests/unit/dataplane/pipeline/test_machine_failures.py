@@ -126,8 +126,34 @@ def test_frames_lost_before_the_pipeline_freeze_until_a_key(compressing: Rig) ->
 
 
 def test_a_refused_submit_ends_the_session(compressing: Rig) -> None:
-    compressing.run(compressing.pipeline.submit_refused(compressing.now))
+    compressing.run(compressing.pipeline.submit_refused(compressing.source.next_id - 1, compressing.now))
     assert compressing.state() is State.HOLD
+
+
+def test_a_refusal_that_was_under_way_is_none_of_the_next_sessions(compressing: Rig) -> None:
+    last = compressing.source.next_id - 1
+    compressing.run(compressing.pipeline.draining(compressing.pipeline.session, compressing.now))
+    compressing.round(1, key_first=True)
+    session = compressing.pipeline.session
+    assert session == 2
+    compressing.run(compressing.pipeline.submit_refused(last, compressing.now))
+    assert act.CloseSession(session, Failure.PACKETS) not in compressing.done
+    compressing.opened()
+    compressing.run(compressing.pipeline.submit_refused(compressing.source.next_id, compressing.now))
+    assert act.CloseSession(session, Failure.PACKETS) in compressing.done
+
+
+def test_a_stream_whose_commands_were_lost_gets_its_mode_again(compressing: Rig) -> None:
+    compressing.run(compressing.pipeline.failed(compressing.pipeline.session, Failure.LOST, compressing.now))
+    compressing.frame(key=True)
+    assert compressing.state() is State.BYPASS
+    compressing.source.pending = None  # never got there
+    compressing.packets.hold(compressing.stream)
+    compressing.run(compressing.pipeline.overflowed(compressing.now))
+    sent_before = len(compressing.source.sent)
+    compressing.frame()
+    compressing.frame(key=True)
+    assert len(compressing.source.sent) == sent_before + 1
 
 
 def test_an_ai_core_may_be_away_for_days_and_the_stream_tries_it_again() -> None:

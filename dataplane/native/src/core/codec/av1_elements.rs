@@ -85,20 +85,22 @@ impl Units {
         })
     }
 
-    /// In packets: one if they fit into it, else several of about equal size.
+    /// In packets: one if they fit into it, else several, as [`super::equal_pieces`] are.
     pub fn cut(&self, limits: Limits, out: &mut Vec<Payload>) {
         let first = if out.is_empty() { limits.first } else { limits.rest };
+        let in_front = limits.rest.saturating_sub(first);
         let fits = 1 + length_bytes(&self.lens) + self.bytes.len() <= first;
-        let room = if fits { first } else { first.min(limits.rest) } - 1;
         // A length for each, and one more for the piece of it that ends a packet of four and more.
-        let most: usize = self.lens.iter().map(|len| len + 2 * leb128_bytes(*len)).sum();
-        let room = if fits { room } else { most.div_ceil(most.div_ceil(room)).max(LEAST_FRAGMENT * 2).min(room) };
+        let most: usize = in_front + self.lens.iter().map(|len| len + 2 * leb128_bytes(*len)).sum::<usize>();
+        let room = limits.rest - 1;
+        let least = in_front + LEAST_FRAGMENT * 2;
+        let room = if fits { room } else { most.div_ceil(most.div_ceil(room)).max(least).min(room) };
         let mut packed = Vec::with_capacity(most + most / room + 8);
         let mut ends = Vec::with_capacity(most / room + 2);
         let mut place = Place { unit: 0, done: 0, at: 0 };
         while place.unit < self.lens.len() {
             let begun_in_front = if ends.is_empty() { self.flags & GOES_ON != 0 } else { place.done > 0 };
-            let lens = self.fill(&mut place, room);
+            let lens = self.fill(&mut place, if ends.is_empty() { room - in_front } else { room });
             let continued = place.done > 0 || place.unit == self.lens.len() && self.flags & TO_BE_CONTINUED != 0;
             let from = place.at - lens.iter().sum::<usize>();
             let new = if ends.is_empty() { self.flags & NEW_SEQUENCE } else { 0 };
@@ -254,8 +256,8 @@ mod tests {
         let packets = cut(&units(&[100], NEW_SEQUENCE), limits);
         assert_eq!(packets.iter().map(|packet| packet[0]).collect::<Vec<_>>(), [0x58, 0x90], "N on the first alone");
         let sizes: Vec<usize> = cut(&units(&[11, 900], 0), limits).iter().map(Vec::len).collect();
-        assert_eq!(sizes.len(), 10);
-        assert!(sizes[..9].iter().all(|size| *size == sizes[0]) && sizes[9] * 2 > sizes[0], "{sizes:?}");
+        assert_eq!(sizes.len(), 8);
+        assert!(sizes[1..7].iter().all(|size| *size == sizes[0] + 20) && sizes[7] * 2 > sizes[0], "{sizes:?}");
     }
 
     #[test]

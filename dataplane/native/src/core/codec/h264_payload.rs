@@ -83,7 +83,7 @@ impl Packing for NonInterleaved {
             }
             FU_A => {
                 let marks = payload[1] & (FU_START | FU_END);
-                push_fragments::<Self>([fu_header(payload)], &payload.slice(2..), marks, first.min(rest), out);
+                push_fragments::<Self>([fu_header(payload)], &payload.slice(2..), marks, (first, rest), out);
             }
             _ => push_unit::<Self>(payload.clone(), first, rest, out),
         }

@@ -221,7 +221,7 @@ impl Packing for Payloads {
             FU => {
                 let Ok((unit, marks)) = fragmented(header, payload) else { return };
                 let body = payload.slice(FU_HEADER_BYTES..);
-                push_fragments::<Self>(unit.bytes(), &body, marks, first.min(rest), out);
+                push_fragments::<Self>(unit.bytes(), &body, marks, (first, rest), out);
             }
             _ => push_unit::<Self>(payload.clone(), first, rest, out),
         }

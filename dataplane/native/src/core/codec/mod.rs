@@ -193,10 +193,18 @@ impl Payload {
     }
 }
 
-/// Pieces of nearly equal size, none above `limit`: equal ones leave in one segmented send.
-fn equal_pieces(bytes: usize, limit: usize) -> impl Iterator<Item = Range<usize>> {
-    let size = bytes.div_ceil(bytes.div_ceil(limit).max(1)).max(1);
-    (0..bytes).step_by(size).map(move |at| at..bytes.min(at + size))
+/// Pieces of at most `rest` bytes, the first of at most `first`. With what the first packet has in front of it, `rest - first`,
+/// all are of one size and only the last is shorter: so they leave in one segmented send.
+fn equal_pieces(bytes: usize, first: usize, rest: usize) -> impl Iterator<Item = Range<usize>> {
+    pieces(bytes, first, rest, 1)
+}
+
+/// [`equal_pieces`], at least so many if there are bytes enough.
+fn pieces(bytes: usize, first: usize, rest: usize, least: usize) -> impl Iterator<Item = Range<usize>> {
+    let in_front = rest.saturating_sub(first);
+    let all = if bytes > 0 { in_front + bytes } else { 0 };
+    let size = all.div_ceil(all.div_ceil(rest).max(least)).max(in_front + 1);
+    (0..all).step_by(size).map(move |at| at.saturating_sub(in_front)..bytes.min(at + size - in_front))
 }
 
 /// One direction-free payload format with the state of one stream.
@@ -216,4 +224,59 @@ pub trait VideoCodec: Send {
     /// A frame of the AI Core, cut fresh. `native` is the frame that it replaces: what is optional in a payload header is
     /// there if the sender has it there.
     fn packetize(&mut self, frame: Bytes, key: bool, native: &FrameInfo, limits: Limits) -> Result<Vec<Payload>, Drop>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{LIMITS, bytes};
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A frame of each codec that is no key, and of this many bytes.
+    fn made(codec: Codec, len: usize) -> Bytes {
+        let front: &[u8] = match codec {
+            Codec::H264 => &[0, 0, 0, 1, 0x41, 0x9a],
+            Codec::H265 => &[0, 0, 0, 1, 0x02, 0x01, 0xd0],
+            Codec::Vp8 => &[0x31, 2, 0],
+            Codec::Vp9 => &[0x86],
+            Codec::Av1 => &[0x30, 0x30], // the only OBU of a unit may go without its size
+            Codec::Opus => unreachable!("no video"),
+        };
+        let mut frame = front.to_vec();
+        frame.resize(len, 0x55);
+        frame.into()
+    }
+
+    #[test]
+    fn the_packets_of_an_answer_are_as_long_as_its_first_with_the_extension() {
+        for codec in Codec::ALL.into_iter().filter(|codec| codec.media() == Media::Video) {
+            for len in [1300, 5000, 17_800, 100_000] {
+                let mut format = codec.video().unwrap();
+                let cut = format.packetize(made(codec, len), false, &FrameInfo::default(), LIMITS).unwrap();
+                let mut sizes: Vec<usize> = bytes(&cut).iter().map(Vec::len).collect();
+                sizes[0] += LIMITS.rest - LIMITS.first;
+                let last = sizes.pop().unwrap();
+                assert!(sizes.iter().all(|size| *size == sizes[0]), "{codec:?}: {sizes:?}");
+                assert!(last <= sizes[0] && sizes[0] <= LIMITS.rest, "{codec:?}: {sizes:?}, {last}");
+                assert!(sizes.len() < (len + 24).div_ceil(LIMITS.rest - 10), "{codec:?}: no packet more than it takes");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_all_of_it_within_the_limits(
+            len in 0usize..5000, first in 1usize..300, more in 0usize..100, least in 1usize..3,
+        ) {
+            let cut: Vec<Range<usize>> = pieces(len, first, first + more, least).collect();
+            let limit = |index| if index == 0 { first } else { first + more };
+            prop_assert!(cut.iter().enumerate().all(|(i, piece)| !piece.is_empty() && piece.len() <= limit(i)));
+            prop_assert!(cut.windows(2).all(|two| two[0].end == two[1].start));
+            prop_assert_eq!((cut.first().map_or(0, |p| p.start), cut.last().map_or(0, |p| p.end)), (0, len));
+            prop_assert!(cut.len() >= least.min(len));
+            if let [one, rest @ .., last] = &cut[..] {
+                prop_assert!(rest.iter().all(|p| p.len() == one.len() + more) && last.len() <= one.len() + more);
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! apart and cut anew under a limit. What differs is a [`Packing`].
 
 use super::parameter_sets::extend_bounded;
-use super::{FrameInfo, Limits, Payload};
+use super::{FrameInfo, Limits, Payload, pieces};
 use crate::core::Drop;
 use crate::core::packet::Packet;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -219,30 +219,26 @@ pub(super) fn push_unit<P: Packing>(unit: Bytes, first: usize, rest: usize, out:
         out.push(Payload::whole(unit));
     } else {
         let body = unit.slice(header_bytes::<P>()..);
-        push_fragments::<P>(P::header(&unit), &body, FU_START | FU_END, first.min(rest), out);
+        push_fragments::<P>(P::header(&unit), &body, FU_START | FU_END, (first, rest), out);
     }
 }
 
-/// Fragments of nearly equal size: equal ones leave in one segmented send.
+/// Fragments of one unit, or of a part of one. `limits`: of the first packet and of the others.
 pub(super) fn push_fragments<P: Packing>(
     header: P::Header,
     body: &Bytes,
     marks: u8,
-    limit: usize,
+    (first, rest): (usize, usize),
     out: &mut Vec<Payload>,
 ) {
     // With both marks in one fragment it would be no fragment (RFC 6184 5.8, RFC 7798 4.4.3).
     let least = if marks == FU_START | FU_END { 2 } else { 1 };
-    let count = body.len().div_ceil(limit - size_of::<P::FragmentHeader>()).max(least);
-    let size = body.len().div_ceil(count);
-    let mut at = 0;
-    while at < body.len() {
-        let end = (at + size).min(body.len());
-        let start_mark = if at == 0 { marks & FU_START } else { 0 };
-        let end_mark = if end == body.len() { marks & FU_END } else { 0 };
+    let own = size_of::<P::FragmentHeader>();
+    for piece in pieces(body.len(), first - own, rest - own, least) {
+        let start_mark = if piece.start == 0 { marks & FU_START } else { 0 };
+        let end_mark = if piece.end == body.len() { marks & FU_END } else { 0 };
         let head = P::fragment_header(header, start_mark | end_mark);
-        out.push(Payload::with_head(head.as_ref(), body.slice(at..end)));
-        at = end;
+        out.push(Payload::with_head(head.as_ref(), body.slice(piece)));
     }
 }
 

@@ -210,8 +210,7 @@ fn fresh_head(native: &Numbered) -> Head {
 fn cut(model: &[u8], content: Bytes, first: usize, rest: usize, out: &mut Vec<Payload>) {
     let Some(Descriptor { len, slots, .. }) = parse(model) else { return };
     let mut head = Head::new(&model[..len], slots);
-    let limit = if len + content.len() <= first { first } else { first.min(rest) };
-    for piece in equal_pieces(content.len(), limit - len) {
+    for piece in equal_pieces(content.len(), first - len, rest - len) {
         out.push(Payload { head, body: content.slice(piece) });
         head.bytes[0] &= !START;
     }

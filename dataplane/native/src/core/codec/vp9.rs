@@ -122,9 +122,9 @@ impl VideoCodec for Vp9 {
             first.bytes[0] |= STRUCTURE;
             structure.into_iter().for_each(|byte| first.push(byte));
         }
-        let room = limits.first.min(limits.rest) - first.as_slice().len();
-        let mut out = Vec::with_capacity(frame.len() / room + 1);
-        for piece in equal_pieces(frame.len(), room) {
+        let room = Limits { first: limits.first - first.as_slice().len(), rest: limits.rest - head.as_slice().len() };
+        let mut out = Vec::with_capacity(frame.len() / room.rest + 2);
+        for piece in equal_pieces(frame.len(), room.first, room.rest) {
             let mut head = if piece.start == 0 { first } else { head };
             mark(&mut head, piece.start == 0, piece.end == frame.len());
             out.push(Payload { head, body: frame.slice(piece) });
@@ -173,11 +173,10 @@ fn cut_run(run: &[Packet], first: usize, rest: usize, out: &mut Vec<Payload>) {
         described(run).for_each(|(packet, d)| content.extend_from_slice(&packet.payload[d.len..]));
         Bytes::from(content)
     };
-    let fits = structure + content.len() <= first;
-    let room = (if fits { first } else { first.min(rest) }) - structure;
+    let (first, rest) = (first - structure, rest - structure);
     let mut at = 0;
-    for piece in equal_pieces(content.len(), room) {
-        let end = if at == 0 { piece.end.max((len - structure + 1).min(room)) } else { piece.end };
+    for piece in equal_pieces(content.len(), first, rest) {
+        let end = if at == 0 { piece.end.max((len - structure + 1).min(first)) } else { piece.end };
         if end <= at {
             continue; // all of it is in the first piece, behind a long structure
         }

@@ -10,6 +10,7 @@ use crate::core::output::Event;
 use crate::core::rtx::Retransmissions;
 use crate::core::srtp::Session;
 use crate::core::stats::{self, Value};
+use crate::core::video::refuse;
 use crate::core::{Drop, LegId, Now, OutId, StreamId, ext};
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -134,12 +135,12 @@ impl Shard {
         ext: Option<ext::Value>,
         key: bool,
         now: Now,
-    ) -> bool {
-        let accepted = self.with_video(stream, now, |video, fx| video.submit(frame_id, data, ext, key, fx));
-        if accepted.is_none() {
-            self.fx.drops.count(Drop::UnknownFrame);
+    ) {
+        let native = data.is_none();
+        let found = self.with_video(stream, now, |video, fx| video.submit(frame_id, data, ext, key, fx));
+        if found.is_none() {
+            refuse(stream, frame_id, native, Drop::UnknownFrame, &mut self.fx);
         }
-        accepted.unwrap_or(false)
     }
 
     pub fn drop_frame(&mut self, stream: StreamId, frame_id: u64, now: Now) {

@@ -35,6 +35,11 @@ pub enum Input<'a> {
         stream: StreamId,
         mode: Mode,
     },
+    /// Python's commands for a stream did not get here: there were too many.
+    CommandsLost {
+        stream: StreamId,
+        commands: u64,
+    },
     /// Counted here, so that all drops stand in one place.
     Dropped(Drop),
     Timeout,
@@ -114,6 +119,10 @@ impl Shard {
             Input::Datagram { sock, src, data } => self.datagram(sock, src, data),
             Input::Sent(tag) => self.sent(tag),
             Input::FrameRefused { stream, mode } => self.frame_refused(stream, mode),
+            Input::CommandsLost { stream, commands } => {
+                self.fx.drops.add(Drop::CommandOverflow, commands);
+                self.with_video(stream, now, |video, fx| video.lose_touch("commands lost", fx));
+            }
             Input::Dropped(why) => self.fx.drops.count(why),
             Input::Timeout => self.timeout(),
         }
