@@ -202,11 +202,8 @@ fn what_refers_to_a_refused_answer_is_refused_until_a_key_and_each_is_told() {
     assert_eq!(ids(&world.seen()), [100, 104, 105]);
     let refused: Vec<_> = world.events.iter().filter(|e| matches!(e, Event::SubmitRefused { .. })).collect();
     let told = |frame_id, native, reason| Event::SubmitRefused { stream, frame_id, native, reason };
-    let expected = [
-        told(1, false, Drop::BadSubmit),
-        told(2, false, Drop::IllegalSwitch),
-        told(3, true, Drop::IllegalSwitch),
-    ];
+    let expected =
+        [told(1, false, Drop::BadSubmit), told(2, false, Drop::IllegalSwitch), told(3, true, Drop::IllegalSwitch)];
     assert_eq!(refused, expected.iter().collect::<Vec<_>>());
 }
 

@@ -31,7 +31,11 @@ pub struct NativeFrame {
 #[derive(Debug)]
 pub enum Answer {
     Native(Option<Value>),
-    Compressed { payloads: Vec<Payload>, ext: Option<Value>, key: bool },
+    Compressed {
+        payloads: Vec<Payload>,
+        ext: Option<Value>,
+        key: bool,
+    },
     Dropped,
     /// It was no frame of ours to send.
     Refused,

@@ -58,16 +58,52 @@ pub struct Frame {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    StreamStarted { leg: LegId, stream: StreamId, ssrc: u32, payload_type: u8, codec: Codec },
-    StreamEnded { stream: StreamId, reason: &'static str },
-    StreamFailed { stream: StreamId, reason: &'static str },
-    ModeApplied { stream: StreamId, mode: Mode, frame_id: u64 },
-    OutNeedsKey { out: OutId, stream: StreamId },
-    KeyRequested { out: OutId, stream: StreamId },
-    LegFailed { leg: LegId, reason: String },
-    FrameSent { stream: StreamId, frame_id: u64, at: Time, payload_bytes: u64, packets: u64 },
+    StreamStarted {
+        leg: LegId,
+        stream: StreamId,
+        ssrc: u32,
+        payload_type: u8,
+        codec: Codec,
+    },
+    StreamEnded {
+        stream: StreamId,
+        reason: &'static str,
+    },
+    StreamFailed {
+        stream: StreamId,
+        reason: &'static str,
+    },
+    ModeApplied {
+        stream: StreamId,
+        mode: Mode,
+        frame_id: u64,
+    },
+    OutNeedsKey {
+        out: OutId,
+        stream: StreamId,
+    },
+    KeyRequested {
+        out: OutId,
+        stream: StreamId,
+    },
+    LegFailed {
+        leg: LegId,
+        reason: String,
+    },
+    FrameSent {
+        stream: StreamId,
+        frame_id: u64,
+        at: Time,
+        payload_bytes: u64,
+        packets: u64,
+    },
     /// An answer did not leave; `native`: it was the frame as it came.
-    SubmitRefused { stream: StreamId, frame_id: u64, native: bool, reason: Drop },
+    SubmitRefused {
+        stream: StreamId,
+        frame_id: u64,
+        native: bool,
+        reason: Drop,
+    },
 }
 
 /// A frame ready to be stamped by every out of its stream.
