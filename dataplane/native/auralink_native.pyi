@@ -250,10 +250,11 @@ class Stats(TypedDict):
 
 @final
 class Engine:
-    """Sockets, timers and packets of one pod, on a thread that does not hold the GIL. Thread-safe."""
+    """Sockets, timers and packets of one pod, on threads that do not hold the GIL. Thread-safe."""
 
-    def __new__(cls) -> Engine:
-        """Starts the thread. Raises OSError when epoll or eventfd cannot be had."""
+    def __new__(cls, *, threads: int | None = None) -> Engine:
+        """Starts 1 to 16 threads (ValueError otherwise); by default as many as there are cores but one. A room lives on one of
+        them. Raises OSError when epoll or eventfd cannot be had."""
 
     def fileno(self) -> int:
         """An eventfd, readable while `poll` has something; for `loop.add_reader`."""
@@ -281,8 +282,8 @@ class Engine:
     def link(self, stream: int, leg: int) -> int:
         """Sends a stream to a leg: own SSRC, own contiguous video sequence numbers, starting at a key. Returns the
         out's id; the same again if it is linked already. Frames kept since StreamStarted go on once the stream
-        has both an out and a mode. Raises ValueError if the stream or leg is gone, the leg only receives, or has
-        no payload type for the codec."""
+        has both an out and a mode. Raises ValueError if the stream or leg is gone, the leg only receives, has
+        no payload type for the codec, or is of another room."""
 
     def unlink(self, out: int) -> None: ...
     def set_mode(

@@ -257,7 +257,7 @@ fn leg(direction: Direction, remote: Option<SocketAddr>, suite: Option<Suite>) -
 fn bridge(mode: Mode, suite: Option<Suite>) -> f64 {
     let sink = socket();
     pin(0);
-    let engine = Arc::new(Engine::start().expect("an engine"));
+    let engine = Arc::new(Engine::start(1).expect("an engine"));
     pin(1);
     let binding = || Binding { ip: LOCAL, ports: vec![0] };
     let open = |config| engine.open_leg(config, binding()).expect("running").expect("ports");

@@ -88,8 +88,14 @@ fn stopped(_: Stopped) -> PyErr {
 #[pymethods]
 impl Engine {
     #[new]
-    fn new(py: Python<'_>) -> PyResult<Engine> {
-        Ok(Engine { engine: py.detach(engine::Engine::start)? })
+    #[pyo3(signature = (*, threads = None))]
+    fn new(py: Python<'_>, threads: Option<usize>) -> PyResult<Engine> {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.unwrap_or_else(|| engine::threads_for(cores()));
+        if !(1..=engine::MAX_THREADS).contains(&threads) {
+            return Err(invalid("threads", &format!("must be 1 to {}", engine::MAX_THREADS)));
+        }
+        Ok(Engine { engine: py.detach(|| engine::Engine::start(threads))? })
     }
 
     fn fileno(&self) -> RawFd {
@@ -120,7 +126,7 @@ impl Engine {
     fn set_remote(&self, py: Python<'_>, leg: u64, medium: &str, remote: &str) -> PyResult<()> {
         let media = media_of(medium)?;
         let remote = address(remote, "remote")?;
-        let found = py.detach(|| self.engine.call(move |shard, _| shard.set_remote(LegId(leg), media, remote)));
+        let found = py.detach(|| self.engine.set_remote(LegId(leg), media, remote));
         if found.map_err(stopped)? { Ok(()) } else { Err(PyValueError::new_err(format!("leg {leg} has no {medium}"))) }
     }
 
@@ -134,12 +140,12 @@ impl Engine {
     }
 
     fn link(&self, py: Python<'_>, stream: u64, leg: u64) -> PyResult<u64> {
-        let linked = py.detach(|| self.engine.call(move |shard, now| shard.link(StreamId(stream), LegId(leg), now)));
+        let linked = py.detach(|| self.engine.link(StreamId(stream), LegId(leg)));
         linked.map_err(stopped)?.map(|out| out.0).map_err(PyValueError::new_err)
     }
 
     fn unlink(&self, py: Python<'_>, out: u64) -> PyResult<()> {
-        py.detach(|| self.engine.call(move |shard, now| shard.unlink(OutId(out), now))).map_err(stopped)
+        py.detach(|| self.engine.unlink(OutId(out))).map_err(stopped)
     }
 
     #[pyo3(signature = (stream, mode, *, extension = true, degraded = false, at_frame = None))]

@@ -13,6 +13,7 @@ use auralink_native::core::{LegId, StreamId};
 use auralink_native::engine::{Binding, Engine, Item, Stopped, inbox};
 use bytes::Bytes;
 use common::{SSRC, Sender, config};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -68,7 +69,7 @@ fn eventually<T>(mut check: impl FnMut() -> Option<T>) -> T {
 
 #[test]
 fn an_idle_engine_uses_no_time() {
-    let engine = Engine::start().unwrap();
+    let engine = Engine::start(1).unwrap();
     open(&engine, Direction::Both, Some(SocketAddr::new(LOCAL, 9)));
     let before = engine.cpu_time().unwrap();
     std::thread::sleep(Duration::from_millis(1500));
@@ -78,7 +79,7 @@ fn an_idle_engine_uses_no_time() {
 
 #[test]
 fn a_fault_fails_every_leg_and_later_calls_say_stopped() {
-    let engine = Engine::start().unwrap();
+    let engine = Engine::start(1).unwrap();
     let legs = [open(&engine, Direction::Receive, None), open(&engine, Direction::Receive, None)];
     assert_eq!(engine.call(|_, _| panic!("a fault of ours")), Err::<(), _>(Stopped));
     let mut failed = Vec::new();
@@ -96,7 +97,7 @@ fn a_fault_fails_every_leg_and_later_calls_say_stopped() {
 
 #[test]
 fn what_python_does_not_fetch_is_bounded_and_counted() {
-    let engine = Engine::start().unwrap();
+    let engine = Engine::start(1).unwrap();
     let inlet = open(&engine, Direction::Receive, None);
     let sink = UdpSocket::bind((LOCAL, 0)).unwrap();
     let outlet = open(&engine, Direction::Send, Some(sink.local_addr().unwrap()));
@@ -127,7 +128,7 @@ fn what_python_does_not_fetch_is_bounded_and_counted() {
 
 #[test]
 fn answers_wait_for_nobody_and_those_without_room_fail_their_streams() {
-    let engine = Engine::start().unwrap();
+    let engine = Engine::start(1).unwrap();
     let (held, holds) = channel();
     let (release, released) = channel::<()>();
     std::thread::scope(|scope| {
@@ -155,7 +156,7 @@ fn answers_wait_for_nobody_and_those_without_room_fail_their_streams() {
 
 #[test]
 fn answers_that_wait_are_bounded_in_bytes_and_give_room_again() {
-    let engine = Engine::start().unwrap();
+    let engine = Engine::start(1).unwrap();
     let answer = Bytes::from(vec![0; inbox::MAX_BYTES / 2 + 1]);
     for round in 1..4 {
         let (release, released) = channel::<()>();
@@ -172,8 +173,11 @@ fn answers_that_wait_are_bounded_in_bytes_and_give_room_again() {
             engine.submit(StreamId(7), 1, Some(answer.clone()), None, false).unwrap();
             release.send(()).unwrap();
         });
-        assert_eq!(engine.stats().unwrap().get("drops").unwrap().get("command_overflow").unwrap().int(), Some(round));
-        assert_eq!(engine.stats().unwrap().get("drops").unwrap().get("unknown_frame").unwrap().int(), Some(round));
+        eventually(|| {
+            let stats = engine.stats().unwrap();
+            let counted = |why: &str| stats.get("drops").and_then(|drops| drops.get(why)?.int());
+            ([counted("command_overflow"), counted("unknown_frame")] == [Some(round); 2]).then_some(())
+        });
     }
 }
 
@@ -194,7 +198,7 @@ fn legs_on_every_address_learn_and_serve_peers_of_either_family() {
         let Ok(peer) = UdpSocket::bind((local, 0)) else { continue }; // this machine has no ::1
         let sink = UdpSocket::bind((local, 0)).unwrap();
         sink.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let engine = Engine::start().unwrap();
+        let engine = Engine::start(1).unwrap();
         let every = Ipv6Addr::UNSPECIFIED.into();
         let inlet = open_at(&engine, every, config(Direction::Receive, true, None));
         let outlet = open_at(&engine, every, config(Direction::Send, true, Some(sink.local_addr().unwrap())));
@@ -220,4 +224,56 @@ fn legs_on_every_address_learn_and_serve_peers_of_either_family() {
         let learned = stats.get("legs").unwrap().row(inlet.0).unwrap().get("video").unwrap().get("remote").unwrap();
         assert_eq!(*learned, Value::Text(peer.local_addr().unwrap().to_string()));
     }
+}
+
+#[test]
+fn rooms_live_on_threads_of_their_own_and_share_neither_ids_nor_streams() {
+    let engine = Engine::start(2).unwrap();
+    let sink = UdpSocket::bind((LOCAL, 0)).unwrap();
+    sink.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let leg = |room: &str, direction, remote| {
+        let config = LegConfig { room: room.to_owned(), ..config(direction, false, remote) };
+        open_at(&engine, LOCAL, config)
+    };
+    let to = Some(sink.local_addr().unwrap());
+    let rooms = ["a", "b"].map(|room| [leg(room, Direction::Receive, None), leg(room, Direction::Send, to)]);
+    let mut streams = Vec::new();
+    for [inlet, _] in rooms {
+        let peer = UdpSocket::bind((LOCAL, 0)).unwrap();
+        peer.connect((LOCAL, video_port(&engine, inlet))).unwrap();
+        send(&peer, &Sender::new(0, 0).key(0, 100));
+        streams.push(eventually(|| {
+            engine.poll(1).into_iter().find_map(|item| match item {
+                Item::Event(Event::StreamStarted { stream, .. }) => Some(stream),
+                _ => None,
+            })
+        }));
+    }
+    let ids: BTreeSet<u64> = rooms.iter().flatten().map(|leg| leg.0).chain(streams.iter().map(|id| id.0)).collect();
+    assert_eq!(ids.len(), 6);
+    assert_eq!(
+        engine.link(streams[0], rooms[1][1]).unwrap(),
+        Err(format!("stream {} and leg {} are of different rooms", streams[0].0, rooms[1][1].0))
+    );
+    for (stream, [_, outlet]) in streams.iter().zip(rooms) {
+        engine.link(*stream, outlet).unwrap().unwrap();
+        engine.set_mode(*stream, Policy { mode: Mode::Bypass, extension: true, degraded: false }, None).unwrap();
+        media(&sink);
+    }
+    let rows = |of: &str| match engine.stats().unwrap().get(of) {
+        Some(Value::Table(rows)) => rows.len(),
+        _ => 0,
+    };
+    assert_eq!((rows("legs"), rows("streams"), rows("outs")), (4, 2, 2));
+    // One thread's end is not the other's.
+    assert_eq!(engine.call(|_, _| panic!("a fault of ours")), Err::<(), _>(Stopped));
+    let failed = eventually(|| {
+        engine.poll(1).into_iter().find_map(|item| match item {
+            Item::Event(Event::LegFailed { leg, .. }) => Some(leg),
+            _ => None,
+        })
+    });
+    assert!(rooms[0].contains(&failed));
+    assert_eq!(engine.local_ports(rooms[0][0]), Err(Stopped));
+    assert!(!engine.local_ports(rooms[1][0]).unwrap().is_empty());
 }

@@ -244,3 +244,21 @@ def test_a_closed_engine_says_so(peer: Peer) -> None:
     for call in (engine.stats, lambda: engine.submit(stream, 0, None, None, True), lambda: engine.hold(stream)):
         with pytest.raises(RuntimeError, match="closed"):
             call()
+
+
+@pytest.mark.parametrize("threads", [0, 17])
+def test_the_number_of_threads_has_bounds(threads: int) -> None:
+    with pytest.raises(ValueError, match="threads: must be 1 to 16"):
+        native.Engine(threads=threads)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_stream_stays_in_its_room(peer: Peer, threads: int) -> None:
+    engine = native.Engine(threads=threads)
+    inlet = engine.open_leg("a", leg("Receive"))
+    elsewhere = engine.open_leg("b", leg("Send", remote="127.0.0.1:9"))
+    peer.send(engine.local_ports(inlet)["video"], SPS, PPS, IDR)
+    started = wait_for(engine, native.StreamStarted)
+    with pytest.raises(ValueError, match="different rooms"):
+        engine.link(started.stream, elsewhere)
+    engine.close()

@@ -236,7 +236,7 @@ impl Bridge {
     /// `feedback`: NACKs are answered, so copies of three seconds are kept. The core's thread has the first core, the caller's the second.
     pub fn start(count: u32, sink: &mut Sink, out: &UdpSocket, keys: bool, feedback: bool) -> Bridge {
         super::pin(0);
-        let engine = Engine::start().expect("an engine");
+        let engine = Engine::start(1).expect("an engine");
         super::pin(1);
         let mut cameras = Vec::new();
         let mut outlets = HashMap::new();

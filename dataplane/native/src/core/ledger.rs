@@ -32,7 +32,11 @@ pub struct NativeFrame {
 #[derive(Debug)]
 pub enum Answer {
     Native(Option<Value>),
-    Compressed { payloads: Vec<Payload>, ext: Option<Value>, key: bool },
+    Compressed {
+        payloads: Vec<Payload>,
+        ext: Option<Value>,
+        key: bool,
+    },
     Dropped,
     Refused,
 }

@@ -16,6 +16,27 @@ pub enum Value {
 }
 
 impl Value {
+    /// Adds the counters of another shard: numbers of one name are summed up, rows stand beside each other.
+    pub fn add(&mut self, other: Value) {
+        match (self, other) {
+            (Value::Int(n), Value::Int(more)) => *n += more,
+            (Value::Float(x), Value::Float(more)) => *x += more,
+            (Value::Map(entries), Value::Map(more)) => {
+                for (name, value) in more {
+                    match entries.iter_mut().find(|(known, _)| *known == name) {
+                        Some((_, known)) => known.add(value),
+                        None => entries.push((name, value)),
+                    }
+                }
+            }
+            (Value::Table(rows), Value::Table(more)) => {
+                rows.extend(more);
+                rows.sort_by_key(|(id, _)| *id);
+            }
+            _ => {}
+        }
+    }
+
     pub fn get(&self, key: &str) -> Option<&Value> {
         match self {
             Value::Map(entries) => entries.iter().find(|(name, _)| name == key).map(|(_, value)| value),

@@ -1,33 +1,39 @@
-//! The rim: one thread that owns the sockets, the timer and the only clock, and drives a [`Shard`]. The binding (and the
-//! benchmark) talk to it through [`Engine`]: commands go in over a bounded [`inbox`] and wake the thread by an eventfd,
-//! frames and events come out of a bounded queue, and another eventfd says when it has something.
+//! The rim: threads that own the sockets, a timer and the only clock, and drive a [`Shard`] each. A room lives on one of
+//! them: no packet crosses over, and nothing of one waits for another. The binding (and the benchmarks) talk to them
+//! through [`Engine`]: commands go to a thread over its bounded [`inbox`] and wake it by an eventfd; frames and events of
+//! all come out of one bounded queue, and another eventfd says when it has something. An id says which thread gave it out.
 //!
 //! What is asked for frame by frame waits for nobody: what the core refuses is told by an event.
 
 pub mod inbox;
 mod queue;
+mod rooms;
 pub mod socket;
+mod thread;
 mod worker;
 
 use crate::core::codec::Media;
 use crate::core::ext;
 use crate::core::leg_plain::LegConfig;
 use crate::core::mode::Policy;
-use crate::core::shard::Shard;
+use crate::core::shard::{Numbering, Shard};
 use crate::core::stats::Value;
-use crate::core::{LegId, Now, StreamId, Time};
+use crate::core::{LegId, Now, OutId, StreamId, Time};
 use bytes::Bytes;
 pub use queue::Item;
 use queue::Queue;
+use rooms::Rooms;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
-use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use worker::{Parts, Worker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use thread::Thread;
 
-/// The engine's thread is gone: closed, or it panicked and its legs failed.
+/// More would wait for Python anyway.
+pub const MAX_THREADS: usize = 16;
+
+/// The thread is gone: closed, or it panicked and its legs failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped;
 
@@ -40,18 +46,23 @@ pub struct Binding {
 }
 
 pub struct Engine {
-    commands: inbox::Sender,
+    threads: Vec<Thread>,
+    rooms: Mutex<Rooms>,
     queue: Arc<Queue>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// As many threads as make sense for whoever has this many cores: one is left to Python.
+pub fn threads_for(cores: usize) -> usize {
+    cores.saturating_sub(1).clamp(1, MAX_THREADS)
 }
 
 impl Engine {
-    pub fn start() -> io::Result<Engine> {
-        let (commands, inbox) = inbox::open()?;
-        let queue = Arc::new(Queue::new()?);
-        let parts = Parts::open(inbox, queue.clone())?;
-        let thread = std::thread::Builder::new().name("auralink-packets".into()).spawn(move || parts.build().run())?;
-        Ok(Engine { commands, queue, thread: Mutex::new(Some(thread)) })
+    /// At least one thread, and at most [`MAX_THREADS`].
+    pub fn start(threads: usize) -> io::Result<Engine> {
+        let (count, queue) = (threads.clamp(1, MAX_THREADS), Arc::new(Queue::new()?));
+        let thread = |n| Thread::start(queue.clone(), Numbering { first: n as u64 + 1, step: count as u64 });
+        let threads = (0..count).map(thread).collect::<io::Result<Vec<Thread>>>()?;
+        Ok(Engine { threads, rooms: Mutex::new(Rooms::new(count)), queue })
     }
 
     /// Readable while `poll` has something.
@@ -63,25 +74,49 @@ impl Engine {
         self.queue.pop(max)
     }
 
-    /// Runs `act` on the engine's thread and waits for its result.
+    /// Runs `act` on the first thread and waits for its result: for tests and benchmarks, which have no other.
     pub fn call<R: Send + 'static>(
         &self,
         act: impl FnOnce(&mut Shard, Now) -> R + Send + 'static,
     ) -> Result<R, Stopped> {
-        self.run(move |worker, now| act(&mut worker.shard, now))
+        self.threads[0].call(act)
     }
 
     pub fn open_leg(&self, config: LegConfig, binding: Binding) -> Result<io::Result<LegId>, Stopped> {
-        self.run(move |worker, now| worker.open_leg(config, &binding, now))
+        let room = config.room.clone();
+        let thread = self.rooms().enter(&room);
+        let opened = self.threads[thread].run(move |worker, now| worker.open_leg(config, &binding, now));
+        match &opened {
+            Ok(Ok(leg)) => self.rooms().opened(*leg, room),
+            Ok(Err(_)) | Err(_) => self.rooms().left(&room),
+        }
+        opened
     }
 
     pub fn close_leg(&self, leg: LegId, bye: bool) -> Result<(), Stopped> {
-        self.run(move |worker, now| worker.close_leg(leg, bye, now))
+        self.rooms().closed(leg);
+        self.of(leg.0).run(move |worker, now| worker.close_leg(leg, bye, now))
     }
 
     /// The bound RTP port per medium; empty for an unknown leg.
     pub fn local_ports(&self, leg: LegId) -> Result<Vec<(Media, u16)>, Stopped> {
-        self.run(move |worker, _| worker.local_ports(leg))
+        self.of(leg.0).run(move |worker, _| worker.local_ports(leg))
+    }
+
+    /// False: no such medium.
+    pub fn set_remote(&self, leg: LegId, media: Media, remote: SocketAddr) -> Result<bool, Stopped> {
+        self.of(leg.0).call(move |shard, _| shard.set_remote(leg, media, remote))
+    }
+
+    pub fn link(&self, stream: StreamId, leg: LegId) -> Result<Result<OutId, String>, Stopped> {
+        if self.index(stream.0) != self.index(leg.0) {
+            return Ok(Err(format!("stream {} and leg {} are of different rooms", stream.0, leg.0)));
+        }
+        self.of(leg.0).call(move |shard, now| shard.link(stream, leg, now))
+    }
+
+    pub fn unlink(&self, out: OutId) -> Result<(), Stopped> {
+        self.of(out.0).call(move |shard, now| shard.unlink(out, now))
     }
 
     /// See `submit` in the `.pyi`; so are the next four.
@@ -116,40 +151,43 @@ impl Engine {
     }
 
     pub fn stats(&self) -> Result<Value, Stopped> {
-        self.call(|shard, _| shard.stats())
-    }
-
-    /// CPU time that the engine's thread has used, for benchmarks.
-    pub fn cpu_time(&self) -> Result<std::time::Duration, Stopped> {
-        self.run(|_, _| worker::thread_cpu_time())
-    }
-
-    /// Says BYE if asked to, closes the sockets and ends the thread; idempotent.
-    pub fn close(&self, bye: bool) {
-        // The reply proves that the thread saw it; an error means it is gone already.
-        let _ = self.run(move |worker, now| worker.stop(bye, now));
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let _ = thread.join(); // its panic was reported as LegFailed
+        let mut all = Value::Map(Vec::new());
+        for thread in &self.threads {
+            all.add(thread.call(|shard, _| shard.stats())?);
         }
+        Ok(all)
     }
 
-    fn run<R: Send + 'static>(&self, act: impl FnOnce(&mut Worker, Now) -> R + Send + 'static) -> Result<R, Stopped> {
-        let (reply, answer) = sync_channel(1);
-        self.commands.send(Box::new(move |worker, now| {
-            let _ = reply.send(act(worker, now)); // the caller waits for it
-        }))?;
-        answer.recv().map_err(|_| Stopped)
+    /// CPU time that the engine's threads have used, for benchmarks.
+    pub fn cpu_time(&self) -> Result<Duration, Stopped> {
+        self.threads.iter().map(Thread::cpu_time).sum()
     }
 
-    /// Has the thread run `act`, behind what was asked for before, and waits neither for it nor for room.
+    /// Says BYE if asked to, closes the sockets and ends the threads; idempotent.
+    pub fn close(&self, bye: bool) {
+        self.threads.iter().for_each(|thread| thread.close(bye));
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, Rooms> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread that gave out an id; 0 is nobody's.
+    fn index(&self, id: u64) -> usize {
+        (id.saturating_sub(1) % self.threads.len() as u64) as usize
+    }
+
+    fn of(&self, id: u64) -> &Thread {
+        &self.threads[self.index(id)]
+    }
+
     fn post(
         &self,
         stream: StreamId,
         bytes: usize,
         act: impl FnOnce(&mut Shard, Now) + Send + 'static,
     ) -> Result<(), Stopped> {
-        self.commands.post(stream, bytes, Box::new(move |worker, now| act(&mut worker.shard, now)))
+        self.of(stream.0).post(stream, bytes, act)
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Binding, now};
 use crate::core::codec::Media;
 use crate::core::leg_plain::{LegConfig, Sockets};
 use crate::core::output::{Event, FrameTag, Output, Transmit};
-use crate::core::shard::{Input, Shard};
+use crate::core::shard::{Input, Numbering, Shard};
 use crate::core::{Drop, LegId, Now, SockId, Time};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::time::TimeSpec;
@@ -261,7 +261,7 @@ impl Worker {
 }
 
 impl Parts {
-    pub fn open(inbox: Inbox, queue: Arc<Queue>) -> io::Result<Parts> {
+    pub fn open(inbox: Inbox, queue: Arc<Queue>, numbering: Numbering) -> io::Result<Parts> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(TimerClock::CLOCK_MONOTONIC, flags)?;
@@ -269,7 +269,7 @@ impl Parts {
         epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(io::Error::other)?; // fail here rather than on the thread
-        let shard = Shard::new(Box::new(random));
+        let shard = Shard::numbered(Box::new(random), numbering);
         Ok(Parts { epoll, timer, inbox, queue, shard })
     }
 

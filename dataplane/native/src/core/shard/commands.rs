@@ -63,6 +63,9 @@ impl Shard {
         self.now = now;
         let source = self.streams.get(&stream).ok_or_else(|| format!("no stream {}", stream.0))?;
         let target = self.legs.get(&leg).ok_or_else(|| format!("no leg {}", leg.0))?;
+        if self.legs.get(&source.leg).is_some_and(|from| from.config.room != target.config.room) {
+            return Err(format!("stream {} and leg {} are of different rooms", stream.0, leg.0));
+        }
         if !target.config.direction.sends() {
             return Err(format!("leg {} only receives", target.config.name));
         }

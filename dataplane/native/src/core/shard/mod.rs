@@ -73,6 +73,13 @@ struct Sending {
 const MAX_FORMER: usize = 64;
 const FORMER_FOR: Duration = Duration::from_secs(10);
 
+/// Ids that a shard gives out: `first`, and always `step` more.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbering {
+    pub first: u64,
+    pub step: u64,
+}
+
 pub struct Shard {
     legs: BTreeMap<LegId, Leg>,
     streams: BTreeMap<StreamId, Stream>,
@@ -89,6 +96,7 @@ pub struct Shard {
     /// What an SRTP packet says, while it is handled.
     plain: Vec<u8>,
     next_id: u64,
+    id_step: u64,
     /// Not later than the next thing to do; `Timeout` finds out what it is.
     wake: Time,
 }
@@ -96,6 +104,11 @@ pub struct Shard {
 impl Shard {
     /// `random` must not be guessable: SSRCs and first sequence numbers come from it.
     pub fn new(random: Box<dyn FnMut() -> u64 + Send>) -> Shard {
+        Shard::numbered(random, Numbering { first: 1, step: 1 })
+    }
+
+    /// One of several, whose ids must not meet.
+    pub fn numbered(random: Box<dyn FnMut() -> u64 + Send>, numbering: Numbering) -> Shard {
         Shard {
             legs: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -108,7 +121,8 @@ impl Shard {
             random,
             former: Vec::new(),
             plain: Vec::new(),
-            next_id: 1,
+            next_id: numbering.first,
+            id_step: numbering.step,
             wake: Time::NEVER,
         }
     }
@@ -199,7 +213,7 @@ impl Shard {
 
     fn id(&mut self) -> u64 {
         let id = self.next_id;
-        self.next_id += 1;
+        self.next_id += self.id_step;
         id
     }
 
