@@ -5,7 +5,7 @@ use super::codec::{Codec, Media, VideoCodec};
 use super::elements::Ids;
 use super::reports::{Echo, Ntp};
 use super::rtcp::{Block, Writer};
-use super::source::Source;
+use super::source::{Senders, Source};
 use super::srtp::{self, Keys, Session};
 use super::{LegId, SockId, Time};
 use std::net::{IpAddr, SocketAddr};
@@ -192,6 +192,16 @@ impl Medium {
         let rtp = self.source.destination()?;
         let beside = if self.mux { rtp } else { SocketAddr::new(rtp.ip(), rtp.port().checked_add(1)?) };
         Some((self.sockets.rtcp, self.rtcp_seen.filter(|seen| seen.ip() == rtp.ip()).unwrap_or(beside)))
+    }
+
+    /// Whose datagrams its sockets take; of two for one socket the last one counts.
+    pub fn senders(&self) -> [(SockId, Senders); 2] {
+        let Sockets { rtp, rtcp } = self.sockets;
+        let Some(address) = self.source.destination() else {
+            return [(rtcp, Senders::Anyone), (rtp, Senders::Anyone)];
+        };
+        let media = if self.mux { Senders::Multiplexed(address) } else { Senders::Address(address) };
+        [(rtcp, Senders::Host(address.ip())), (rtp, media)]
     }
 
     pub fn sending_keys(&self) -> Option<Arc<Keys>> {

@@ -136,6 +136,7 @@ drops! {
     KeyRequestUnsupported = "key_request_unsupported": "a key was wanted of a source that takes no PLI",
     SendFailed = "send_failed": "the kernel took a packet not: no route, or its buffer is full",
     EventOverflow = "event_overflow": "events that Python did not fetch in time",
+    KernelDropped = "kernel_dropped": "the kernel had no room for it, or a stranger sent it where the peer is known",
     Truncated = "truncated": "a datagram longer than any we take",
 }
 

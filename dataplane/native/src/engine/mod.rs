@@ -2,6 +2,7 @@
 //! benchmark) talk to it through [`Engine`]: commands go in over a bounded channel and wake the thread by an eventfd,
 //! frames and events come out of a bounded queue, and another eventfd says when it has something.
 
+mod filter;
 mod queue;
 pub mod socket;
 mod worker;
@@ -83,7 +84,7 @@ impl Engine {
     }
 
     pub fn stats(&self) -> Result<Value, Stopped> {
-        self.call(|shard, _| shard.stats())
+        self.run(|worker, _| worker.stats())
     }
 
     /// CPU time that the engine's thread has used, for benchmarks.

@@ -181,6 +181,7 @@ impl Shard {
         if let Some(medium) = self.legs.get_mut(&leg).and_then(|leg| leg.medium_mut(media)) {
             medium.source.lock(src, rtp.ssrc, id, self.now.mono);
         }
+        self.note_senders(leg, media);
         self.wake = self.wake.min(self.now.mono + SILENCE);
         for packet in packets {
             self.rtp(leg, media, src, &packet);

@@ -33,6 +33,7 @@ impl Shard {
             medium.srtp = keys.as_ref().map(Session::new);
             medium.next_report = now.mono + medium.report_interval();
             self.wake = self.wake.min(medium.next_report);
+            self.senders.extend(medium.senders());
             media.push(medium);
         }
         self.legs.insert(id, Leg { id, config, media });
@@ -55,7 +56,9 @@ impl Shard {
     /// False: no such medium.
     pub fn set_remote(&mut self, leg: LegId, media: Media, remote: SocketAddr) -> bool {
         let medium = self.legs.get_mut(&leg).and_then(|leg| leg.medium_mut(media));
-        medium.map(|medium| medium.source.configure(remote)).is_some()
+        let found = medium.map(|medium| medium.source.configure(remote)).is_some();
+        self.note_senders(leg, media);
+        found
     }
 
     pub fn link(&mut self, stream: StreamId, leg: LegId, now: Now) -> Result<OutId, String> {
@@ -157,6 +160,11 @@ impl Shard {
 
     pub fn leg_ids(&self) -> Vec<LegId> {
         self.legs.keys().copied().collect()
+    }
+
+    /// As [`Input::Dropped`](super::Input::Dropped), many at once.
+    pub fn count(&mut self, why: Drop, n: u64) {
+        self.fx.drops.add(why, n);
     }
 
     pub fn stats(&self) -> Value {

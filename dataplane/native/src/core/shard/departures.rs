@@ -104,6 +104,7 @@ impl Shard {
         if let Some(medium) = self.legs.get_mut(&stream.leg).and_then(|leg| leg.medium_mut(stream.media())) {
             medium.source.unlock();
         }
+        self.note_senders(stream.leg, stream.media());
         self.fx.event(Event::StreamEnded { stream: id, reason });
         for out_id in stream.outs {
             let Some(out) = self.outs.get_mut(&out_id) else { continue };

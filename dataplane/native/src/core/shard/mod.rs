@@ -10,11 +10,11 @@ mod departures;
 mod feedback;
 
 use super::codec::Media;
-use super::leg_plain::Leg;
+use super::leg_plain::{Leg, Medium};
 use super::mode::Mode;
 use super::out::Out;
 use super::output::{Effects, FrameTag, Output, Transmit};
-use super::source::SILENCE;
+use super::source::{SILENCE, Senders};
 use super::stream::Stream;
 use super::video::Video;
 use super::{Drop, LegId, Now, OutId, SockId, StreamId, Time};
@@ -83,6 +83,8 @@ pub struct Shard {
     former: Vec<(u32, Time)>,
     /// What an SRTP packet says, while it is handled.
     plain: Vec<u8>,
+    /// What changed since `take_senders`; at most an entry per socket.
+    senders: BTreeMap<SockId, Senders>,
     next_id: u64,
     /// Not later than the next thing to do; `Timeout` finds out what it is.
     wake: Time,
@@ -103,6 +105,7 @@ impl Shard {
             random,
             former: Vec::new(),
             plain: Vec::new(),
+            senders: BTreeMap::new(),
             next_id: 1,
             wake: Time::NEVER,
         }
@@ -124,6 +127,17 @@ impl Shard {
             return Output::Transmit(packet);
         }
         self.fx.outputs.pop_front().unwrap_or(Output::Timeout(self.wake))
+    }
+
+    /// Whose datagrams sockets take from now on, where that changed. A relief for those who hold the sockets: what comes
+    /// from others all the same is told apart and counted here.
+    pub fn take_senders(&mut self) -> BTreeMap<SockId, Senders> {
+        std::mem::take(&mut self.senders)
+    }
+
+    fn note_senders(&mut self, leg: LegId, media: Media) {
+        let medium = self.legs.get(&leg).and_then(|leg| leg.medium(media));
+        self.senders.extend(medium.into_iter().flat_map(Medium::senders));
     }
 
     fn frame_refused(&mut self, stream: StreamId, mode: Mode) {
