@@ -93,6 +93,17 @@ pub struct LegConfig {
     pub srtp: Option<srtp::Config>,
 }
 
+impl LegConfig {
+    /// What is wrong with it that its parts alone do not say.
+    pub fn problem(&self) -> Option<&'static str> {
+        let one_key = self.srtp.as_ref().is_some_and(|srtp| srtp.rx == srtp.tx);
+        (one_key && self.direction == Direction::Both).then_some(
+            "srtp.tx: must differ from srtp.rx where a leg sends and receives: packets of ours that somebody recorded would be \
+             taken for the peer's",
+        )
+    }
+}
+
 /// Sockets of one medium; both the same with rtcp-mux.
 #[derive(Clone, Copy, Debug)]
 pub struct Sockets {

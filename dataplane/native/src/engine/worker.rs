@@ -209,6 +209,9 @@ impl Worker {
     // ---- commands ----------------------------------------------------------------------------------------------
 
     pub fn open_leg(&mut self, config: LegConfig, binding: &Binding, now: Now) -> io::Result<LegId> {
+        if let Some(problem) = config.problem() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+        }
         let mut bound = Vec::new();
         for (medium, port) in config.media.iter().zip(&binding.ports) {
             let name = |error: io::Error| {
