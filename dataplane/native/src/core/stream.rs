@@ -29,6 +29,10 @@ pub struct Stream {
     pub payload_bytes: u64,
     /// Packets that came as retransmission (RFC 4588).
     pub repaired: u64,
+    /// The SSRC that the last of them came with.
+    pub rtx: Option<u32>,
+    /// H.265 with decoding order numbers.
+    numbered: bool,
     sequence: Extender,
     timestamps: Timestamps,
     kind: Medium,
@@ -68,6 +72,8 @@ impl Stream {
             packets: 0,
             payload_bytes: 0,
             repaired: 0,
+            rtx: None,
+            numbered: payload.order_numbers,
             sequence: Extender::default(),
             timestamps: Timestamps::starting(first.timestamp),
             kind,
@@ -90,6 +96,11 @@ impl Stream {
             Medium::Video(video) => Some(video),
             Medium::Audio(_) => None,
         }
+    }
+
+    /// Whether packets of this payload type are in the format that the stream began in.
+    pub fn takes(&self, payload: PayloadType) -> bool {
+        (self.codec, self.numbered) == (payload.codec, payload.order_numbers)
     }
 
     /// A packet of this source: sequence -> duplicate or late -> reorder -> assemble -> mode.

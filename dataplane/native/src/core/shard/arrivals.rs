@@ -131,7 +131,7 @@ impl Shard {
         let carries = rtp.extension.and_then(|(profile, body)| ext::find(profile, body, extension_id));
         medium.aic_packets += u64::from(carries.is_some_and(|bytes| bytes.len() == ext::VALUE_BYTES));
         let Some(stream) = self.streams.get_mut(&stream) else { return };
-        if stream.codec != payload.codec {
+        if !stream.takes(payload) {
             return self.fx.drops.count(Drop::UnknownPayloadType);
         }
         let incoming = Incoming { rtp, wrapped, codec: payload.number, elements };
