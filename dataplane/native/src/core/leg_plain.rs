@@ -139,6 +139,8 @@ pub struct Medium {
     pub next_report: Time,
     pub packets: u64,
     pub aic_packets: u64,
+    /// Sources that ended, each with the SSRC of its retransmissions, and when.
+    repaired: Vec<(u32, u32, Time)>,
     mux: bool,
     starts: u32,
     starts_since: Time,
@@ -176,6 +178,7 @@ impl Medium {
             next_report: Time(0),
             packets: 0,
             aic_packets: 0,
+            repaired: Vec::new(),
             mux,
             starts: 0,
             starts_since: Time(0),
@@ -224,6 +227,19 @@ impl Medium {
             Media::Video => VIDEO_REPORTS,
             Media::Audio => AUDIO_REPORTS,
         }
+    }
+
+    /// A source ended; retransmissions of it may be under way.
+    pub fn note_rtx(&mut self, source: u32, rtx: Option<u32>, now: Time) {
+        self.repaired.retain(|(_, known, at)| Some(*known) != rtx && now - *at < STARTS_PER);
+        self.repaired.extend(rtx.map(|rtx| (source, rtx, now)));
+        self.repaired.drain(..self.repaired.len().saturating_sub(MAX_STARTS as usize));
+    }
+
+    /// Whether retransmissions with this SSRC were lately those of another source than this one.
+    pub fn repaired_others(&self, rtx: u32, source: u32, now: Time) -> bool {
+        let known = |(other, known, at): &(u32, u32, Time)| *known == rtx && *other != source && now - *at < STARTS_PER;
+        self.repaired.iter().any(known)
     }
 
     /// May another stream start?

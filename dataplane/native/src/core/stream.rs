@@ -127,11 +127,14 @@ impl Stream {
         }
     }
 
-    /// A packet that was sent again in a stream of its own: it was lost, and reports go on to say so.
-    pub fn repaired(&mut self, incoming: Incoming<'_>, now: Time, fx: &mut Effects) {
+    /// A packet that was sent again in a stream of its own, `ssrc`: it was lost, and reports go on to say so.
+    pub fn repaired(&mut self, incoming: Incoming<'_>, ssrc: u32, now: Time, fx: &mut Effects) {
         let Some(sequence) = self.sequence.recall(incoming.rtp.sequence) else { return fx.drops.count(Drop::Late) };
         match self.enter(sequence, incoming, now, fx) {
-            Inserted::New => self.repaired += 1,
+            Inserted::New => {
+                self.repaired += 1;
+                self.rtx = Some(ssrc);
+            }
             Inserted::Duplicate => fx.drops.count(Drop::Duplicate),
             Inserted::Late => fx.drops.count(Drop::Late),
         }

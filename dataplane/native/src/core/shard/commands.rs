@@ -96,7 +96,9 @@ impl Shard {
             let rtx = rtx.map(|number| Retransmissions::new(self.ssrc(ssrc), number, (self.random)()));
             let red = payload.red;
             let path = Path { stream, source_leg, leg, codec, extension_id, ids, resend: feedback, rtx, red };
-            self.outs.insert(id, Out::new(id, path, generator));
+            let out = Out::new(id, path, generator);
+            self.ssrcs.extend(out.ssrcs().map(|ssrc| ((leg, ssrc), id)));
+            self.outs.insert(id, out);
             id
         };
         if let Some(source) = self.streams.get_mut(&stream) {

@@ -72,6 +72,8 @@ pub struct Shard {
     legs: BTreeMap<LegId, Leg>,
     streams: BTreeMap<StreamId, Stream>,
     outs: BTreeMap<OutId, Out>,
+    /// Whose our SSRCs are, those of retransmissions too.
+    ssrcs: HashMap<(LegId, u32), OutId>,
     fx: Effects,
     send: VecDeque<Transmit>,
     now: Now,
@@ -97,6 +99,7 @@ impl Shard {
             legs: BTreeMap::new(),
             streams: BTreeMap::new(),
             outs: BTreeMap::new(),
+            ssrcs: HashMap::new(),
             fx: Effects::default(),
             send: VecDeque::new(),
             now: Now::default(),
@@ -208,6 +211,11 @@ impl Shard {
         id
     }
 
+    /// The out that sends with this SSRC on a leg, media or retransmissions.
+    fn owner(&self, leg: LegId, ssrc: u32) -> Option<&Out> {
+        self.ssrcs.get(&(leg, ssrc)).and_then(|out| self.outs.get(out))
+    }
+
     /// Random, not 0, and nobody else's that we know of.
     fn ssrc(&mut self, drawn: u32) -> u32 {
         loop {
@@ -216,7 +224,7 @@ impl Shard {
             let taken = [0, drawn].contains(&ssrc)
                 || self.former.iter().any(|(former, _)| *former == ssrc)
                 || self.streams.values().any(|stream| stream.ssrc == ssrc)
-                || self.outs.values().any(|out| out.owns(ssrc))
+                || self.ssrcs.keys().any(|(_, ours)| *ours == ssrc)
                 || media().any(|medium| medium.own_ssrc == ssrc);
             if !taken {
                 return ssrc;
