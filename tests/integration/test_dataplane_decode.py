@@ -23,8 +23,8 @@ ENCODINGS = {
     "native": ("-b:v", "600k", "-qmin", "4", "-qmax", "24"),
     "compressed": ("-b:v", "200k", "-qmin", "30", "-qmax", "50"),
 }
-SUFFIX = {"H264": "h264", "VP8": "ivf", "VP9": "ivf"}
-DECODER = {"H264": "h264", "VP8": "vp8", "VP9": "vp9"}
+SUFFIX = {"H264": "h264", "H265": "hevc", "VP8": "ivf", "VP9": "ivf", "AV1": "ivf"}
+DECODER = {"H264": "h264", "H265": "hevc", "VP8": "vp8", "VP9": "vp9", "AV1": "libdav1d"}
 SEED = 7
 
 

@@ -13,7 +13,8 @@ use common::call::carried;
 use common::coding::{Coding, MADE, Meaning, NOTHING};
 use common::network::{Conditions, Loss};
 use common::vpx::{Format, VP8, VP9, layers};
-use common::{FRAME_TICKS, Gathered, Sender, VIDEO_PT, VP8_PT, VP9_PT, annex_b, nals, packet, payloads};
+use common::{AV1_PT, FRAME_TICKS, Gathered, H265_PT, Sender, VIDEO_PT, VP8_PT, VP9_PT};
+use common::{annex_b, av1, h265, nals, packet, payloads};
 use std::time::Duration;
 
 const LOST_OF_A_THOUSAND: u64 = 20;
@@ -79,6 +80,8 @@ impl Recorded {
         };
         match self.codec.as_str() {
             "H264" => payloads(&units(&frame.data), self.sender.mtu),
+            "H265" => h265::Sender::new(h265::PLAIN).payloads(&units(&frame.data)),
+            "AV1" => av1::Sender::new(av1::PLAIN).payloads(&av1::obus(&frame.data), frame.key),
             _ => frame.data.chunks(room).enumerate().map(piece).collect(),
         }
     }
@@ -87,13 +90,16 @@ impl Recorded {
     fn data(&self, frame: &Gathered) -> Vec<u8> {
         match self.codec.as_str() {
             "H264" => annex_b(&nals(&frame.payloads)),
+            "H265" => annex_b(&h265::one(frame.clone()).units),
+            "AV1" => av1::stream(&av1::one(frame.clone()).obus),
             _ => layers(self.format(), frame).concat(),
         }
     }
 
     fn is(&self, data: &[u8], frame: &Frame) -> bool {
         match self.codec.as_str() {
-            "H264" => units(data) == units(&frame.data),
+            "H264" | "H265" => units(data) == units(&frame.data),
+            "AV1" => av1::obus(data) == av1::obus(&frame.data),
             _ => data == frame.data,
         }
     }
@@ -107,6 +113,8 @@ impl Coding for Recorded {
     fn payload_type(&self) -> u8 {
         match self.codec.as_str() {
             "H264" => VIDEO_PT,
+            "H265" => H265_PT,
+            "AV1" => AV1_PT,
             "VP8" => VP8_PT,
             _ => VP9_PT,
         }

@@ -339,6 +339,9 @@ fn leg_config(room: String, dict: &Bound<'_, PyDict>) -> PyResult<(LegConfig, Bi
         media,
         srtp: get::<Bound<'_, PyDict>>(dict, "srtp", "")?.map(|dict| srtp_config(&dict)).transpose()?,
     };
+    if let Some(problem) = config.problem() {
+        return Err(PyValueError::new_err(problem));
+    }
     Ok((config, Binding { ip, ports }))
 }
 

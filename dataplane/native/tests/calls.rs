@@ -33,6 +33,7 @@ fn runs((codec, make): (Codec, Make)) {
     println!("{}: {count} runs, {sum:?}", codec.name());
     if count > 50 {
         assert!(sum.switches > count && sum.lost > count && sum.illegal > count, "the runs try something: {sum:?}");
+        assert!(sum.resent > count && sum.repaired > count, "and repair something: {sum:?}");
         assert!(sum.left * 3 > sum.sent && sum.left < sum.sent, "and some of it leaves: {sum:?}");
     }
 }

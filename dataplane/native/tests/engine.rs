@@ -8,6 +8,7 @@ use auralink_native::core::mode::{Mode, Policy};
 use auralink_native::core::output::Event;
 use auralink_native::core::rtcp::Writer;
 use auralink_native::core::rtp;
+use auralink_native::core::srtp::{Config, Master, Suite};
 use auralink_native::core::stats::Value;
 use auralink_native::core::{LegId, StreamId};
 use auralink_native::engine::{Binding, Engine, Item, Stopped, inbox};
@@ -75,6 +76,25 @@ fn an_idle_engine_uses_no_time() {
     std::thread::sleep(Duration::from_millis(1500));
     let used = engine.cpu_time().unwrap() - before;
     assert!(used < Duration::from_millis(10), "{used:?}");
+}
+
+/// Packets of ours that somebody recorded would authenticate as the peer's.
+#[test]
+fn an_encrypted_leg_that_sends_and_receives_with_one_key_is_refused() {
+    let engine = Engine::start(1).unwrap();
+    let open = |direction, suites: [(Suite, u8); 2]| {
+        let [rx, tx] = suites.map(|(suite, fill)| Master::new(suite, &vec![fill; suite.master_bytes()]).unwrap());
+        let config = LegConfig { srtp: Some(Config { rx, tx }), ..config(direction, true, None) };
+        engine.open_leg(config, Binding { ip: LOCAL, ports: vec![0, 0] }).unwrap()
+    };
+    for suite in Suite::ALL {
+        let refused = open(Direction::Both, [(suite, 7), (suite, 7)]).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
+        assert!(refused.to_string().starts_with("srtp.tx: must differ"), "{refused}");
+        assert!(open(Direction::Both, [(suite, 7), (suite, 8)]).is_ok());
+        assert!(open(Direction::Receive, [(suite, 7), (suite, 7)]).is_ok());
+        assert!(open(Direction::Send, [(suite, 7), (suite, 7)]).is_ok());
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! RTCP in both directions: reports, key requests, retransmission.
 
 mod common;
+use auralink_native::core::leg_plain::{Direction, Sockets};
 use auralink_native::core::mode::{Mode, Policy};
 use auralink_native::core::output::Event;
 use auralink_native::core::reports::Ntp;
 use auralink_native::core::rtcp::{self, Rtcp, Writer};
-use auralink_native::core::{OutId, Time};
+use auralink_native::core::{OutId, SockId, Time};
 use common::receiver::Receiver;
 use common::*;
 use std::collections::BTreeMap;
@@ -459,4 +460,31 @@ fn a_receivers_reference_time_is_echoed_beside_the_next_report() {
     let [(ms, echo)] = echoes[..] else { panic!("once: {echoes:?}") };
     assert_eq!((echo.ssrc, echo.reference), (99, 7 << 16 | 5));
     assert!((u64::from(echo.delay) * 1000 / 65536).abs_diff(ms - 100) <= 1, "{echo:?} at {ms}");
+}
+
+/// What is said on a leg is about the outs of that leg, for as long as they are there and under the SSRC that they have.
+#[test]
+fn feedback_reaches_the_out_of_its_leg_alone_and_none_that_is_gone() {
+    let mut sender = Sender::new(0, 0);
+    let (mut world, stream, first) = World::started(true, Mode::Bypass, &mut sender);
+    let sockets = [30, 32].map(|n| Sockets { rtp: SockId(n), rtcp: SockId(n + 1) });
+    let elsewhere = std::net::SocketAddr::from(([10, 0, 0, 3], 7004));
+    let leg = world.shard.open_leg(config(Direction::Send, true, Some(elsewhere)), &sockets, world.now());
+    let second = world.shard.link(stream, leg, world.now()).unwrap();
+    world.receive_all(&sender.key(1, 500));
+    let on =
+        |world: &World, sock| world.left.iter().filter(|left| left.sock == SockId(sock)).cloned().collect::<Vec<_>>();
+    let (one, other) = (out_ssrc(&world), on(&world, 30)[0].rtp().ssrc);
+    for (ssrc, unknown) in [(other, 1), (one, 1), (0, 2)] {
+        world.advance_ms(1000);
+        from_receiver(&mut world, &fed_back(|writer| writer.pli(9, ssrc)));
+        assert_eq!(world.drops("unknown_ssrc"), unknown);
+    }
+    assert_eq!((world.out_stat(first, "key_requests"), world.out_stat(second, "key_requests")), (1, 0));
+    world.shard.unlink(first, world.now());
+    world.settle();
+    from_receiver(&mut world, &fed_back(|writer| writer.pli(9, one)));
+    assert_eq!(world.drops("unknown_ssrc"), 3);
+    world.receive_from(SockId(31), elsewhere, &fed_back(|writer| writer.pli(9, other)));
+    assert_eq!((world.drops("unknown_ssrc"), world.out_stat(second, "key_requests")), (3, 1));
 }

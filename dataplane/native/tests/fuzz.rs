@@ -56,9 +56,18 @@ fn made() -> Seeds {
         let target = codec.name().to_lowercase();
         (0..6).for_each(|seed| add(&target, &format!("stream-{seed}"), stream(codec, seed)));
     }
-    for codec in 0..3u8 {
-        for (name, settings) in [("plain", 0), ("feedback", 1), ("mux-learned", 6), ("both-ways", 9)] {
-            add("shard", &format!("call-{codec}-{name}"), call(codec << 4 | settings));
+    for codec in 0..5u8 {
+        for (name, settings, options) in [
+            ("plain", 0, 0),
+            ("feedback", 1, 0),
+            ("mux-learned", 6, 0),
+            ("both-ways", 9, 0),
+            ("rtx-elements", 1, 0x43),
+            ("red", 0, 0x0c),
+            ("srtp-cm-both-ways", 9, 0x1f),
+            ("srtp-gcm-mux-learned", 7, 0xff),
+        ] {
+            add("shard", &format!("call-{codec}-{name}"), call(codec << 4 | settings, options));
         }
     }
     seeds
@@ -88,8 +97,8 @@ fn stream(codec: auralink_native::core::codec::Codec, seed: u64) -> Vec<u8> {
 }
 
 /// A call in the form that the shard's target reads: keys, frames, answers, reports, losses, changes of mode.
-fn call(settings: u8) -> Vec<u8> {
-    let mut out = vec![settings, 0xff, 0xf0];
+fn call(settings: u8, options: u8) -> Vec<u8> {
+    let mut out = vec![settings, options, 0xff, 0xf0];
     let (key, delta, long, lossy) = ([1, 0, 0, 0, 0], [2, 0, 0, 0, 0], [2, 1, 9, 0, 0], [2, 0, 0, 0, 1]);
     out.extend(key);
     out.extend([8, 0x03, 10, 0, 33]); // an encoder's key, and a frame's time
@@ -100,6 +109,8 @@ fn call(settings: u8) -> Vec<u8> {
     out.extend([6, 0x42, 0, 0, 6, 0x41, 0xff, 0xf4, 13, 0x0a]); // the receiver's PLI and NACK, counters
     out.extend(lossy);
     out.extend(delta);
+    out.extend([31, 0x02, 2, 0, 31, 0x01, 3, 0]); // retransmissions, one with an SSRC of ours
+    (0..4).for_each(|_| out.extend([1, 0x40, 0, 0, 0])); // sound
     out.extend([10, 1, 44]);
     out.extend(key);
     out.extend([7, 0x01]); // native

@@ -502,3 +502,29 @@ fn mangled_packets_and_answers_break_nothing() {
         assert!(malformed > 0 && refused > 0, "{format:?}: {malformed}, {refused}");
     }
 }
+
+/// The payload type says which; a stream keeps to the one that it began with.
+#[test]
+fn packets_with_numbers_in_a_stream_without_and_the_other_way_round_are_counted_and_change_nothing() {
+    for numbered in [false, true] {
+        let format = |numbered| Format { numbered, ..PLAIN };
+        let mut camera = Camera::new(format(numbered));
+        let first = camera.next(0, 500);
+        let (mut world, ..) = World::started_with(false, Mode::Bypass, &first);
+        if numbered {
+            // Its first key may begin with a slice of the picture before: nothing says that it does not.
+            world.receive_all(&camera.picture(10, Some(Picture::Idr), 500));
+        }
+        let before = frames(&world).len();
+        for id in 11..20 {
+            let mut other = Camera::new(format(!numbered));
+            (other.sender.sequence, other.sender.timestamp) = (camera.sender.sequence, camera.sender.timestamp);
+            world.receive_all(&other.picture(id, Some(Picture::Idr), 800));
+            world.receive_all(&camera.picture(id, Some(Picture::Idr), 800));
+        }
+        let frames = frames(&world);
+        check(&frames[before..], &camera.sender);
+        assert_eq!(ids(&frames[before..]), (11..20).collect::<Vec<u64>>(), "numbered: {numbered}");
+        assert!(world.drops("unknown_payload_type") >= 9);
+    }
+}

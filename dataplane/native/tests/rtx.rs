@@ -255,6 +255,115 @@ fn two_legs_of_one_room_each_get_the_form_they_agreed_to() {
     assert_eq!((on(OUT_AUDIO), on(SockId(52))), (10, 3));
 }
 
+/// Rule 9: the numbers of two sources may be the same.
+#[test]
+fn late_retransmissions_of_a_former_source_repair_nothing_of_the_next_one() {
+    let mut a = Sender::new(100, 0);
+    let (mut world, stream, _) = started(true, false, &mut a);
+    let lossy = |world: &mut World, packets: &[Vec<u8>], lost: usize| {
+        packets.iter().enumerate().filter(|(at, _)| *at != lost).for_each(|(_, packet)| world.receive(packet));
+    };
+    let packets = a.delta(1, 5000);
+    lossy(&mut world, &packets, 2);
+    world.receive(&again(&packets[2], 700));
+    assert_eq!(stream_stat(&world, stream, "repaired_packets"), 1);
+    // Another SSRC goes on with the same numbers.
+    let late = a.delta(2, 5000);
+    let mut b = Sender { ssrc: SSRC + 1, ..Sender::new(a.sequence - late.len() as u16, a.timestamp) };
+    let key = b.key(3, 5000);
+    lossy(&mut world, &key, 4);
+    let stream = world.stream();
+    world.link(stream);
+    world.set_mode(stream, Mode::Bypass);
+    assert_eq!(key[4][2..4], late[4][2..4]);
+    world.receive(&again(&late[4], 701));
+    assert_eq!((world.drops("late"), stream_stat(&world, stream, "repaired_packets")), (1, 0));
+    let mut own = again(&key[4], 9);
+    own[8..12].copy_from_slice(&0x7777u32.to_be_bytes());
+    world.receive(&own);
+    assert_eq!((ids(&world.seen()), stream_stat(&world, stream, "repaired_packets")), (vec![0, 1, 3], 1));
+    // And back: its own are repairs again, those of the other not.
+    let mut back = Sender { ssrc: SSRC, ..Sender::new(b.sequence, b.timestamp) };
+    let key = back.key(4, 5000);
+    lossy(&mut world, &key, 4);
+    let stream = world.stream();
+    world.link(stream);
+    world.set_mode(stream, Mode::Bypass);
+    own[12..14].copy_from_slice(&key[4][2..4]);
+    world.receive(&own);
+    assert_eq!(world.drops("late"), 2);
+    world.receive(&again(&key[4], 702));
+    assert_eq!(ids(&world.seen()), [0, 1, 3, 4]);
+}
+
+/// Rule 9: a leg both ways, on which the peer's retransmissions happen to have an SSRC of ours.
+#[test]
+fn an_ssrc_of_ours_that_the_peers_retransmissions_use_is_given_up_and_they_repair() {
+    let both = |remote| {
+        let mut config = config(Direction::Both, true, Some(remote));
+        config.media[0].payloads[0].rtx = Some(RTX_PT);
+        config
+    };
+    let mut sender = Sender::new(500, 0);
+    for media in [false, true] {
+        let mut world = World::between(both(common::sender()), both(receiver()));
+        world.receive_all(&sender.key(0, 500));
+        let stream = world.stream();
+        let out = world.link(stream);
+        world.set_mode(stream, Mode::Bypass);
+        // What its own peer sends goes back to the sender on the first leg.
+        let mut other = Sender { ssrc: 0xabcd, ..Sender::new(9, 0) };
+        let to_sender =
+            |world: &World| world.left.iter().filter(|left| left.sock == IN_RTP).cloned().collect::<Vec<_>>();
+        other.key(1, 3000).iter().for_each(|packet| world.receive_from(OUT_RTP, receiver(), packet));
+        let back = world.stream();
+        let to = world.shard.link(back, world.source, world.now()).unwrap();
+        world.set_mode(back, Mode::Bypass);
+        let sent = to_sender(&world);
+        let ours = sent[0].rtp();
+        let mut nack = Writer::default();
+        nack.receiver_report(SSRC, &[]);
+        nack.nack(SSRC, ours.ssrc, &[ours.sequence]);
+        world.receive_from(IN_RTCP, common::sender(), &nack.finish());
+        let repair = to_sender(&world).pop().unwrap();
+        assert_eq!(repair.rtp().payload_type, RTX_PT);
+        let taken = if media { ours.ssrc } else { repair.rtp().ssrc };
+
+        let packets = sender.delta(2, 5000);
+        packets.iter().enumerate().filter(|(at, _)| *at != 2).for_each(|(_, packet)| world.receive(packet));
+        world.receive(&repair.bytes);
+        assert_eq!((world.drops("looped"), ids(&world.seen())), (1, vec![0]), "ours that came back");
+        let mut own = again(&packets[2], repair.rtp().sequence.wrapping_add(20_000));
+        own[8..12].copy_from_slice(&taken.to_be_bytes());
+        let before = world.left.len();
+        world.receive(&own);
+        assert_eq!((world.drops("looped"), ids(&world.seen())), (1, vec![0, 2]));
+        let said = world.left[before..].iter().filter(|left| left.sock == IN_RTCP);
+        let said: Vec<Rtcp> = said.flat_map(|left| rtcp::parse(&left.bytes).unwrap()).collect();
+        let gone = if media { vec![ours.ssrc, repair.rtp().ssrc] } else { vec![taken] };
+        assert!(said.contains(&Rtcp::Bye { ssrcs: gone.clone() }), "{said:?}");
+        // A second one of it repairs too, although the SSRC was ours just now.
+        let packets = sender.delta(3, 5000);
+        packets.iter().enumerate().filter(|(at, _)| *at != 1).for_each(|(_, packet)| world.receive(packet));
+        let mut own = again(&packets[1], 3);
+        own[8..12].copy_from_slice(&taken.to_be_bytes());
+        world.receive(&own);
+        assert_eq!(ids(&world.seen()), [0, 2, 3]);
+        // We go on under another; only what repeats media has one where only that collided.
+        let delta = if media { other.key(4, 500) } else { other.delta(4, 500) };
+        world.left.clear();
+        delta.iter().for_each(|packet| world.receive_from(OUT_RTP, receiver(), packet));
+        let next = to_sender(&world)[0].clone();
+        assert_eq!(next.rtp().ssrc != ours.ssrc, media);
+        let mut nack = Writer::default();
+        nack.receiver_report(SSRC, &[]);
+        nack.nack(SSRC, next.rtp().ssrc, &[next.rtp().sequence]);
+        world.receive_from(IN_RTCP, common::sender(), &nack.finish());
+        assert!(!gone.contains(&to_sender(&world).pop().unwrap().rtp().ssrc));
+        assert!(world.out_stat(to, "packets") > 0 && world.out_stat(out, "packets") > 0);
+    }
+}
+
 /// Rule 6.
 #[test]
 fn an_empty_retransmission_closes_no_hole() {

@@ -1,11 +1,15 @@
 //! Who is taken for a source, how sources end, and what follows them.
 
 mod common;
-use auralink_native::core::leg_plain::Direction;
+use auralink_native::core::SockId;
+use auralink_native::core::codec::Media;
+use auralink_native::core::leg_plain::{Direction, LegConfig, Sockets};
 use auralink_native::core::mode::Mode;
 use auralink_native::core::output::Event;
 use auralink_native::core::rtcp::{self, Rtcp, Writer};
+use auralink_native::core::source::Senders;
 use common::*;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 fn started(world: &World) -> usize {
@@ -55,6 +59,39 @@ fn forged_packets_neither_redirect_nor_disturb() {
     assert!(world.drops("foreign_source") > 100);
     assert!(world.left.iter().all(|left| left.dst.ip() != stranger().ip()));
     assert_eq!(started(&world), 1);
+}
+
+/// Rule 35: the kernel may drop what nobody has a use for, and nothing else.
+#[test]
+fn sockets_take_anyone_while_a_source_is_learned_and_its_host_alone_while_it_is_there() {
+    let mut world = World::with_remote(false, None);
+    let opened = world.shard.take_senders();
+    assert_eq!((opened[&IN_RTP], opened[&IN_RTCP]), (Senders::Anyone, Senders::Anyone));
+    let known = [(OUT_RTP, Senders::Address(receiver())), (OUT_RTCP, Senders::Host(receiver().ip()))];
+    assert!(known.iter().all(|(sock, senders)| opened[sock] == *senders));
+    let mut camera = Sender::new(0, 0);
+    let mut key = camera.key(0, 500);
+    let last = key.pop().unwrap();
+    world.receive_all(&key);
+    assert!(world.shard.take_senders().is_empty(), "on probation");
+    world.receive(&last);
+    let locked = [(IN_RTCP, Senders::Host(sender().ip())), (IN_RTP, Senders::Address(sender()))];
+    let taken = |world: &mut World| world.shard.take_senders().into_iter().collect::<BTreeMap<_, _>>();
+    assert_eq!(taken(&mut world), locked.into());
+    world.receive_from(IN_RTCP, sender_rtcp(), &bye(SSRC));
+    assert_eq!(taken(&mut world), [(IN_RTP, Senders::Anyone), (IN_RTCP, Senders::Anyone)].into());
+    world.receive_all(&camera.key(1, 500));
+    assert_eq!(taken(&mut world), locked.into());
+    world.advance_ms(31_000);
+    assert_eq!(taken(&mut world)[&IN_RTP], Senders::Anyone, "silence");
+    assert!(world.shard.set_remote(world.source, Media::Video, stranger()));
+    let configured = [(IN_RTCP, Senders::Host(stranger().ip())), (IN_RTP, Senders::Address(stranger()))];
+    assert_eq!(taken(&mut world), configured.into());
+
+    let mux = LegConfig { rtcp_mux: true, ..config(Direction::Both, false, Some(sender())) };
+    let one = Sockets { rtp: SockId(70), rtcp: SockId(70) };
+    world.shard.open_leg(mux, &[one, Sockets { rtp: SockId(72), rtcp: SockId(72) }], world.now());
+    assert_eq!(taken(&mut world)[&SockId(70)], Senders::Multiplexed(sender()));
 }
 
 /// Rule 9.

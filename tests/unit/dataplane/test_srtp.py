@@ -28,9 +28,9 @@ def leg(srtp: SrtpSpec, **more: object) -> LegSpec:
 @pytest.mark.parametrize(("spec", "size"), [(GCM, 28), (CM, 30)])
 def test_a_key_serves_both_directions_unless_the_bridge_has_its_own(spec: SrtpSpec, size: int) -> None:
     secrets = {("call", "peer"): text(1, size), ("call", "bridge"): text(2, size)}
-    found = read_keys(spec, lambda *ref: secrets.get(ref))
+    found = read_keys(spec, lambda *ref: secrets.get(ref), both_ways=False)
     assert (found.rx, found.tx) == (bytes([1] * size), bytes([1] * size))
-    found = read_keys(SrtpSpec(spec.suite, KEY, OTHER), lambda *ref: secrets.get(ref))
+    found = read_keys(SrtpSpec(spec.suite, KEY, OTHER), lambda *ref: secrets.get(ref), both_ways=True)
     assert (found.rx, found.tx) == (bytes([1] * size), bytes([2] * size))
     assert "x01" not in repr(found)
 
@@ -40,7 +40,7 @@ def test_a_key_that_cannot_be_used_is_named_without_its_value(value: bytes | Non
     with pytest.raises(
         KeyProblemError, match=r"^Secret call/peer is (missing or empty|not the base64 of 28 bytes)"
     ) as said:
-        read_keys(GCM, lambda *_: value)
+        read_keys(GCM, lambda *_: value, both_ways=False)
     assert "no base64 at all" not in str(said.value)
 
 
@@ -58,6 +58,20 @@ async def test_an_encrypted_leg_waits_for_its_keys_and_says_which() -> None:
     _, config = desk.packets.legs[desk.legs.open["r", "in"].id]
     assert config["srtp"] == {"suite": "AEAD_AES_128_GCM", "rx": bytes([1] * 28), "tx": bytes([2] * 28)}
     assert not desk.legs.problems
+
+
+@pytest.mark.parametrize("spec", [GCM, SrtpSpec("AEAD_AES_128_GCM", KEY, KEY), BOTH])
+async def test_one_key_for_both_ways_is_refused_with_what_to_do(spec: SrtpSpec) -> None:
+    desk = Desk()
+    desk.secrets["call", "peer"] = desk.secrets["call", "bridge"] = text(1)
+    two_way = LegSpec("in", RtpSpec(video=MediumSpec(H264, 5000, "peer:6000"), srtp=spec), "Both")
+    await desk.want(two_way, PLAIN)
+    assert desk.opened == ["out"]
+    assert desk.legs.problems["r", "in"].startswith("one key serves both ways")
+    assert desk.legs.problems["r", "in"].endswith("another key than that of call/peer in sendKeyRef")
+    desk.secrets["call", "bridge"] = text(2)
+    await desk.round()
+    assert desk.opened == (["out", "in"] if spec == BOTH else ["out"])
 
 
 async def test_other_keys_open_the_leg_anew_and_leave_the_others_alone() -> None:

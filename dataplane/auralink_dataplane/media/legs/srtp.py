@@ -38,10 +38,16 @@ class SrtpKeys:
         return f"a=crypto:1 {self.spec.suite} inline:{base64.b64encode(key).decode('ascii')}"
 
 
-def read_keys(spec: SrtpSpec, read_secret: ReadSecret) -> SrtpKeys:
-    """Raises KeyProblemError."""
+def read_keys(spec: SrtpSpec, read_secret: ReadSecret, *, both_ways: bool) -> SrtpKeys:
+    """`both_ways`: of a leg that sends and receives media. Raises KeyProblemError."""
     rx = _master(spec, spec.key_ref, read_secret)
-    return SrtpKeys(spec, rx, _master(spec, spec.send_key_ref, read_secret) if spec.send_key_ref else rx)
+    tx = _master(spec, spec.send_key_ref, read_secret) if spec.send_key_ref else rx
+    if both_ways and rx == tx:
+        raise KeyProblemError(
+            "one key serves both ways, so that packets of the bridge that somebody recorded would come back as the peer's:"
+            f" name a Secret with another key than that of {spec.key_ref.name}/{spec.key_ref.key} in sendKeyRef"
+        )
+    return SrtpKeys(spec, rx, tx)
 
 
 def _master(spec: SrtpSpec, ref: SecretRef, read_secret: ReadSecret) -> bytes:

@@ -3,21 +3,36 @@
 
 use super::Cursor;
 use auralink_native::core::codec::{Codec, Media};
-use auralink_native::core::elements::Ids;
+use auralink_native::core::elements::{Ids, VIDEO_ORIENTATION};
 use auralink_native::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType, Sockets};
 use auralink_native::core::mode::{Mode, Policy};
 use auralink_native::core::output::{Event, Output, Transmit};
 use auralink_native::core::rtcp::{self, Writer};
 use auralink_native::core::rtp::{self, HEADER_BYTES, Header, MTU_BYTES};
 use auralink_native::core::shard::{Input, Shard};
+use auralink_native::core::srtp::{Config, Keys, Master, Protect, Suite, Unprotect};
 use auralink_native::core::{Drop, LegId, Now, OutId, SockId, StreamId, Time};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-const CODECS: [(u8, Codec, u32); 4] =
-    [(96, Codec::H264, 90_000), (98, Codec::Vp8, 90_000), (100, Codec::Vp9, 90_000), (111, Codec::Opus, 48_000)];
+const CODECS: [(u8, Codec, u32); 6] = [
+    (96, Codec::H264, 90_000),
+    (98, Codec::Vp8, 90_000),
+    (100, Codec::Vp9, 90_000),
+    (102, Codec::H265, 90_000),
+    (104, Codec::Av1, 90_000),
+    (111, Codec::Opus, 48_000),
+];
+const VIDEO_CODECS: usize = 5;
+const AUDIO: usize = 5;
+/// Retransmissions have the payload type of what they repeat and this.
+const RTX: u8 = 20;
+const RED: u8 = 63;
+/// What peers send with, and what we do.
+const THEIRS: u8 = 0x35;
+const OURS: u8 = 0xca;
 /// The sender's, the receiver's and a stranger's addresses.
 const HOSTS: [[u8; 4]; 3] = [[10, 0, 0, 1], [10, 0, 0, 2], [10, 9, 9, 9]];
 const STRANGER: usize = 2;
@@ -27,7 +42,13 @@ const FIRST_SOCKETS: [u64; 2] = [10, 20];
 const MOST_OUTPUTS: usize = 20_000;
 const MOST_TURNS: usize = 10_000;
 const MOST_STEPS: usize = 2_000;
-const KEYS: [&[&[u8]]; 4] = [
+const VPS: &[u8] = &[0x40, 1, 0x0c, 1, 0xff, 0xff, 1, 0x60, 0, 0, 3, 0, 0x90, 0, 0, 3, 0, 0, 3, 0, 0x3c, 0x95, 0x94, 9];
+const SPS: &[u8] = &[
+    0x42, 1, 1, 1, 0x60, 0, 0, 3, 0, 0x90, 0, 0, 3, 0, 0, 3, 0, 0x3c, 0xa0, 0x0a, 0x48, 0x0b, 0x9c, 0x95, 0x96, 0x56,
+    0x59, 0x24, 0xca, 0xf0, 0x16, 0x80, 0x80, 0, 0, 3, 0, 0x80, 0, 0, 0x0c, 0x84,
+];
+const PPS: &[u8] = &[0x44, 1, 0xc1, 0x72, 0xb4, 0x62, 0x40];
+const KEYS: [&[&[u8]]; 6] = [
     &[
         &[
             0x67, 0x64, 0, 0x1f, 0xac, 0xd9, 0x40, 0x50, 5, 0xbb, 1, 0x10, 0, 0, 3, 0, 0x10, 0, 0, 3, 3, 0xc0, 0xf1,
@@ -38,15 +59,19 @@ const KEYS: [&[&[u8]]; 4] = [
     ],
     &[&[0x90, 0x80, 0x80 | 1, 2, 0x10, 2, 0, 0x9d, 1, 0x2a, 0x80, 2, 0x68, 1, 7, 7, 7]],
     &[&[0x8c, 0x80 | 1, 2, 0x82, 0x49, 0x83, 0x42, 0, 0x27, 0xf0, 0x16, 0x7f, 0]],
+    &[VPS, SPS, PPS, &[0x26, 1, 0xaf, 0x11, 0x22]],
+    &[&[0x28, 9, 8, 0, 0, 0, 0x24, 0xc4, 0xff, 0x67, 0x80, 0x30, 0x10, 1, 2, 3]],
     &[&[0xfc, 1, 2, 3]],
 ];
-const DELTAS: [&[u8]; 4] = [
+const DELTAS: [&[u8]; 6] = [
     &[0x41, 0x88, 0x84, 0x10, 0x66],
     &[0x90, 0x80, 0x80 | 1, 3, 0x31, 2, 0, 8, 8, 8],
     &[0xcc, 0x80 | 1, 3, 0x86, 9, 9],
+    &[2, 1, 0xd0, 0x11],
+    &[0x10, 0x30, 0x30, 5, 5],
     &[0xfc, 4, 5, 6],
 ];
-const ANSWERS: [[&[u8]; 2]; 4] = [
+const ANSWERS: [[&[u8]; 2]; 6] = [
     [
         &[
             0, 0, 0, 1, 0x67, 0x64, 0, 0x1f, 0xac, 0xd9, 0x40, 0x50, 5, 0xbb, 1, 0x10, 0, 0, 3, 0, 0x10, 0, 0, 3, 3,
@@ -56,12 +81,22 @@ const ANSWERS: [[&[u8]; 2]; 4] = [
     ],
     [&[0x10, 2, 0, 0x9d, 1, 0x2a, 0x80, 2, 0x68, 1, 6, 6], &[0x31, 2, 0, 5, 5]],
     [&[0x82, 0x49, 0x83, 0x42, 0, 0x27, 0xf0, 0x16, 0x7f, 0, 4], &[0x86, 3, 3]],
+    [
+        &[
+            0, 0, 1, 0x40, 1, 0x0c, 1, 0xff, 0xff, 1, 0x60, 0, 0, 3, 0, 0x90, 0, 0, 3, 0, 0, 3, 0, 0x3c, 0x95, 0x94, 9,
+            0, 0, 1, 0x42, 1, 1, 1, 0x60, 0, 0, 3, 0, 0x90, 0, 0, 3, 0, 0, 3, 0, 0x3c, 0xa0, 0x0a, 0x48, 0x0b, 0x9c,
+            0x95, 0x96, 0x56, 0x59, 0x24, 0xca, 0xf0, 0x16, 0x80, 0x80, 0, 0, 3, 0, 0x80, 0, 0, 0x0c, 0x84, 0, 0, 1,
+            0x44, 1, 0xc1, 0x72, 0xb4, 0x62, 0x40, 0, 0, 1, 0x26, 1, 0xaf, 0x11, 0x33,
+        ],
+        &[0, 0, 1, 2, 1, 0xd0, 0x12],
+    ],
+    [&[0x0a, 8, 0, 0, 0, 0x24, 0xc4, 0xff, 0x67, 0x80, 0x32, 4, 0x10, 4, 5, 6], &[0x32, 3, 0x30, 6, 6]],
     [&[], &[]],
 ];
 
 pub fn shard(data: &[u8]) {
     let mut cursor = Cursor(data);
-    let mut room = Room::new(cursor.byte(), cursor.short());
+    let mut room = Room::new(cursor.byte(), Options(cursor.byte()), cursor.short());
     for _ in 0..MOST_STEPS {
         if cursor.is_empty() {
             break;
@@ -70,6 +105,37 @@ pub fn shard(data: &[u8]) {
         room.settle();
     }
     room.end();
+}
+
+/// What the legs agreed on beside.
+#[derive(Clone, Copy)]
+struct Options(u8);
+
+impl Options {
+    fn rtx(self, leg: usize) -> bool {
+        self.0 & 1 << leg != 0
+    }
+
+    fn red(self, leg: usize) -> bool {
+        self.0 & 4 << leg != 0
+    }
+
+    fn srtp(self) -> Option<Suite> {
+        (self.0 & 0x10 != 0).then_some(Suite::ALL[usize::from(self.0 >> 5 & 1)])
+    }
+
+    fn elements(self) -> bool {
+        self.0 & 0x40 != 0
+    }
+
+    /// The second leg's id of an element is beyond what the form of one byte has.
+    fn wide(self) -> bool {
+        self.0 & 0x80 != 0
+    }
+}
+
+fn master(suite: Suite, fill: u8) -> Master {
+    Master::new(suite, &vec![fill; suite.master_bytes()]).expect("of its length")
 }
 
 /// A packet that left, of which only the sum is kept.
@@ -92,6 +158,14 @@ struct Room {
     codec: usize,
     feedback: bool,
     mux: bool,
+    options: Options,
+    /// The sender's, of SRTP legs: its own, of the reports of the two peers, and what reads all that leaves.
+    keys: Option<Keys>,
+    says: [Option<Protect>; 2],
+    reads: Option<Unprotect>,
+    /// The newest whole numbers of its media and of their retransmissions.
+    counted: [Option<u64>; 3],
+    rtx: u16,
     /// The newest number of each of our SSRCs, and what was sent under those before.
     sent: HashMap<u32, (u16, HashMap<u16, Print>)>,
 }
@@ -104,16 +178,18 @@ fn print(bytes: &[u8]) -> Print {
     Print(bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)))
 }
 
-fn config(direction: Direction, settings: u8, remote: Option<SocketAddr>) -> LegConfig {
-    let payload = |(number, codec, clock_rate)| PayloadType {
+fn config(leg: usize, direction: Direction, settings: u8, options: Options, remote: Option<SocketAddr>) -> LegConfig {
+    let payload = |(number, codec, clock_rate): (u8, Codec, u32)| PayloadType {
         number,
         codec,
         clock_rate,
         order_numbers: false,
-        rtx: None,
-        red: None,
+        rtx: (options.rtx(leg) && codec.media() == Media::Video).then_some(number + RTX),
+        red: (options.red(leg) && codec.media() == Media::Audio).then_some(RED),
     };
-    let (video, audio) = (CODECS[..3].iter().copied().map(payload), CODECS[3..].iter().copied().map(payload));
+    let (video, audio) = CODECS.split_at(VIDEO_CODECS);
+    let ids = [[3, 5], [if options.wide() { 20 } else { 5 }, 3]][leg];
+    let ids = ids.into_iter().zip(["urn:some", VIDEO_ORIENTATION].map(str::to_owned));
     LegConfig {
         name: "leg".into(),
         room: "room".into(),
@@ -121,12 +197,12 @@ fn config(direction: Direction, settings: u8, remote: Option<SocketAddr>) -> Leg
         feedback: settings & 1 != 0,
         rtcp_mux: settings & 2 != 0,
         extension_id: 14,
-        ids: Ids::default(),
+        ids: if options.elements() { Ids::new(ids) } else { Ids::default() },
         media: vec![
-            MediumConfig { media: Media::Video, payloads: video.collect(), remote },
-            MediumConfig { media: Media::Audio, payloads: audio.collect(), remote },
+            MediumConfig { media: Media::Video, payloads: video.iter().copied().map(payload).collect(), remote },
+            MediumConfig { media: Media::Audio, payloads: audio.iter().copied().map(payload).collect(), remote },
         ],
-        srtp: None,
+        srtp: options.srtp().map(|suite| Config { rx: master(suite, THEIRS), tx: master(suite, OURS) }),
     }
 }
 
@@ -139,7 +215,7 @@ fn sockets(leg: usize, settings: u8) -> [Sockets; 2] {
 }
 
 impl Room {
-    fn new(settings: u8, sequence: u16) -> Room {
+    fn new(settings: u8, options: Options, sequence: u16) -> Room {
         let mut state = u64::from(settings) << 16 | u64::from(sequence);
         let mut shard = Shard::new(Box::new(move || {
             state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
@@ -150,8 +226,10 @@ impl Room {
         let both = if settings & 8 != 0 { [Direction::Both; 2] } else { [Direction::Receive, Direction::Send] };
         let at = Now { mono: now, unix: Duration::from_secs(1_700_000_000) };
         let remote = Some(address(0, 5004)).filter(|_| !learned);
-        let source = shard.open_leg(config(both[0], settings, remote), &sockets(0, settings), at);
-        let target = shard.open_leg(config(both[1], settings, Some(address(1, 6004))), &sockets(1, settings), at);
+        let receiver = Some(address(1, 6004));
+        let source = shard.open_leg(config(0, both[0], settings, options, remote), &sockets(0, settings), at);
+        let target = shard.open_leg(config(1, both[1], settings, options, receiver), &sockets(1, settings), at);
+        let theirs = || options.srtp().map(|suite| master(suite, THEIRS));
         let mut room = Room {
             shard,
             now,
@@ -163,9 +241,15 @@ impl Room {
             sequences: [sequence; 2],
             timestamps: [u32::MAX - 9000; 2],
             ssrcs: [0x1111_2222, 0x3333_4444],
-            codec: usize::from(settings >> 4) % 3,
+            codec: usize::from(settings >> 4) % VIDEO_CODECS,
             feedback: settings & 1 != 0,
             mux: settings & 2 != 0,
+            options,
+            keys: theirs().map(|master| Keys::new(&master)),
+            says: [(); 2].map(|()| theirs().map(|master| Protect::new(&master))),
+            reads: options.srtp().map(|suite| Unprotect::new(&master(suite, OURS))),
+            counted: [None; 3],
+            rtx: sequence,
             sent: HashMap::new(),
         };
         room.settle();
@@ -197,8 +281,39 @@ impl Room {
                 let (stream, mode) = (self.stream(0), mode(cursor.byte()));
                 self.shard.handle(Input::FrameRefused { stream, mode }, self.now());
             }
+            _ if what & 0x10 != 0 => self.again(cursor),
             _ => self.shard.handle(Input::Dropped(Drop::Truncated), self.now()),
         }
+    }
+
+    /// A packet of the sender as it is sent; one of the counts says in which whole number.
+    fn sends(&mut self, count: usize, packet: BytesMut) {
+        let mut packet = packet;
+        if let Some(keys) = &self.keys {
+            let number = u16::from_be_bytes([packet[2], packet[3]]);
+            let newest = self.counted[count].unwrap_or(number.into());
+            let step = i64::from(number.wrapping_sub(newest as u16) as i16);
+            let index = newest.checked_add_signed(step).unwrap_or(number.into());
+            self.counted[count] = Some(newest.max(index));
+            keys.protect_rtp(index, &mut packet);
+        }
+        let sock = FIRST_SOCKETS[0] + if count == 1 { 2 } else { 0 };
+        self.datagram(SockId(sock), address(0, 5004), &packet);
+    }
+
+    /// A retransmission: of a packet that may never have been, or with an SSRC of ours.
+    fn again(&mut self, cursor: &mut Cursor<'_>) {
+        let (shape, back, len) = (cursor.byte(), cursor.byte(), cursor.byte());
+        let number = self.sequences[0].wrapping_sub(back.into()).to_be_bytes();
+        let own = if len > 0 { cursor.bytes(len.into()) } else { DELTAS[self.codec] };
+        let ours = self.sent.keys().nth(usize::from(shape >> 4)).copied();
+        let ssrc = ours.filter(|_| shape & 1 != 0).unwrap_or(self.ssrcs[0] ^ 0x5555);
+        let timestamp = self.timestamps[0].wrapping_sub(u32::from(shape >> 2 & 3) * 3000);
+        let payload_type = CODECS[self.codec].0 + RTX;
+        let header = Header { marker: shape & 2 != 0, payload_type, sequence: self.rtx, timestamp, ssrc };
+        self.rtx = self.rtx.wrapping_add(1);
+        let bytes = rtp::write(&header, &[], [&number, own]);
+        self.sends(2, bytes);
     }
 
     fn datagram(&mut self, sock: SockId, src: SocketAddr, data: &[u8]) {
@@ -207,13 +322,27 @@ impl Room {
 
     /// One RTP packet of the sender; `flags` says what of its numbering is odd.
     fn rtp(&mut self, codec: usize, flags: u8, marker: bool, payload: &[u8]) {
-        let medium = usize::from(codec == 3);
-        let (payload_type, ..) = CODECS[codec];
+        let medium = usize::from(codec == AUDIO);
+        let (mut payload_type, ..) = CODECS[codec];
+        let mut front = Vec::new();
+        if medium == 1 && self.options.red(0) && flags & 0x40 == 0 {
+            front = vec![payload_type];
+            if flags & 0x80 != 0 {
+                front = vec![0x80 | payload_type, 0x0f, 0, 2, payload_type, 7, 7];
+            }
+            payload_type = RED;
+        }
         let sequence = self.sequences[medium];
         let header =
             Header { marker, payload_type, sequence, timestamp: self.timestamps[medium], ssrc: self.ssrcs[medium] };
-        let extension = [3; 16];
-        let bytes = rtp::write(&header, &[(14, &extension[..])][..usize::from(flags & 1)], [payload, &[]]);
+        let mut elements: Vec<(u8, &[u8])> = Vec::new();
+        if flags & 1 != 0 {
+            elements.push((14, &[3; 16]));
+        }
+        if self.options.elements() && flags & 0x40 == 0 {
+            elements.extend([(3, &[4; 3][..]), (5, &[1][..])]);
+        }
+        let bytes = rtp::write(&header, &elements, [&front, payload]);
         self.sequences[medium] = match flags & 0x1e {
             0x02 => sequence,
             0x04 => sequence.wrapping_add(2),
@@ -226,13 +355,13 @@ impl Room {
             let ticks = if flags & 0x20 != 0 { u32::from(flags).wrapping_mul(0x0123_4567) } else { 3000 };
             self.timestamps[medium] = self.timestamps[medium].wrapping_add(ticks);
         }
-        self.datagram(SockId(FIRST_SOCKETS[0] + 2 * medium as u64), address(0, 5004), &bytes);
+        self.sends(medium, bytes);
     }
 
     /// A frame that is right, a long one now and then, and with a packet less.
     fn frame(&mut self, cursor: &mut Cursor<'_>, what: u8) {
         let (shape, len, lost) = (cursor.byte(), cursor.short() % 4000, cursor.byte());
-        let codec = if shape & 0x40 != 0 { 3 } else { self.codec };
+        let codec = if shape & 0x40 != 0 { AUDIO } else { self.codec };
         let mut payloads: Vec<Vec<u8>> = if what % 16 == 1 {
             KEYS[codec].iter().map(|payload| payload.to_vec()).collect()
         } else {
@@ -255,7 +384,7 @@ impl Room {
     fn packet(&mut self, cursor: &mut Cursor<'_>) {
         let (shape, flags, len) = (cursor.byte(), cursor.byte(), cursor.short() % 1600);
         let payload = cursor.bytes(usize::from(len));
-        let codec = if shape & 0x40 != 0 { usize::from(shape & 3) } else { self.codec };
+        let codec = if shape & 0x40 != 0 { usize::from(shape & 7) % CODECS.len() } else { self.codec };
         self.rtp(codec, flags, shape & 0x80 != 0, payload);
     }
 
@@ -284,6 +413,9 @@ impl Room {
             bytes.extend(body);
         }
         let leg = usize::from(what >> 6 & 1);
+        if let Some(says) = &mut self.says[leg] {
+            assert!(says.rtcp(&mut bytes));
+        }
         self.datagram(SockId(FIRST_SOCKETS[leg] + u64::from(!self.mux)), address(leg, [5005, 6005][leg]), &bytes);
     }
 
@@ -335,7 +467,7 @@ impl Room {
                 // An SSRC of ours, used by the peer.
                 self.ssrcs[0] = self.sent.keys().min().copied().unwrap_or(7);
             }
-            7 => self.codec = usize::from(what >> 4) % 3,
+            7 => self.codec = usize::from(what >> 4) % VIDEO_CODECS,
             8 => drop(self.shard.set_remote(self.legs[0], Media::ALL[usize::from(what >> 4 & 1)], address(0, 5004))),
             9 => self.shard.close_leg(self.legs[usize::from(what >> 4 & 1)], what & 0x80 != 0, now),
             _ => drop(self.shard.stats()),
@@ -404,26 +536,32 @@ impl Room {
     fn check(&mut self, Transmit { dst, bytes, .. }: &Transmit) {
         assert_ne!(dst.ip(), address(STRANGER, 0).ip(), "nobody speaks to strangers");
         if (192..=223).contains(&bytes[1]) {
-            rtcp::parse(bytes).expect("what we send is RTCP");
+            let mut plain = bytes.to_vec();
+            let read = self.reads.as_mut().map_or(Ok(()), |reads| reads.rtcp(bytes, &mut plain));
+            assert_eq!(read, Ok(()), "reports are for their receiver");
+            rtcp::parse(&plain).expect("what we send is RTCP");
             return;
         }
-        let rtp = rtp::parse(bytes).expect("what we send is RTP");
-        assert!(!rtp.payload.is_empty());
-        if rtp.payload_type == CODECS[3].0 {
+        let header = rtp::parse(bytes).expect("what we send is RTP");
+        let (ssrc, sequence) = (header.ssrc, header.sequence);
+        if [CODECS[AUDIO].0, RED].contains(&header.payload_type) {
             return; // audio keeps its source's gaps and sizes
         }
-        assert!(bytes.len() <= MTU_BYTES && bytes.len() > HEADER_BYTES, "{} bytes", bytes.len());
         let print = print(bytes);
-        let Some((last, before)) = self.sent.get_mut(&rtp.ssrc) else {
-            self.sent.insert(rtp.ssrc, (rtp.sequence, HashMap::from([(rtp.sequence, print)])));
+        if let Some((last, before)) = self.sent.get(&ssrc)
+            && sequence != last.wrapping_add(1)
+        {
+            assert!(self.feedback && before.get(&sequence) == Some(&print), "numbers are contiguous and used once");
             return;
-        };
-        if rtp.sequence == last.wrapping_add(1) {
-            *last = rtp.sequence;
-            before.insert(rtp.sequence, print);
-        } else {
-            assert!(self.feedback && before.get(&rtp.sequence) == Some(&print), "numbers are contiguous and used once");
         }
+        let mut plain = bytes.to_vec();
+        let read = self.reads.as_mut().map_or(Ok(()), |reads| reads.rtp(bytes, &mut plain));
+        assert_eq!(read, Ok(()), "media is for its receiver");
+        assert!(plain.len() <= MTU_BYTES && plain.len() > HEADER_BYTES, "{} bytes", plain.len());
+        assert!(!rtp::parse(&plain).expect("and RTP inside").payload.is_empty());
+        let (last, before) = self.sent.entry(ssrc).or_default();
+        *last = sequence;
+        before.insert(sequence, print);
     }
 
     fn end(mut self) {

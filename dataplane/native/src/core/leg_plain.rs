@@ -5,7 +5,7 @@ use super::codec::{Codec, Media, VideoCodec};
 use super::elements::Ids;
 use super::reports::{Echo, Ntp};
 use super::rtcp::{Block, Writer};
-use super::source::Source;
+use super::source::{Senders, Source};
 use super::srtp::{self, Keys, Session};
 use super::{LegId, SockId, Time};
 use std::net::{IpAddr, SocketAddr};
@@ -93,6 +93,17 @@ pub struct LegConfig {
     pub srtp: Option<srtp::Config>,
 }
 
+impl LegConfig {
+    /// What is wrong with it that its parts alone do not say.
+    pub fn problem(&self) -> Option<&'static str> {
+        let one_key = self.srtp.as_ref().is_some_and(|srtp| srtp.rx == srtp.tx);
+        (one_key && self.direction == Direction::Both).then_some(
+            "srtp.tx: must differ from srtp.rx where a leg sends and receives: packets of ours that somebody recorded would be \
+             taken for the peer's",
+        )
+    }
+}
+
 /// Sockets of one medium; both the same with rtcp-mux.
 #[derive(Clone, Copy, Debug)]
 pub struct Sockets {
@@ -128,6 +139,8 @@ pub struct Medium {
     pub next_report: Time,
     pub packets: u64,
     pub aic_packets: u64,
+    /// Sources that ended, each with the SSRC of its retransmissions, and when.
+    repaired: Vec<(u32, u32, Time)>,
     mux: bool,
     starts: u32,
     starts_since: Time,
@@ -165,6 +178,7 @@ impl Medium {
             next_report: Time(0),
             packets: 0,
             aic_packets: 0,
+            repaired: Vec::new(),
             mux,
             starts: 0,
             starts_since: Time(0),
@@ -194,6 +208,16 @@ impl Medium {
         Some((self.sockets.rtcp, self.rtcp_seen.filter(|seen| seen.ip() == rtp.ip()).unwrap_or(beside)))
     }
 
+    /// Whose datagrams its sockets take; of two for one socket the last one counts.
+    pub fn senders(&self) -> [(SockId, Senders); 2] {
+        let Sockets { rtp, rtcp } = self.sockets;
+        let Some(address) = self.source.destination() else {
+            return [(rtcp, Senders::Anyone), (rtp, Senders::Anyone)];
+        };
+        let media = if self.mux { Senders::Multiplexed(address) } else { Senders::Address(address) };
+        [(rtcp, Senders::Host(address.ip())), (rtp, media)]
+    }
+
     pub fn sending_keys(&self) -> Option<Arc<Keys>> {
         self.srtp.as_ref().map(|session| session.protect.keys())
     }
@@ -203,6 +227,19 @@ impl Medium {
             Media::Video => VIDEO_REPORTS,
             Media::Audio => AUDIO_REPORTS,
         }
+    }
+
+    /// A source ended; retransmissions of it may be under way.
+    pub fn note_rtx(&mut self, source: u32, rtx: Option<u32>, now: Time) {
+        self.repaired.retain(|(_, known, at)| Some(*known) != rtx && now - *at < STARTS_PER);
+        self.repaired.extend(rtx.map(|rtx| (source, rtx, now)));
+        self.repaired.drain(..self.repaired.len().saturating_sub(MAX_STARTS as usize));
+    }
+
+    /// Whether retransmissions with this SSRC were lately those of another source than this one.
+    pub fn repaired_others(&self, rtx: u32, source: u32, now: Time) -> bool {
+        let known = |(other, known, at): &(u32, u32, Time)| *known == rtx && *other != source && now - *at < STARTS_PER;
+        self.repaired.iter().any(known)
     }
 
     /// May another stream start?

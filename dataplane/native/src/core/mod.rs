@@ -137,6 +137,7 @@ drops! {
     SendFailed = "send_failed": "the kernel took a packet not: no route, or its buffer is full",
     CommandOverflow = "command_overflow": "what Python asked for of a stream while too much of it waited",
     EventOverflow = "event_overflow": "events that Python did not fetch in time",
+    KernelDropped = "kernel_dropped": "the kernel had no room for it, or a stranger sent it where the peer is known",
     Truncated = "truncated": "a datagram longer than any we take",
 }
 

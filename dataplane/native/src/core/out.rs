@@ -8,7 +8,7 @@ use super::mode::Kind;
 use super::output::{AudioPacket, FrameTag, Transmit, Wire};
 use super::pace::Pacer;
 use super::reports::{Echo, SourceClock};
-use super::rtp::{HEADER_BYTES, MTU_BYTES, RTX_BYTES};
+use super::rtp::{HEADER_BYTES, MTU_BYTES, RTX_BYTES, Rtp};
 use super::rtx::{Resend, Retransmissions, SentPackets};
 use super::{LegId, OutId, SockId, StreamId, Time, ext, red};
 use bytes::{Bytes, BytesMut};
@@ -241,6 +241,7 @@ impl Out {
 
     /// As `rename`, of its retransmissions.
     pub fn rename_rtx(&mut self, ssrc: u32, random: u64) {
+        self.repairs.clear().for_each(drop);
         if let Some(rtx) = &mut self.rtx {
             rtx.rename(ssrc, random);
         }
@@ -248,6 +249,12 @@ impl Out {
 
     pub fn ssrcs(&self) -> impl Iterator<Item = u32> {
         [Some(self.generator.ssrc), self.rtx.as_ref().map(|rtx| rtx.ssrc)].into_iter().flatten()
+    }
+
+    /// Whether anything was sent with this SSRC of ours.
+    pub fn has_sent(&self, ssrc: u32) -> bool {
+        let media = self.generator.ssrc == ssrc && self.generator.packets > 0;
+        media || self.rtx.as_ref().is_some_and(|rtx| rtx.ssrc == ssrc && rtx.packets > 0)
     }
 
     /// A frame of its stream does not leave here.
@@ -262,9 +269,9 @@ impl Out {
         self.needs_key = true;
     }
 
-    /// Whether packets that we send have this SSRC.
-    pub fn owns(&self, ssrc: u32) -> bool {
-        self.generator.ssrc == ssrc || self.rtx.as_ref().is_some_and(|rtx| rtx.ssrc == ssrc)
+    /// Whether a packet that came in is one of ours, media or retransmission, led back to us (RFC 3550 8.2).
+    pub fn sent_lately(&self, rtp: &Rtp<'_>) -> bool {
+        self.generator.sent_lately(rtp) || self.rtx.as_ref().is_some_and(|rtx| rtx.sent_lately(rtp))
     }
 
     pub fn due(&mut self, now: Time) -> Option<Transmit> {

@@ -21,6 +21,9 @@ const MOST_CREDIT: u64 = 256 << 10;
 /// What a stream earns each second that sends next to nothing: a lost key of a still slide is repaired in one.
 const LEAST_PER_SECOND: u64 = 12 << 10;
 const NANO: u64 = 1_000_000_000;
+/// A packet with the SSRC of our retransmissions this close behind their newest number is one of ours; a peer that happened
+/// to choose the same SSRC chose other numbers too.
+const LOOP_PACKETS: u16 = 1024;
 
 #[derive(Debug)]
 struct Sent {
@@ -139,6 +142,12 @@ impl Retransmissions {
     /// Another SSRC, and numbers that no packet had under it.
     pub fn rename(&mut self, ssrc: u32, random: u64) {
         *self = Retransmissions::new(ssrc, self.payload_type, random);
+    }
+
+    /// Whether a packet that came in is one of ours, led back to us (RFC 3550 8.2).
+    pub fn sent_lately(&self, rtp: &Rtp<'_>) -> bool {
+        let behind = (self.next as u16).wrapping_sub(1).wrapping_sub(rtp.sequence);
+        rtp.ssrc == self.ssrc && self.packets > 0 && u64::from(behind) < self.packets.min(LOOP_PACKETS.into())
     }
 
     /// A packet that was sent, as retransmission with its own number: the packet's number in front of its payload, the rest

@@ -4,7 +4,7 @@
 
 use super::{Drop, StreamId, Time};
 use bytes::Bytes;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 const PROBATION_PACKETS: usize = 3;
@@ -13,6 +13,19 @@ const PROBATION: Duration = Duration::from_secs(3);
 const MAX_CANDIDATES: usize = 4;
 /// A locked source silent for this long has ended.
 pub const SILENCE: Duration = Duration::from_secs(30);
+
+/// Whose datagrams a socket has a use for. What strangers send beside them only fills its buffer, at the cost of those
+/// who are waited for; the kernel can be told not to take it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Senders {
+    /// The source is not known yet.
+    Anyone,
+    Address(SocketAddr),
+    /// RTCP comes from any port.
+    Host(IpAddr),
+    /// rtcp-mux: the address, and its host's RTCP.
+    Multiplexed(SocketAddr),
+}
 
 #[derive(Debug)]
 struct Candidate {

@@ -111,6 +111,13 @@ impl Master {
     }
 }
 
+impl PartialEq for Master {
+    fn eq(&self, other: &Master) -> bool {
+        let same = |one: &[u8], other: &[u8]| verify_slices_are_equal(one, other).is_ok();
+        self.suite == other.suite && same(&*self.key, &*other.key) && same(&*self.salt, &*other.salt)
+    }
+}
+
 impl fmt::Debug for Master {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Master({})", self.suite.name())

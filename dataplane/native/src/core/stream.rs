@@ -29,6 +29,10 @@ pub struct Stream {
     pub payload_bytes: u64,
     /// Packets that came as retransmission (RFC 4588).
     pub repaired: u64,
+    /// The SSRC that the last of them came with.
+    pub rtx: Option<u32>,
+    /// H.265 with decoding order numbers.
+    numbered: bool,
     sequence: Extender,
     timestamps: Timestamps,
     kind: Medium,
@@ -68,6 +72,8 @@ impl Stream {
             packets: 0,
             payload_bytes: 0,
             repaired: 0,
+            rtx: None,
+            numbered: payload.order_numbers,
             sequence: Extender::default(),
             timestamps: Timestamps::starting(first.timestamp),
             kind,
@@ -90,6 +96,11 @@ impl Stream {
             Medium::Video(video) => Some(video),
             Medium::Audio(_) => None,
         }
+    }
+
+    /// Whether packets of this payload type are in the format that the stream began in.
+    pub fn takes(&self, payload: PayloadType) -> bool {
+        (self.codec, self.numbered) == (payload.codec, payload.order_numbers)
     }
 
     /// A packet of this source: sequence -> duplicate or late -> reorder -> assemble -> mode.
@@ -116,11 +127,14 @@ impl Stream {
         }
     }
 
-    /// A packet that was sent again in a stream of its own: it was lost, and reports go on to say so.
-    pub fn repaired(&mut self, incoming: Incoming<'_>, now: Time, fx: &mut Effects) {
+    /// A packet that was sent again in a stream of its own, `ssrc`: it was lost, and reports go on to say so.
+    pub fn repaired(&mut self, incoming: Incoming<'_>, ssrc: u32, now: Time, fx: &mut Effects) {
         let Some(sequence) = self.sequence.recall(incoming.rtp.sequence) else { return fx.drops.count(Drop::Late) };
         match self.enter(sequence, incoming, now, fx) {
-            Inserted::New => self.repaired += 1,
+            Inserted::New => {
+                self.repaired += 1;
+                self.rtx = Some(ssrc);
+            }
             Inserted::Duplicate => fx.drops.count(Drop::Duplicate),
             Inserted::Late => fx.drops.count(Drop::Late),
         }

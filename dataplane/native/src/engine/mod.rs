@@ -5,6 +5,7 @@
 //!
 //! What is asked for frame by frame waits for nobody: what the core refuses is told by an event.
 
+mod filter;
 pub mod inbox;
 mod queue;
 mod rooms;
@@ -153,7 +154,7 @@ impl Engine {
     pub fn stats(&self) -> Result<Value, Stopped> {
         let mut all = Value::Map(Vec::new());
         for thread in &self.threads {
-            all.add(thread.call(|shard, _| shard.stats())?);
+            all.add(thread.run(|worker, _| worker.stats())?);
         }
         Ok(all)
     }

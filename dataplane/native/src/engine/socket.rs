@@ -1,6 +1,8 @@
 //! UDP sockets and their batched calls (recvmmsg, sendmmsg, UDP_SEGMENT).
 
+use super::filter;
 use crate::core::output::Transmit;
+use crate::core::source::Senders;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike,
@@ -28,6 +30,8 @@ const LEAST_RUN: usize = 4;
 pub struct Socket {
     fd: OwnedFd,
     local: SocketAddr,
+    /// As the kernel counted when it was last asked.
+    dropped: u32,
 }
 
 impl Socket {
@@ -57,7 +61,7 @@ impl Socket {
         bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(ip, port)))?;
         let local = getsockname::<SockaddrStorage>(fd.as_raw_fd())?;
         let local = to_std(&local).ok_or(Errno::EAFNOSUPPORT)?;
-        Ok(Socket { fd, local })
+        Ok(Socket { fd, local, dropped: 0 })
     }
 
     /// An RTP port and the one above it for RTCP; `port` 0 looks for an even one.
@@ -84,6 +88,17 @@ impl Socket {
 
     pub fn port(&self) -> u16 {
         self.local.port()
+    }
+
+    /// Whose datagrams the kernel keeps for us. False: it takes those of others too.
+    pub fn admit(&self, senders: Senders) -> bool {
+        filter::admit(&self.fd, senders)
+    }
+
+    /// Datagrams that the kernel dropped since this was last asked.
+    pub fn unreceived(&mut self) -> u64 {
+        let before = std::mem::replace(&mut self.dropped, filter::dropped(&self.fd));
+        self.dropped.wrapping_sub(before).into()
     }
 }
 

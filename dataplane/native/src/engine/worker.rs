@@ -8,6 +8,7 @@ use crate::core::codec::Media;
 use crate::core::leg_plain::{LegConfig, Sockets};
 use crate::core::output::{Event, FrameTag, Output, Transmit};
 use crate::core::shard::{Input, Numbering, Shard};
+use crate::core::stats::Value;
 use crate::core::{Drop, LegId, Now, SockId, Time};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::time::TimeSpec;
@@ -143,6 +144,12 @@ impl Worker {
 
     /// Sends and hands over everything that waits; returns when to wake.
     fn flush(&mut self) -> Time {
+        for (id, senders) in self.shard.take_senders() {
+            if let Some(bound) = self.sockets.get(&id) {
+                // A kernel without filters leaves them to the shard, which drops the same datagrams.
+                let _ = bound.socket.admit(senders);
+            }
+        }
         loop {
             let wake = self.collect();
             if self.packets.is_empty() && self.items.is_empty() {
@@ -207,6 +214,9 @@ impl Worker {
     // ---- commands ----------------------------------------------------------------------------------------------
 
     pub fn open_leg(&mut self, config: LegConfig, binding: &Binding, now: Now) -> io::Result<LegId> {
+        if let Some(problem) = config.problem() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+        }
         let mut bound = Vec::new();
         for (medium, port) in config.media.iter().zip(&binding.ports) {
             let name = |error: io::Error| {
@@ -242,9 +252,20 @@ impl Worker {
     }
 
     pub fn close_leg(&mut self, leg: LegId, bye: bool, now: Now) {
+        self.count_unreceived();
         self.shard.close_leg(leg, bye, now);
         self.flush(); // the BYEs need the sockets
         self.sockets.retain(|_, bound| bound.leg != leg); // closing leaves the epoll set
+    }
+
+    pub fn stats(&mut self) -> Value {
+        self.count_unreceived();
+        self.shard.stats()
+    }
+
+    fn count_unreceived(&mut self) {
+        let unreceived: u64 = self.sockets.values_mut().map(|bound| bound.socket.unreceived()).sum();
+        self.shard.count(Drop::KernelDropped, unreceived);
     }
 
     pub fn local_ports(&self, leg: LegId) -> Vec<(Media, u16)> {

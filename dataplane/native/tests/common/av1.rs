@@ -106,6 +106,25 @@ fn read_leb128(bytes: &[u8], at: &mut usize) -> usize {
     }
 }
 
+/// The OBUs of a stream without their sizes, delimiters and padding left out.
+pub fn obus(stream: &[u8]) -> Vec<Vec<u8>> {
+    let (mut out, mut at) = (Vec::new(), 0);
+    while at < stream.len() {
+        let (head, header) = (stream[at], if stream[at] & 4 != 0 { 2 } else { 1 });
+        assert_ne!(head & 2, 0, "has a size");
+        let mut body = at + header;
+        let len = read_leb128(stream, &mut body);
+        let mut obu = stream[at..at + header].to_vec();
+        obu[0] &= !2;
+        obu.extend(&stream[body..body + len]);
+        if ![2, 15].contains(&(head >> 3)) {
+            out.push(obu);
+        }
+        at = body + len;
+    }
+    out
+}
+
 fn sized(obu: &[u8]) -> Vec<u8> {
     let header = if obu[0] & 4 != 0 { 2 } else { 1 };
     let mut out = obu[..header].to_vec();
@@ -158,7 +177,8 @@ impl Sender {
         out
     }
 
-    fn payloads(&self, obus: &[Vec<u8>], key: bool) -> Vec<Vec<u8>> {
+    /// OBUs in packets; `key` is told by N.
+    pub fn payloads(&self, obus: &[Vec<u8>], key: bool) -> Vec<Vec<u8>> {
         let room = self.mtu - 20;
         // Elements of each packet: bytes, and whether they begin and end their OBU.
         let mut packets: Vec<Vec<(&[u8], bool, bool)>> = Vec::new();
@@ -244,7 +264,7 @@ pub fn read(packets: &[Left]) -> Vec<Read> {
     gathered(packets, AV1_PT).into_iter().map(one).collect()
 }
 
-fn one(Gathered { timestamp, extension, payloads }: Gathered) -> Read {
+pub fn one(Gathered { timestamp, extension, payloads }: Gathered) -> Read {
     let mut obus: Vec<Vec<u8>> = Vec::new();
     let mut open = false;
     for (i, payload) in payloads.iter().enumerate() {

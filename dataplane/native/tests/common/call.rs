@@ -5,10 +5,13 @@ use super::coding::{Coding, MADE, Make, Meaning, NOTHING};
 use super::h264::SETS_SELDOM;
 use super::network::{Conditions, Link};
 use super::receiver::Receiver;
+use super::sound::Sound;
+use super::wire::{Far, Leaves, Near, OUT_AUDIO, Options};
 use super::{FRAME_TICKS, Gathered, IN_RTCP, Left, OUT_RTCP, OUT_RTP, Random, SSRC, World, gathered, receiver};
+use auralink_native::core::codec::Media;
 use auralink_native::core::mode::Mode;
 use auralink_native::core::output::Event;
-use auralink_native::core::rtcp::{self, Rtcp, Writer};
+use auralink_native::core::rtcp::{Rtcp, Writer};
 use auralink_native::core::{StreamId, Time};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -25,7 +28,6 @@ const QUIET_FRAMES: u64 = 60;
 /// The sender answers a key request at most so often.
 const KEYS_APART: u64 = 10;
 const RECEIVER_SSRC: u32 = 99;
-const SENT_KEPT: usize = 2000;
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,12 +38,14 @@ pub struct Outcome {
     pub switches: u64,
     pub lost: u64,
     pub resent: u64,
+    /// Packets that the sender's retransmissions were in time for, in a stream of their own.
+    pub repaired: u64,
     pub illegal: u64,
 }
 
 impl Outcome {
     pub fn add(&mut self, other: &Outcome) {
-        let Outcome { sent, left, decoded, switches, lost, resent, illegal } = self;
+        let Outcome { sent, left, decoded, switches, lost, resent, repaired, illegal } = self;
         for (sum, more) in [
             (sent, other.sent),
             (left, other.left),
@@ -49,6 +53,7 @@ impl Outcome {
             (switches, other.switches),
             (lost, other.lost),
             (resent, other.resent),
+            (repaired, other.repaired),
             (illegal, other.illegal),
         ] {
             *sum += more;
@@ -68,8 +73,9 @@ pub struct Call {
     down_back: Link,
     receiver: Receiver,
     stream: Option<StreamId>,
-    /// The sender's last packets, by number.
-    kept: VecDeque<(u16, Vec<u8>)>,
+    near: Near,
+    far: Far,
+    sound: Option<Sound>,
     /// When the last packet of a frame reached the shard for the first time, by timestamp.
     arrived: HashMap<u32, Time>,
     reached: HashSet<(u16, u32)>,
@@ -81,9 +87,8 @@ pub struct Call {
     /// When, which frame, of which picture, and whether it is a key.
     answers: VecDeque<(Time, u64, u64, bool)>,
     last_made: u64,
-    /// All RTP that left for the first time, and the count of what left again.
+    /// All pictures' RTP that left for the first time, without what the wire adds, and the count of what left again.
     media: Vec<Left>,
-    left: HashMap<u16, usize>,
     resent: u64,
     /// Of the frame that the receiver puts together.
     partial: Vec<Left>,
@@ -105,9 +110,11 @@ struct Decoder {
 pub fn run(make: Make, seed: u64) -> Outcome {
     let mut random = Random(seed);
     let (coding, feedback) = (make(&mut random), random.below(4) > 0);
-    let links = std::array::from_fn(|_| Conditions::drawn(&mut random));
+    let links: [Conditions; 4] = std::array::from_fn(|_| Conditions::drawn(&mut random));
     let frames = 60 + random.below(240);
-    let mut call = Call::new(coding, feedback, links, random);
+    let options = Options::drawn(&mut random, feedback);
+    let sound = (random.below(2) == 0).then(|| Sound::new(options, links[0], &mut random));
+    let mut call = Call { sound, ..Call::new(coding, feedback, options, links, random) };
     call.takes(frames);
     call.check(frames + QUIET_FRAMES - 1).0
 }
@@ -119,25 +126,34 @@ pub fn carried(
     frames: u64,
     seed: u64,
 ) -> (Outcome, Vec<(Meaning, Gathered)>) {
-    let mut call = Call::new(coding, true, [link; 4], Random(seed));
+    let mut call = Call::new(coding, true, Options::default(), [link; 4], Random(seed));
     call.takes(frames);
     call.check(frames + QUIET_FRAMES - 1)
 }
 
 impl Call {
-    fn new(coding: Box<dyn Coding>, feedback: bool, links: [Conditions; 4], mut random: Random) -> Call {
+    fn new(
+        coding: Box<dyn Coding>,
+        feedback: bool,
+        options: Options,
+        links: [Conditions; 4],
+        mut random: Random,
+    ) -> Call {
         let [up, up_back, down, down_back] = links.map(|conditions| Link::new(conditions, random.next()));
+        let [source, target] = options.legs(feedback);
         Call {
             coding,
             feedback,
-            world: World::new(feedback),
+            world: World::between(source, target),
             up,
             up_back,
             down,
             down_back,
             receiver: Receiver::default(),
             stream: None,
-            kept: VecDeque::new(),
+            near: Near::new(options),
+            far: Far::new(options),
+            sound: None,
             arrived: HashMap::new(),
             reached: HashSet::new(),
             timestamps: HashMap::new(),
@@ -147,7 +163,6 @@ impl Call {
             answers: VecDeque::new(),
             last_made: NOTHING,
             media: Vec::new(),
-            left: HashMap::new(),
             resent: 0,
             partial: Vec::new(),
             cut: true,
@@ -164,12 +179,14 @@ impl Call {
             self.pass(Duration::from_millis(FRAME_MS));
         }
         self.calms_down();
+        let quiet_sound = self.sound.as_ref().map_or(0, Sound::sent);
         for quiet in 0..QUIET_FRAMES {
             self.key_wanted |= quiet.is_multiple_of(QUIET_FRAMES / SETS_SELDOM);
             self.frame(frames + quiet);
             self.pass(Duration::from_millis(FRAME_MS));
         }
         self.pass(Duration::from_millis(500));
+        self.sound.iter().for_each(|sound| sound.check(quiet_sound));
     }
 
     /// The sender's next frame sets out.
@@ -181,10 +198,9 @@ impl Call {
         self.pictures.insert(self.coding.timestamp(), id);
         let len = 60 + self.random.below(if key { 9000 } else { 3000 }) as usize;
         for packet in self.coding.frame(id, key, len) {
-            self.kept.push_back((u16::from_be_bytes([packet[2], packet[3]]), packet.clone()));
-            self.up.send(packet, self.world.now);
+            self.up.send(self.near.sends(&packet), self.world.now);
         }
-        self.kept.drain(..self.kept.len().saturating_sub(SENT_KEPT));
+        self.sound.iter_mut().for_each(|sound| sound.sends(self.world.now));
     }
 
     fn pass(&mut self, time: Duration) {
@@ -192,7 +208,8 @@ impl Call {
         loop {
             let links = [&self.up, &self.up_back, &self.down, &self.down_back];
             let answer = self.answers.front().map(|(due, ..)| *due);
-            let own = [Some(self.world.wake), answer, self.receiver.due()];
+            let sound = self.sound.as_ref().and_then(Sound::next);
+            let own = [Some(self.world.wake), answer, self.receiver.due(), sound];
             let next = links.into_iter().map(Link::next).chain(own).flatten().min().unwrap_or(Time::NEVER);
             if next > until {
                 return self.world.advance_to(until);
@@ -208,11 +225,14 @@ impl Call {
         while let Some(packet) = self.up.pop(now) {
             self.reaches_shard(&packet);
         }
+        self.sound.iter_mut().for_each(|sound| sound.deliver(&mut self.world));
         while let Some(packet) = self.up_back.pop(now) {
             self.sender_hears(&packet);
         }
         while let Some(bytes) = self.down.pop(now) {
-            self.receiver.take(Left { at: now, sock: OUT_RTP, dst: receiver(), bytes });
+            if let Some(bytes) = self.far.takes(&bytes) {
+                self.receiver.take(Left { at: now, sock: OUT_RTP, dst: receiver(), bytes });
+            }
         }
         while let Some(packet) = self.down_back.pop(now) {
             self.world.receive_from(OUT_RTCP, rtcp_of(receiver()), &packet);
@@ -227,21 +247,20 @@ impl Call {
     }
 
     fn reaches_shard(&mut self, packet: &[u8]) {
-        let word = |at: usize| u32::from_be_bytes(packet[at..at + 4].try_into().unwrap());
-        if self.reached.insert((word(0) as u16, word(4))) {
-            self.arrived.insert(word(4), self.world.now);
+        let of = self.near.of(packet);
+        if self.reached.insert(of) {
+            self.arrived.insert(of.1, self.world.now);
         }
         self.world.receive(packet);
     }
 
     fn sender_hears(&mut self, packet: &[u8]) {
-        for said in rtcp::parse(packet).expect("what the shard says is RTCP") {
+        for said in self.near.hears(packet) {
             match said {
                 Rtcp::Nack { media, lost, .. } => {
                     assert_eq!(media, SSRC);
-                    let asked = |number: &u16| self.kept.iter().rev().find(|(kept, _)| kept == number);
-                    let again: Vec<Vec<u8>> = lost.iter().filter_map(asked).map(|(_, bytes)| bytes.clone()).collect();
-                    again.into_iter().for_each(|bytes| self.up.send(bytes, self.world.now));
+                    let again = lost.iter().filter_map(|number| self.near.again(*number));
+                    again.for_each(|bytes| self.up.send(bytes, self.world.now));
                 }
                 Rtcp::Pli { .. } => self.key_wanted = true,
                 _ => {}
@@ -249,24 +268,20 @@ impl Call {
         }
     }
 
-    /// What left the shard sets out; media that left before is a repair and the same to the byte.
+    /// What left the shard sets out.
     fn route(&mut self) {
         for left in std::mem::take(&mut self.world.left) {
-            if left.sock == IN_RTCP {
-                self.up_back.send(left.bytes, left.at);
-            } else if left.sock == OUT_RTP {
-                let number = left.rtp().sequence;
-                match self.left.get(&number).map(|at| &self.media[*at]).filter(|_| self.feedback) {
-                    Some(before) if before.rtp().timestamp == left.rtp().timestamp => {
-                        assert_eq!(before.bytes, left.bytes, "a number is used once");
-                        self.resent += 1;
+            match left.sock {
+                IN_RTCP => self.up_back.send(left.bytes, left.at),
+                OUT_RTP => {
+                    match self.far.leaves(&left.bytes, self.feedback) {
+                        Leaves::First(bytes) => self.media.push(Left { bytes, ..left.clone() }),
+                        Leaves::Again => self.resent += 1,
                     }
-                    _ => {
-                        self.left.insert(number, self.media.len());
-                        self.media.push(left.clone());
-                    }
+                    self.down.send(left.bytes, left.at);
                 }
-                self.down.send(left.bytes, left.at);
+                OUT_AUDIO => self.sound.iter_mut().for_each(|sound| sound.leaves(&left)),
+                _ => {}
             }
         }
     }
@@ -296,7 +311,7 @@ impl Call {
             writer.pli(RECEIVER_SSRC, ssrc);
         }
         if key || !lost.is_empty() {
-            self.down_back.send(writer.finish(), now);
+            self.down_back.send(self.far.says(writer.finish()), now);
         }
     }
 
@@ -314,6 +329,9 @@ impl Call {
     fn python(&mut self) {
         for event in std::mem::take(&mut self.world.events) {
             match event {
+                Event::StreamStarted { stream, codec, .. } if codec.media() == Media::Audio => {
+                    self.world.link(stream);
+                }
                 Event::StreamStarted { stream, .. } => {
                     self.stream = Some(stream);
                     self.world.link(stream);
@@ -391,6 +409,7 @@ impl Call {
         for link in [&mut self.up, &mut self.up_back, &mut self.down, &mut self.down_back] {
             link.conditions = Conditions { latency: link.conditions.latency, ..Conditions::default() };
         }
+        self.sound.iter_mut().for_each(Sound::calms_down);
         self.pass(Duration::from_millis(1500));
         self.stream.into_iter().for_each(|stream| self.world.set_mode(stream, Mode::Bypass));
         self.since_key = KEYS_APART;
@@ -416,6 +435,7 @@ impl Call {
             }
         }
         self.check_times(&frames, &meanings);
+        self.far.check();
         assert_eq!(meanings.last().map(|meaning| meaning.id), Some(last), "what is sent over good links arrives");
         assert_eq!(self.decoder.last, Some(last), "and the receiver has a picture again");
         let outcome = Outcome {
@@ -425,9 +445,16 @@ impl Call {
             switches,
             lost: self.up.lost + self.down.lost,
             resent: self.resent,
+            repaired: self.repaired(),
             illegal: self.world.drops("illegal_switch") as u64,
         };
         (outcome, meanings.into_iter().zip(frames).collect())
+    }
+
+    fn repaired(&self) -> u64 {
+        let stats = self.world.shard.stats();
+        let rows = stats.get("streams").zip(self.stream).and_then(|(streams, stream)| streams.row(stream.0));
+        rows.and_then(|row| row.get("repaired_packets")?.int()).unwrap_or(0) as u64
     }
 
     /// Native frames keep their timestamps, and all leave in time.

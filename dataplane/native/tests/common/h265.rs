@@ -150,7 +150,8 @@ impl Sender {
         self.packets(&payloads)
     }
 
-    fn payloads(&mut self, units: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    /// The NAL units of one picture in packets.
+    pub fn payloads(&mut self, units: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let mut numbered: Vec<(u16, &Vec<u8>)> = Vec::new();
         for unit in units {
             numbered.push((self.order, unit));
@@ -295,7 +296,7 @@ pub fn read(packets: &[Left]) -> Vec<Read> {
     gathered(packets, H265_PT).into_iter().map(one).collect()
 }
 
-fn one(Gathered { timestamp, extension, payloads }: Gathered) -> Read {
+pub fn one(Gathered { timestamp, extension, payloads }: Gathered) -> Read {
     let mut units: Vec<Vec<u8>> = Vec::new();
     let mut open = false;
     for payload in &payloads {

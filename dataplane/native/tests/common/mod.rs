@@ -8,7 +8,9 @@ pub mod h264;
 pub mod h265;
 pub mod network;
 pub mod receiver;
+pub mod sound;
 pub mod vpx;
+pub mod wire;
 
 use auralink_native::core::codec::{Codec, Media};
 use auralink_native::core::elements::Ids;

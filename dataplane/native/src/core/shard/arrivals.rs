@@ -9,7 +9,7 @@ use crate::core::output::Event;
 use crate::core::rtp::{self, Rtp};
 use crate::core::source::{Admission, SILENCE};
 use crate::core::stream::{Incoming, Stream};
-use crate::core::{Drop, LegId, OutId, SockId, StreamId, Time, ext, rtx};
+use crate::core::{Drop, LegId, SockId, StreamId, Time, ext, rtx};
 use bytes::Bytes;
 use std::net::SocketAddr;
 
@@ -85,16 +85,16 @@ impl Shard {
         }
         // Whoever is not allowed here is not worth a look at all that we send.
         let known = medium.source.locked().is_some_and(|locked| locked.ssrc == rtp.ssrc) || !medium.source.allows(src);
-        let ours = |out: &Out| out.leg == leg_id && out.generator.sent_lately(&rtp);
+        let ours = || self.ssrcs.get(&(leg_id, rtp.ssrc)).and_then(|out| self.outs.get(out));
         let former = |(ssrc, at): &(u32, Time)| *ssrc == rtp.ssrc && self.now.mono - *at < FORMER_FOR;
-        if !known && (self.former.iter().any(former) || self.outs.values().any(ours)) {
+        if !known && (self.former.iter().any(former) || ours().is_some_and(|out| out.sent_lately(&rtp))) {
             return self.fx.drops.count(Drop::Looped);
         }
         let admission = medium.source.admit(src, rtp.ssrc, rtp.sequence, data, self.now.mono);
         self.fx.drops.add(Drop::Probation, medium.source.take_discarded());
         match admission {
             Admission::Pass(stream) => {
-                self.deliver(leg_id, media, stream, (rtp, payload, wrapped));
+                self.deliver(leg_id, media, stream, (rtp, payload, wrapped), rtp.ssrc);
             }
             Admission::Start(packets) => self.start_stream(leg_id, media, src, &rtp, payload, packets),
             Admission::Drop(why) => self.fx.drops.count(why),
@@ -102,28 +102,54 @@ impl Shard {
         }
     }
 
-    /// A packet of a stream of retransmissions: the source says whose, for no other can be meant.
+    /// A packet of a stream of retransmissions: the source says whose, for no other can be meant, unless it is known to
+    /// have been another's.
     fn retransmitted(&mut self, leg: LegId, media: Media, src: SocketAddr, rtx: &Rtp<'_>, payload: PayloadType) {
         let Some(medium) = self.legs.get(&leg).and_then(|leg| leg.medium(media)) else { return };
         let Some(locked) = medium.source.locked() else { return self.fx.drops.count(Drop::UnknownSsrc) };
         if locked.address != src {
             return self.fx.drops.count(Drop::ForeignSource);
         }
-        if self.outs.values().any(|out| out.leg == leg && out.owns(rtx.ssrc)) {
-            return self.fx.drops.count(Drop::Looped);
+        let known = self.streams.get(&locked.stream).is_some_and(|stream| stream.rtx == Some(rtx.ssrc));
+        if !known {
+            if medium.repaired_others(rtx.ssrc, locked.ssrc, self.now.mono) {
+                return self.fx.drops.count(Drop::Late);
+            }
+            if self.is_looped(leg, media, rtx) {
+                return self.fx.drops.count(Drop::Looped);
+            }
         }
         // Too short for a number of its own: padding.
         let Some(rtp) = rtx::unwrap(rtx, locked.ssrc, payload.number) else { return };
-        self.deliver(leg, media, locked.stream, (rtp, payload, Wrapped::Rtx));
+        self.deliver(leg, media, locked.stream, (rtp, payload, Wrapped::Rtx), rtx.ssrc);
     }
 
-    /// To the stream of its source.
+    /// Whether a retransmission is one of ours, come back. If it only has an SSRC of ours, we take another.
+    fn is_looped(&mut self, leg: LegId, media: Media, rtx: &Rtp<'_>) -> bool {
+        let Some(ours) = self.owner(leg, rtx.ssrc) else {
+            return self.former.iter().any(|(ssrc, at)| *ssrc == rtx.ssrc && self.now.mono - *at < FORMER_FOR);
+        };
+        let looped = ours.sent_lately(rtx);
+        let medium = self.legs.get_mut(&leg).and_then(|leg| leg.medium_mut(media));
+        if looped || !medium.is_some_and(|medium| medium.may_start(self.now.mono)) {
+            return true;
+        }
+        self.resolve_collision(leg, rtx.ssrc);
+        let locked = self.legs.get(&leg).and_then(|leg| leg.medium(media)).and_then(|medium| medium.source.locked());
+        if let Some(stream) = locked.and_then(|locked| self.streams.get_mut(&locked.stream)) {
+            stream.rtx = Some(rtx.ssrc);
+        }
+        false
+    }
+
+    /// To the stream of its source; `ssrc` is what the packet came with.
     fn deliver(
         &mut self,
         leg: LegId,
         media: Media,
         stream: StreamId,
         (rtp, payload, wrapped): (Rtp<'_>, PayloadType, Wrapped),
+        ssrc: u32,
     ) {
         let Some(leg) = self.legs.get_mut(&leg) else { return };
         let (elements, extension_id) = (leg.config.ids.read(rtp.extension), leg.config.extension_id);
@@ -131,12 +157,12 @@ impl Shard {
         let carries = rtp.extension.and_then(|(profile, body)| ext::find(profile, body, extension_id));
         medium.aic_packets += u64::from(carries.is_some_and(|bytes| bytes.len() == ext::VALUE_BYTES));
         let Some(stream) = self.streams.get_mut(&stream) else { return };
-        if stream.codec != payload.codec {
+        if !stream.takes(payload) {
             return self.fx.drops.count(Drop::UnknownPayloadType);
         }
         let incoming = Incoming { rtp, wrapped, codec: payload.number, elements };
         match wrapped {
-            Wrapped::Rtx => stream.repaired(incoming, self.now.mono, &mut self.fx),
+            Wrapped::Rtx => stream.repaired(incoming, ssrc, self.now.mono, &mut self.fx),
             Wrapped::No | Wrapped::Red => stream.receive(incoming, self.now.mono, &mut self.fx),
         }
         let stream = stream.id;
@@ -181,29 +207,39 @@ impl Shard {
         if let Some(medium) = self.legs.get_mut(&leg).and_then(|leg| leg.medium_mut(media)) {
             medium.source.lock(src, rtp.ssrc, id, self.now.mono);
         }
+        self.note_senders(leg, media);
         self.wake = self.wake.min(self.now.mono + SILENCE);
         for packet in packets {
             self.rtp(leg, media, src, &packet);
         }
     }
 
-    /// RFC 3550 8.2: a peer uses an SSRC of ours; we take another.
+    /// RFC 3550 8.2: a peer uses an SSRC of ours; we take another. Where it is that of retransmissions, what they repeat
+    /// keeps its own.
     fn resolve_collision(&mut self, leg: LegId, ssrc: u32) {
-        let ours: Vec<OutId> =
-            self.outs.values().filter(|out| out.leg == leg && out.owns(ssrc)).map(|out| out.id).collect();
-        for id in ours {
+        let Some(out) = self.owner(leg, ssrc) else { return };
+        let (id, media) = (out.id, out.generator.ssrc == ssrc);
+        let given_up: Vec<u32> = if media { out.ssrcs().collect() } else { vec![ssrc] };
+        if media {
             // Nothing of the old SSRC goes on behind its BYE.
-            let given_up = self.outs.get_mut(&id).map(Out::clear).unwrap_or_default();
-            given_up.into_iter().for_each(|tag| self.frame_left(tag));
-            self.send_bye(id);
-            let now = self.now.mono;
-            self.former.extend(self.outs.get(&id).into_iter().flat_map(Out::ssrcs).map(|ssrc| (ssrc, now)));
-            self.former.drain(..self.former.len().saturating_sub(MAX_FORMER));
-            let own = self.ssrc(0);
-            let (rtx, randoms) = (self.ssrc(own), [(self.random)(), (self.random)()]);
-            let Some(out) = self.outs.get_mut(&id) else { continue };
+            let unsent = self.outs.get_mut(&id).map(Out::clear).unwrap_or_default();
+            unsent.into_iter().for_each(|tag| self.frame_left(tag));
+        }
+        self.send_bye(id, &given_up);
+        for ssrc in &given_up {
+            self.ssrcs.remove(&(leg, *ssrc));
+            self.former.push((*ssrc, self.now.mono));
+        }
+        self.former.drain(..self.former.len().saturating_sub(MAX_FORMER));
+        let own = self.ssrc(0);
+        let (rtx, randoms) = (self.ssrc(own), [(self.random)(), (self.random)()]);
+        let Some(out) = self.outs.get_mut(&id) else { return };
+        out.rename_rtx(rtx, randoms[1]);
+        if media {
             out.rename(own, randoms[0]);
-            out.rename_rtx(rtx, randoms[1]);
+        }
+        self.ssrcs.extend(out.ssrcs().map(|ssrc| ((leg, ssrc), id)));
+        if media {
             self.ask_source(id);
         }
     }

@@ -34,6 +34,7 @@ impl Shard {
             medium.srtp = keys.as_ref().map(Session::new);
             medium.next_report = now.mono + medium.report_interval();
             self.wake = self.wake.min(medium.next_report);
+            self.senders.extend(medium.senders());
             media.push(medium);
         }
         self.legs.insert(id, Leg { id, config, media });
@@ -56,7 +57,9 @@ impl Shard {
     /// False: no such medium.
     pub fn set_remote(&mut self, leg: LegId, media: Media, remote: SocketAddr) -> bool {
         let medium = self.legs.get_mut(&leg).and_then(|leg| leg.medium_mut(media));
-        medium.map(|medium| medium.source.configure(remote)).is_some()
+        let found = medium.map(|medium| medium.source.configure(remote)).is_some();
+        self.note_senders(leg, media);
+        found
     }
 
     pub fn link(&mut self, stream: StreamId, leg: LegId, now: Now) -> Result<OutId, String> {
@@ -97,7 +100,9 @@ impl Shard {
             let rtx = rtx.map(|number| Retransmissions::new(self.ssrc(ssrc), number, (self.random)()));
             let red = payload.red;
             let path = Path { stream, source_leg, leg, codec, extension_id, ids, resend: feedback, rtx, red };
-            self.outs.insert(id, Out::new(id, path, generator));
+            let out = Out::new(id, path, generator);
+            self.ssrcs.extend(out.ssrcs().map(|ssrc| ((leg, ssrc), id)));
+            self.outs.insert(id, out);
             id
         };
         if let Some(source) = self.streams.get_mut(&stream) {
@@ -161,6 +166,11 @@ impl Shard {
 
     pub fn leg_ids(&self) -> Vec<LegId> {
         self.legs.keys().copied().collect()
+    }
+
+    /// As [`Input::Dropped`](super::Input::Dropped), many at once.
+    pub fn count(&mut self, why: Drop, n: u64) {
+        self.fx.drops.add(why, n);
     }
 
     pub fn stats(&self) -> Value {

@@ -103,7 +103,9 @@ impl Shard {
         let Some(stream) = self.streams.remove(&id) else { return };
         if let Some(medium) = self.legs.get_mut(&stream.leg).and_then(|leg| leg.medium_mut(stream.media())) {
             medium.source.unlock();
+            medium.note_rtx(stream.ssrc, stream.rtx, self.now.mono);
         }
+        self.note_senders(stream.leg, stream.media());
         self.fx.event(Event::StreamEnded { stream: id, reason });
         for out_id in stream.outs {
             let Some(out) = self.outs.get_mut(&out_id) else { continue };
@@ -119,12 +121,14 @@ impl Shard {
     }
 
     pub(super) fn remove_out(&mut self, id: OutId) {
-        self.send_bye(id);
+        let ssrcs: Vec<u32> = self.outs.get(&id).into_iter().flat_map(Out::ssrcs).collect();
+        self.send_bye(id, &ssrcs);
         self.forget_out(id);
     }
 
     pub(super) fn forget_out(&mut self, id: OutId) {
         let Some(mut out) = self.outs.remove(&id) else { return };
+        self.ssrcs.retain(|_, owner| *owner != id);
         if let Some(stream) = out.stream.and_then(|stream| self.streams.get_mut(&stream)) {
             stream.outs.retain(|other| *other != id);
         }

@@ -8,6 +8,7 @@ use crate::core::mode::Mode;
 use crate::core::output::{Event, Transmit};
 use crate::core::reports::Ntp;
 use crate::core::rtcp::{self, Block, Echoed, Rtcp};
+use crate::core::stream::Stream;
 use crate::core::{Drop, LegId, OutId, StreamId, Time};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -106,8 +107,9 @@ impl Shard {
 
     /// A leg's round trip, by which its streams wait for repairs.
     fn measured(&mut self, leg: LegId, round_trip: Duration) {
-        for stream in self.streams.values_mut().filter(|stream| stream.leg == leg) {
-            if let Some(video) = stream.video() {
+        let media = self.legs.get(&leg).into_iter().flat_map(|leg| &leg.media);
+        for locked in media.filter_map(|medium| medium.source.locked()) {
+            if let Some(video) = self.streams.get_mut(&locked.stream).and_then(Stream::video) {
                 video.set_round_trip(round_trip);
             }
         }
@@ -149,7 +151,7 @@ impl Shard {
     }
 
     fn out_of(&self, leg: LegId, ssrc: u32) -> Option<OutId> {
-        self.outs.values().find(|out| out.leg == leg && out.generator.ssrc == ssrc).map(|out| out.id)
+        self.owner(leg, ssrc).filter(|out| out.generator.ssrc == ssrc).map(|out| out.id)
     }
 
     fn source_stream(&self, leg: LegId, media: Media, ssrc: u32) -> Option<StreamId> {
@@ -272,15 +274,16 @@ impl Shard {
         self.send_rtcp(leg, media, writer);
     }
 
-    /// To the receivers of an out, if it ever sent.
-    pub(super) fn send_bye(&mut self, out: OutId) {
-        let Some(out) = self.outs.get(&out).filter(|out| out.generator.packets > 0) else { return };
+    /// To the receivers of an out, of those of its SSRCs that ever sent.
+    pub(super) fn send_bye(&mut self, out: OutId, ssrcs: &[u32]) {
+        let Some(out) = self.outs.get(&out) else { return };
         let (leg, media) = (out.leg, out.codec.media());
-        let Some(medium) = self.legs.get(&leg).and_then(|leg| leg.medium(media)) else { return };
+        let sent: Vec<u32> = ssrcs.iter().copied().filter(|ssrc| out.has_sent(*ssrc)).collect();
+        let Some(medium) = self.legs.get(&leg).and_then(|leg| leg.medium(media)).filter(|_| !sent.is_empty()) else {
+            return;
+        };
         let mut writer = medium.reports(&[], &[]);
-        let rtx = out.rtx.as_ref().filter(|rtx| rtx.packets > 0).map(|rtx| rtx.ssrc);
-        let ssrcs: Vec<u32> = std::iter::once(out.generator.ssrc).chain(rtx).collect();
-        writer.bye(&ssrcs);
+        writer.bye(&sent);
         self.send_rtcp(leg, media, writer);
     }
 }

@@ -10,11 +10,11 @@ mod departures;
 mod feedback;
 
 use super::codec::Media;
-use super::leg_plain::Leg;
+use super::leg_plain::{Leg, Medium};
 use super::mode::Mode;
 use super::out::Out;
 use super::output::{Effects, FrameTag, Output, Transmit};
-use super::source::SILENCE;
+use super::source::{SILENCE, Senders};
 use super::stream::Stream;
 use super::video::Video;
 use super::{Drop, LegId, Now, OutId, SockId, StreamId, Time};
@@ -84,6 +84,8 @@ pub struct Shard {
     legs: BTreeMap<LegId, Leg>,
     streams: BTreeMap<StreamId, Stream>,
     outs: BTreeMap<OutId, Out>,
+    /// Whose our SSRCs are, those of retransmissions too.
+    ssrcs: HashMap<(LegId, u32), OutId>,
     fx: Effects,
     send: VecDeque<Transmit>,
     now: Now,
@@ -95,6 +97,8 @@ pub struct Shard {
     former: Vec<(u32, Time)>,
     /// What an SRTP packet says, while it is handled.
     plain: Vec<u8>,
+    /// What changed since `take_senders`; at most an entry per socket.
+    senders: BTreeMap<SockId, Senders>,
     next_id: u64,
     id_step: u64,
     /// Not later than the next thing to do; `Timeout` finds out what it is.
@@ -113,6 +117,7 @@ impl Shard {
             legs: BTreeMap::new(),
             streams: BTreeMap::new(),
             outs: BTreeMap::new(),
+            ssrcs: HashMap::new(),
             fx: Effects::default(),
             send: VecDeque::new(),
             now: Now::default(),
@@ -121,6 +126,7 @@ impl Shard {
             random,
             former: Vec::new(),
             plain: Vec::new(),
+            senders: BTreeMap::new(),
             next_id: numbering.first,
             id_step: numbering.step,
             wake: Time::NEVER,
@@ -147,6 +153,17 @@ impl Shard {
             return Output::Transmit(packet);
         }
         self.fx.outputs.pop_front().unwrap_or(Output::Timeout(self.wake))
+    }
+
+    /// Whose datagrams sockets take from now on, where that changed. A relief for those who hold the sockets: what comes
+    /// from others all the same is told apart and counted here.
+    pub fn take_senders(&mut self) -> BTreeMap<SockId, Senders> {
+        std::mem::take(&mut self.senders)
+    }
+
+    fn note_senders(&mut self, leg: LegId, media: Media) {
+        let medium = self.legs.get(&leg).and_then(|leg| leg.medium(media));
+        self.senders.extend(medium.into_iter().flat_map(Medium::senders));
     }
 
     fn frame_refused(&mut self, stream: StreamId, mode: Mode) {
@@ -217,6 +234,11 @@ impl Shard {
         id
     }
 
+    /// The out that sends with this SSRC on a leg, media or retransmissions.
+    fn owner(&self, leg: LegId, ssrc: u32) -> Option<&Out> {
+        self.ssrcs.get(&(leg, ssrc)).and_then(|out| self.outs.get(out))
+    }
+
     /// Random, not 0, and nobody else's that we know of.
     fn ssrc(&mut self, drawn: u32) -> u32 {
         loop {
@@ -225,7 +247,7 @@ impl Shard {
             let taken = [0, drawn].contains(&ssrc)
                 || self.former.iter().any(|(former, _)| *former == ssrc)
                 || self.streams.values().any(|stream| stream.ssrc == ssrc)
-                || self.outs.values().any(|out| out.owns(ssrc))
+                || self.ssrcs.keys().any(|(_, ours)| *ours == ssrc)
                 || media().any(|medium| medium.own_ssrc == ssrc);
             if !taken {
                 return ssrc;
