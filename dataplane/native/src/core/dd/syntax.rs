@@ -207,7 +207,7 @@ impl Writer {
     /// The lowest `count` bits.
     fn put(&mut self, value: u32, count: u32) {
         for i in (0..count).rev() {
-            if self.bits % 8 == 0 {
+            if self.bits.is_multiple_of(8) {
                 self.bytes.push(0);
             }
             let at = self.bits / 8;
