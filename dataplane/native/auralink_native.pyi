@@ -48,6 +48,10 @@ class Frame:
     rtp_ts: int  # unwrapped to 64 bit, in the codec's clock; the low 32 bits are what the packets say
     key: bool
     discardable: bool  # no other frame references it
+    # The highest temporal and spatial layer in it, 0 the lowest or unknown: by VP8's and VP9's payload header, H.265's
+    # temporal id, AV1's OBU extension, or a dependency descriptor.
+    tid: int
+    sid: int
     width: int  # pixels, 0 = unknown
     height: int
     may_reorder: bool  # pictures may be shown in another order than they are sent (B-frames)
@@ -177,7 +181,9 @@ class LegConfig(TypedDict):
     feedback: NotRequired[Literal["None", "AVPF"]]
     rtcp_mux: NotRequired[bool]
     extension_id: NotRequired[int]  # 1..14
-    extensions: NotRequired[dict[int, str]]  # others, id (1..255, not 15) -> URI: kept to legs that know the URI
+    # Others, id (1..255, not 15) -> URI: kept to legs that know the URI. A leg that knows dependency descriptors takes
+    # the two-byte form too (a=extmap-allow-mixed).
+    extensions: NotRequired[dict[int, str]]
     bind: NotRequired[str]  # "::" takes IPv4 too, and is "0.0.0.0" where the kernel knows no IPv6
     media: dict[str, MediumConfig]  # by "video", "audio"
     srtp: NotRequired[SrtpConfig | None]  # None: plain RTP

@@ -9,6 +9,7 @@ use auralink_native::core::rtcp::{Block, Writer};
 use auralink_native::core::rtp::{self, Header};
 use common::Random;
 use common::coding::{CODECS, MADE, Meaning, NOTHING};
+use common::dd::{descriptor, one_layer, three_temporal_layers, two_spatial_layers};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use targets::{TARGETS, Target};
@@ -56,6 +57,9 @@ fn made() -> Seeds {
         let target = codec.name().to_lowercase();
         (0..6).for_each(|seed| add(&target, &format!("stream-{seed}"), stream(codec, seed)));
     }
+    for (name, packets) in descriptors() {
+        add("dd", name, packets);
+    }
     for codec in 0..5u8 {
         for (name, settings, options) in [
             ("plain", 0, 0),
@@ -94,6 +98,32 @@ fn stream(codec: auralink_native::core::codec::Codec, seed: u64) -> Vec<u8> {
         record(if id == 0 { 6 } else { 2 }, &answer);
     }
     out
+}
+
+/// The descriptors of a few frames, in the form that their target reads: temporal layers, spatial ones, and what is a frame's
+/// own.
+fn descriptors() -> [(&'static str, Vec<u8>); 3] {
+    let record = |what: u8, bytes: &[u8]| [&[what, bytes.len() as u8][..], bytes].concat();
+    let temporal = [
+        record(2, &descriptor(true, false, 62, 65_534, &three_temporal_layers(62))),
+        record(3, &descriptor(false, true, 62, 65_534, "")),
+        record(1, &descriptor(true, true, 1, 65_535, "")),
+        record(1, &descriptor(true, true, 0, 0, "")),
+        record(7, &descriptor(true, true, 3, 9, &one_layer(3, 640, 360))),
+        record(5, &descriptor(true, true, 4, 10, "")),
+    ];
+    let spatial = [
+        record(2, &descriptor(true, true, 0, 7, &two_spatial_layers(0))),
+        record(3, &descriptor(true, true, 2, 8, "")),
+        record(0, &descriptor(true, true, 1, 9, "")),
+        record(1, &descriptor(true, true, 3, 10, "")),
+    ];
+    let own = [
+        record(3, &descriptor(true, true, 62, 5, &three_temporal_layers(62))),
+        record(1, &descriptor(true, true, 0, 6, "01111 011 101001 01 0000 10 00010000 11 000100000000 00 00000001")),
+        record(1, &descriptor(true, true, 63, 9, "01000 001")),
+    ];
+    [("temporal-layers", temporal.concat()), ("spatial-layers", spatial.concat()), ("own-fields", own.concat())]
 }
 
 /// A call in the form that the shard's target reads: keys, frames, answers, reports, losses, changes of mode.

@@ -169,7 +169,13 @@ class Extension(Model):
         json_schema_extra=cel(rule("self.id != 15", "id 15 is reserved (RFC 8285): choose another", ".id"))
     )
     id: Annotated[
-        int, Field(ge=1, le=255, description="as in the peer's SDP a=extmap; above 14 it must allow extmap-allow-mixed")
+        int,
+        Field(
+            ge=1,
+            le=255,
+            description="as in the peer's SDP a=extmap; above 14, and with dependency descriptors, it must allow"
+            " extmap-allow-mixed",
+        ),
     ]
     uri: Annotated[
         str,
@@ -221,7 +227,8 @@ class Rtp(Model):
                 max_length=8,
                 json_schema_extra=list_map("id"),
                 description="the peer's ids of other RTP header extensions (RFC 8285): what a leg brings goes on to"
-                " those that name the same URI, e.g. audio level, video orientation, capture time",
+                " those that name the same URI, e.g. audio level, video orientation, capture time, dependency"
+                " descriptor",
             ),
         ]
         | None

@@ -115,6 +115,23 @@ def test_a_frame_goes_up_whole_and_its_answer_leaves(engine: native.Engine, peer
     assert sys.getrefcount(answer) == references, "it was lent, not kept"
 
 
+def test_a_frame_says_which_layers_it_has(engine: native.Engine, peer: Peer) -> None:
+    """A picture of VP9 with two spatial layers, of temporal layer 3."""
+    payloads = [{"type": 96, "codec": "VP9", "clock_rate": 90000}]
+    legs = [{"media": {"video": {"payloads": payloads, "listen_port": 0, "remote": None}}} for _ in range(2)]
+    legs[1]["media"]["video"]["remote"] = f"127.0.0.1:{peer.sink.getsockname()[1]}"
+    inlet, outlet = engine.open_leg("room", leg("Receive", **legs[0])), engine.open_leg("room", leg("Send", **legs[1]))
+    key = bytes.fromhex("82498342 0015f011f600 0102")
+    lower, upper = bytes.fromhex("2c6009"), bytes.fromhex("2c6309")
+    for _ in range(3):  # it has to prove itself
+        peer.send(engine.local_ports(inlet)["video"], lower + key, upper + bytes.fromhex("860708"))
+    started = wait_for(engine, native.StreamStarted)
+    engine.link(started.stream, outlet)
+    engine.set_mode(started.stream, native.COMPRESS)
+    frame = wait_for(engine, native.Frame)
+    assert (frame.key, frame.tid, frame.sid) == (True, 3, 1)
+
+
 def test_frame_sent_rides_along_with_the_next_poll(engine: native.Engine, peer: Peer) -> None:
     stream, port = bridge(engine, peer, native.COMPRESS)
     wait_for(engine, native.Frame)

@@ -204,6 +204,17 @@ def test_the_sdp_of_a_receiving_leg_names_our_port_and_feedback() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("id_", [4, 20])
+def test_a_leg_with_dependency_descriptors_says_that_it_takes_the_two_byte_form(id_: int) -> None:
+    medium = MediumSpec((Payload(96, "AV1"),), 5000)
+    descriptor = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
+    for uri, mixed in ((descriptor, True), ("urn:x", id_ > 14)):
+        spec = LegSpec("in", RtpSpec(video=medium, extensions=(ExtensionSpec(id_, uri),)), "Receive")
+        lines = sdp("r", spec, {"video": ("10.1.2.3", 5000)}).split("\r\n")
+        assert f"a=extmap:{id_} {uri}" in lines
+        assert ("a=extmap-allow-mixed" in lines) == mixed
+
+
 def test_retransmissions_redundancy_and_other_extensions_are_in_the_sdp_and_told_to_the_packet_core() -> None:
     spec = LegSpec(
         "in",

@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 RESOLVE_S: Final = 5.0
 RESOLVE_TIMEOUT_S: Final = 3.0
 EXTENSION_URI: Final = "urn:auralink:rtp-hdrext:aic:1"
+DESCRIPTOR_URI: Final = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
 MAX_ONE_BYTE_ID: Final = 14
-"""Above it a packet takes the two-byte form (RFC 8285 section 4.3)."""
+"""Above it, and with an element of more than 16 bytes, a packet takes the two-byte form (RFC 8285 section 4.3)."""
 CLOCK_RATES: Final = {"H264": 90000, "H265": 90000, "VP8": 90000, "VP9": 90000, "AV1": 90000, "Opus": 48000}
 _ENCODINGS: Final = {
     "H264": "H264/90000",
@@ -326,7 +327,7 @@ def sdp(room: str, spec: LegSpec, at: Mapping[str, tuple[str, int]], keys: SrtpK
                 repeated = f"{payload.type}/{payload.type}"
                 lines += [f"a=rtpmap:{payload.red_type} red/48000/2", f"a=fmtp:{payload.red_type} {repeated}"]
         lines += [f"a=extmap:{one.id} {one.uri}" for one in rtp.extensions]
-        if any(one.id > MAX_ONE_BYTE_ID for one in rtp.extensions):
+        if any(one.id > MAX_ONE_BYTE_ID or one.uri == DESCRIPTOR_URI for one in rtp.extensions):
             lines.append("a=extmap-allow-mixed")
         if name == "video":
             lines.append(f"a=extmap:{rtp.extension_id} {EXTENSION_URI}")

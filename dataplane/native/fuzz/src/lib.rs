@@ -8,17 +8,21 @@ pub use shard::shard;
 
 use auralink_native::core::Time;
 use auralink_native::core::codec::{Codec, FrameInfo, Limits, Payload, VideoCodec};
+use auralink_native::core::dd::{Described, Descriptor, Judged, Received, Sent, Structure};
 use auralink_native::core::demux::{self, Kind};
-use auralink_native::core::packet::{Content, Packet};
+use auralink_native::core::mode;
+use auralink_native::core::packet::{Content, Packet, PacketInfo};
 use auralink_native::core::rtp::{self, HEADER_BYTES, Header, MTU_BYTES};
 use auralink_native::core::{ext, rtcp};
 use bytes::Bytes;
+use std::sync::Arc;
 
 pub type Target = fn(&[u8]);
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("rtp", rtp),
     ("rtcp", rtcp),
     ("ext", ext),
+    ("dd", dd),
     ("demux", demux),
     ("h264", h264),
     ("h265", h265),
@@ -125,6 +129,60 @@ pub fn ext(data: &[u8]) {
         assert!(found.len() <= body.len() && found.len() <= 255);
         assert!(profile != 0xbede || (1..=16).contains(&found.len()));
     }
+}
+
+/// Descriptors, each behind a byte of what its packet is and one of its length: the lowest bit ends the frame, the next makes
+/// it a key, and the next one of an encoder.
+pub fn dd(data: &[u8]) {
+    let mut cursor = Cursor(data);
+    let (mut known, mut told) = (None, None);
+    let (mut received, mut sent, mut packets) = (Received::default(), Sent::default(), Vec::new());
+    for sequence in 0.. {
+        if cursor.is_empty() {
+            break;
+        }
+        let (what, len) = (cursor.byte(), cursor.byte());
+        let bytes = cursor.bytes(usize::from(len));
+        if let Some(descriptor) = Descriptor::read(bytes, known.as_ref()) {
+            known = descriptor.structure.clone().or(known);
+            let structure = known.as_ref().expect("it was read");
+            let again = descriptor.write(structure).expect("it came in one");
+            assert!(again.len() <= bytes.len());
+            assert_eq!(Descriptor::read(&again, Some(structure)), Some(descriptor));
+        }
+        received.arrived(sequence, Some(bytes));
+        let content = Content::Media(PacketInfo::default());
+        let payload = Bytes::from_static(&[1]);
+        let mut packet = Packet { sequence, timestamp: 0, marker: false, arrived: Time(0), payload, content };
+        received.read(&mut packet);
+        packets.push(packet);
+        if what & 1 != 0 {
+            let (key, kind) = (what & 2 != 0, if what & 4 != 0 { mode::Kind::Compressed } else { mode::Kind::Native });
+            let described = received.frame(&std::mem::take(&mut packets), key);
+            if received.judge(described.as_ref(), key) == Judged::Sound
+                && let Some(described) = described
+                && let Some(out) = sent.frame(&described, kind, key)
+            {
+                rewritten_descriptors(&described, &out, &mut told);
+            }
+        }
+    }
+}
+
+/// A receiver that saw all packets reads what they say.
+fn rewritten_descriptors(described: &Described, out: &[Vec<u8>], told: &mut Option<Arc<Structure>>) {
+    let mut out = out.iter();
+    for part in &described.parts {
+        let mut number = None;
+        for at in 0..part.packets {
+            let bytes = out.next().expect("one for each packet");
+            let read = Descriptor::read(bytes, told.as_ref()).expect("what we write can be read");
+            assert_eq!((read.start, read.end), (at == 0, at + 1 == part.packets));
+            assert_eq!(*number.get_or_insert(read.number), read.number);
+            *told = read.structure.or(told.take());
+        }
+    }
+    assert!(out.next().is_none());
 }
 
 pub fn h264(data: &[u8]) {

@@ -4,7 +4,7 @@
 //!
 //! Packets that never came may have been anything. Where pictures are numbered it is known that no whole one was among
 //! them, if the picture behind follows the one in front: then what is lost lies in those two, and costs no more than the
-//! one it lies in if nothing refers to that.
+//! one it lies in if nothing refers to that. And a packet may say itself that nothing in front of it is needed any more.
 
 use super::numbers::Id;
 use super::packet::{Content, Packet, PacketInfo};
@@ -95,10 +95,10 @@ impl Assembler {
     fn next_picture(&mut self, next: &Packet, missing: u64, out: &mut Vec<Assembled>) -> bool {
         let Content::Media(info) = next.content else { return false };
         let follows = info.picture.zip(self.last_picture).is_some_and(|(next, last)| next.follows(last));
-        if !follows || missing >= MAY_HAVE_WRAPPED {
+        if !(follows || info.intact) || missing >= MAY_HAVE_WRAPPED {
             return false;
         }
-        let nobodys = !self.packets.is_empty() && self.discardable == Some(true);
+        let nobodys = !self.packets.is_empty() && (self.discardable == Some(true) || info.intact);
         if info.starts_frame && (self.at_boundary || self.skipping.is_some() || nobodys) {
             // Padding, or the end of a frame that is skipped anyway, or of one that no other needs.
             let packets = self.clear();
@@ -277,6 +277,7 @@ mod tests {
                 key: false,
                 discardable: Some(discardable),
                 picture: Some(Id { number: picture, wide: false }),
+                intact: false,
             };
         })
     }
@@ -313,6 +314,24 @@ mod tests {
         assert!(matches!(out[0], Assembled::LostReference { .. }), "others need it");
         let out = after_a_loss(Some(numbered(2, 2, false, true, true)), 2, numbered(5, 4, true, true, false));
         assert!(matches!(out[0], Assembled::LostReference { .. }), "picture 3 is missing too");
+    }
+
+    /// Rule 6.
+    #[test]
+    fn what_is_missing_in_front_of_a_packet_that_says_it_needs_none_of_it_costs_no_more_than_that() {
+        let intact = |packet| with(packet, |info| info.intact = true);
+        let out = after_a_loss(None, 1, intact(numbered(3, 5, true, true, false)));
+        assert!(matches!(out[..], [Assembled::Frame(_)]), "{out:?}");
+        let cut = Some(numbered(2, 2, false, true, false));
+        let out = after_a_loss(cut, 1, intact(numbered(4, 5, true, true, false)));
+        assert!(matches!(out[..], [Assembled::LostDiscardable { packets: 1 }, Assembled::Frame(_)]), "{out:?}");
+        let out = after_a_loss(None, 1, intact(numbered(3, 5, true, false, true)));
+        assert!(
+            matches!(out[..], [Assembled::LostDiscardable { packets: 0 }]),
+            "its own beginning is missing: {out:?}"
+        );
+        let out = after_a_loss(None, 1, intact(numbered(3, 5, true, false, false)));
+        assert!(matches!(out[0], Assembled::LostReference { .. }), "and others need it");
     }
 
     #[test]

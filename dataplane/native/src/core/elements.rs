@@ -1,8 +1,9 @@
 //! Header extensions that are not ours: kept by URI, since each leg has ids of its own for them (RFC 8285 section 5). What
 //! a sender says of a frame or of its sound goes on; what belongs to one hop or describes layers that may have changed
-//! does not. `ext` reads and writes the bytes.
+//! does not. Dependency descriptors are `dd`'s, packet by packet; a leg's id for them is here. `ext` reads and writes the
+//! bytes.
 
-use super::ext;
+use super::{dd, ext};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ const MAX_ELEMENTS: usize = 4;
 const MAX_BYTES: usize = 24;
 
 /// Of one hop (RFC 8843, 8852, congestion control), or rewritten by whoever changes the layers.
-const NOT_KEPT: [&str; 8] = [
+const NOT_KEPT: [&str; 7] = [
     "urn:ietf:params:rtp-hdrext:sdes:mid",
     "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
     "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
@@ -22,7 +23,6 @@ const NOT_KEPT: [&str; 8] = [
     "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
     "http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00",
     "http://www.webrtc.org/experiments/rtp-hdrext/generic-frame-descriptor-00",
-    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
 ];
 
 /// One element, whatever its id is somewhere.
@@ -37,17 +37,38 @@ pub type Elements = Vec<Element>;
 
 /// A leg's ids.
 #[derive(Clone, Debug, Default)]
-pub struct Ids(Vec<(u8, Arc<str>)>);
+pub struct Ids {
+    kept: Vec<(u8, Arc<str>)>,
+    descriptor: Option<u8>,
+}
 
 impl Ids {
     /// `id -> URI`; what is never kept needs no id.
     pub fn new(ids: impl IntoIterator<Item = (u8, String)>) -> Ids {
-        let kept = ids.into_iter().filter(|(_, uri)| !NOT_KEPT.contains(&uri.as_str()));
-        Ids(kept.map(|(id, uri)| (id, uri.into())).collect())
+        let mut read = Ids::default();
+        for (id, uri) in ids {
+            match uri.as_str() {
+                dd::URI => read.descriptor = Some(id),
+                uri if NOT_KEPT.contains(&uri) => {}
+                _ => read.kept.push((id, uri.into())),
+            }
+        }
+        read
     }
 
+    /// None kept.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.kept.is_empty()
+    }
+
+    pub fn descriptor_id(&self) -> Option<u8> {
+        self.descriptor
+    }
+
+    /// The dependency descriptor of a packet of this leg.
+    pub fn descriptor<'a>(&self, extension: Option<(u16, &'a [u8])>) -> Option<&'a [u8]> {
+        let (id, (profile, body)) = self.descriptor.zip(extension)?;
+        ext::find(profile, body, id)
     }
 
     /// What a packet of this leg carries.
@@ -55,7 +76,7 @@ impl Ids {
         let Some((profile, body)) = extension.filter(|_| !self.is_empty()) else { return Elements::new() };
         let mut elements = Elements::new();
         for (id, value) in ext::each(profile, body) {
-            if let Some((_, uri)) = self.0.iter().find(|(own, _)| *own == id)
+            if let Some((_, uri)) = self.kept.iter().find(|(own, _)| *own == id)
                 && value.len() <= MAX_BYTES
             {
                 add(&mut elements, Element { uri: uri.clone(), value: Bytes::copy_from_slice(value) });
@@ -67,7 +88,7 @@ impl Ids {
     /// As this leg writes them: those it has an id for.
     pub fn written<'a>(&'a self, elements: impl Iterator<Item = &'a Element>) -> impl Iterator<Item = (u8, &'a [u8])> {
         elements.filter_map(|element| {
-            let (id, _) = self.0.iter().find(|(_, uri)| *uri == element.uri)?;
+            let (id, _) = self.kept.iter().find(|(_, uri)| *uri == element.uri)?;
             Some((*id, &element.value[..]))
         })
     }
@@ -87,11 +108,18 @@ pub fn goes_last(element: &Element) -> bool {
     &*element.uri == VIDEO_ORIENTATION
 }
 
-/// Bytes of header extension that these and ours take at most, in whichever form.
-pub fn room(ours: bool, elements: &Elements) -> usize {
+/// Bytes of header extension that these, ours and a dependency descriptor (of no bytes: none) take at most, in whichever
+/// form.
+pub fn room(ours: bool, descriptor: usize, elements: &Elements) -> usize {
     let values = elements.iter().map(|element| element.value.len()).chain(ours.then_some(ext::VALUE_BYTES));
-    let bytes: usize = values.map(|value| 2 + value).sum();
+    let bytes: usize = values.chain((descriptor > 0).then_some(descriptor)).map(|value| 2 + value).sum();
     if bytes == 0 { 0 } else { 4 + bytes.next_multiple_of(4) }
+}
+
+/// Bytes of header extension with nothing but one element of at most 255 bytes; without these, none.
+pub fn alone(id: u8, bytes: usize) -> usize {
+    let value = [0; 255];
+    if bytes == 0 { 0 } else { ext::bytes(&[(id, &value[..bytes])]) }
 }
 
 #[cfg(test)]
@@ -119,6 +147,16 @@ mod tests {
     }
 
     #[test]
+    fn a_dependency_descriptor_is_found_under_the_legs_id_and_is_no_element() {
+        let leg = ids(&[(4, dd::URI), (1, LEVEL)]);
+        let extension = Some((0xbede, &[0x10, 0x8a, 0x42, 0xc0, 0x00, 0x01][..]));
+        assert_eq!(leg.descriptor(extension), Some(&[0xc0, 0x00, 0x01][..]));
+        assert_eq!(leg.read(extension).len(), 1);
+        assert_eq!((leg.descriptor_id(), leg.descriptor(None)), (Some(4), None));
+        assert_eq!(ids(&[(1, LEVEL)]).descriptor(extension), None);
+    }
+
+    #[test]
     fn the_newest_value_counts_and_the_number_of_elements_is_bounded() {
         let mut elements = Elements::new();
         for n in 0..100u8 {
@@ -139,7 +177,13 @@ mod tests {
                     if ours {
                         all.push((14, &[0; ext::VALUE_BYTES]));
                     }
-                    assert!(ext::bytes(&all) <= room(ours, &elements));
+                    for descriptor in [0, 3, 16, 200] {
+                        let bytes = [0; 200];
+                        let all = [&all[..], &[(id, &bytes[..descriptor])]].concat();
+                        let all = &all[..all.len() - usize::from(descriptor == 0)];
+                        assert!(ext::bytes(all) <= room(ours, descriptor, &elements));
+                        assert!(all.len() > 1 || ext::bytes(all) == alone(id, descriptor) || descriptor == 0);
+                    }
                 }
             }
         }

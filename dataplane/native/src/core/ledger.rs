@@ -5,6 +5,7 @@
 //! kind only, so the kind may change on a key only: the rule is enforced here, whoever asks for what.
 
 use super::codec::{FrameInfo, Payload};
+use super::dd::Described;
 use super::ext::Value;
 use super::mode::{Kind, Mode, Policy};
 use super::output::Event;
@@ -25,6 +26,8 @@ pub struct NativeFrame {
     pub timestamp: i64,
     pub packets: Vec<Packet>,
     pub info: FrameInfo,
+    /// By the dependency descriptors of its packets.
+    pub described: Option<Described>,
     pub completed: Time,
 }
 
@@ -32,11 +35,7 @@ pub struct NativeFrame {
 #[derive(Debug)]
 pub enum Answer {
     Native(Option<Value>),
-    Compressed {
-        payloads: Vec<Payload>,
-        ext: Option<Value>,
-        key: bool,
-    },
+    Compressed { payloads: Vec<Payload>, described: Option<Described>, ext: Option<Value>, key: bool },
     Dropped,
     Refused,
 }
@@ -316,7 +315,7 @@ mod tests {
 
     fn frame(id: u64, key: bool) -> NativeFrame {
         let info = FrameInfo { key, ..FrameInfo::default() };
-        NativeFrame { id, timestamp: 0, packets: Vec::new(), info, completed: Time(0) }
+        NativeFrame { id, timestamp: 0, packets: Vec::new(), info, described: None, completed: Time(0) }
     }
 
     fn policy(mode: Mode) -> Policy {

@@ -3,11 +3,14 @@
 //! is testable in virtual time. `engine` is the only caller besides the tests.
 
 pub mod assemble;
+mod bits;
 pub mod codec;
+pub mod dd;
 pub mod demux;
 pub mod elements;
 pub mod ext;
 pub mod generator;
+mod kept;
 pub mod keys;
 pub mod ledger;
 pub mod leg_plain;
@@ -121,6 +124,7 @@ drops! {
     AwaitingKey = "awaiting_key": "frames behind one that was lost or did not leave, until the next key",
     FrameTooBig = "frame_too_big": "more than 2 MiB or 2048 packets",
     NoParameterSets = "no_parameter_sets": "a key whose SPS, PPS or VPS never came",
+    MissingReference = "missing_reference": "a frame that refers to one that was lost, while others go on without both",
     LeadingPicture = "leading_picture": "a picture that refers to some in front of the newest key, which did not leave",
     NoPicture = "no_picture": "parameter sets or SEI on their own: remembered, not sent on",
     Held = "held": "frames while the output is held",

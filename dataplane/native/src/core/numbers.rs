@@ -12,7 +12,8 @@
 
 use super::mode::Kind;
 
-const MOST: u16 = 0x7fff;
+/// The last number of 15 bits.
+pub const MOST: u16 = 0x7fff;
 const MOST_NARROW: u16 = 0x7f;
 /// In front of a number: it has 15 bits.
 pub const WIDE: u8 = 0x80;

@@ -10,7 +10,7 @@ use super::pace::Pacer;
 use super::reports::{Echo, SourceClock};
 use super::rtp::{HEADER_BYTES, MTU_BYTES, RTX_BYTES, Rtp};
 use super::rtx::{Resend, Retransmissions, SentPackets};
-use super::{LegId, OutId, SockId, StreamId, Time, ext, red};
+use super::{LegId, OutId, SockId, StreamId, Time, dd, ext, red};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -43,6 +43,7 @@ pub struct Out {
     /// When it lost its source.
     pub orphaned: Option<Time>,
     ids: Ids,
+    descriptors: dd::Sent,
     cache: Option<SentPackets>,
     pub rtx: Option<Retransmissions>,
     red: Option<u8>,
@@ -115,6 +116,7 @@ impl Out {
             echo: Echo::default(),
             orphaned: None,
             ids: path.ids,
+            descriptors: dd::Sent::default(),
             rtx: path.rtx,
             red: path.red,
             cache: path.resend.then(SentPackets::default),
@@ -133,6 +135,7 @@ impl Out {
         self.stream = Some(stream);
         self.orphaned = None;
         self.generator.new_source();
+        self.descriptors.new_source();
         self.needs_key = true;
         self.audio = None;
     }
@@ -164,8 +167,10 @@ impl Out {
         let timestamp = self.generator.timestamp(wire.timestamp, clock, now);
         self.generator.picture(&wire.numbers, wire.kind);
         let (mut payload_bytes, end) = (0, wire.payloads.len() - 1);
-        let room =
-            MTU_BYTES - HEADER_BYTES - RTX_BYTES - elements::room(end == 0 && wire.ext.is_some(), &wire.elements);
+        let descriptors = self.described(wire);
+        let described = descriptors.last().map_or(0, Vec::len);
+        let room = elements::room(end == 0 && wire.ext.is_some(), described, &wire.elements);
+        let room = MTU_BYTES - HEADER_BYTES - RTX_BYTES - room;
         let last_has_room = wire.payloads[end].len() <= room;
         let packets: Vec<Transmit> = wire
             .payloads
@@ -177,6 +182,7 @@ impl Out {
                 if index == 0 {
                     ours.extend(wire.ext.as_ref().map(|value| (self.extension_id, &value[..])));
                 }
+                ours.extend(self.ids.descriptor_id().zip(descriptors.get(index).map(|bytes| &bytes[..])));
                 if !wire.elements.is_empty() {
                     let here = wire
                         .elements
@@ -194,6 +200,12 @@ impl Out {
         let count = packets.len() as u64;
         self.pacer.push(packets.into_iter(), now, send);
         Sent::Packets { packets: count, payload_bytes }
+    }
+
+    /// The dependency descriptors of a frame's packets, if they have some here.
+    fn described(&mut self, wire: &Wire) -> Vec<Vec<u8>> {
+        let described = wire.described.as_ref().filter(|_| self.ids.descriptor_id().is_some());
+        described.and_then(|described| self.descriptors.frame(described, wire.kind, wire.key)).unwrap_or_default()
     }
 
     /// Relayed on arrival, at a constant distance from the source's number.

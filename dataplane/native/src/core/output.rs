@@ -1,6 +1,7 @@
 //! What comes out of a shard.
 
 use super::codec::{Codec, Payload};
+use super::dd::Described;
 use super::elements::Elements;
 use super::ext::Value;
 use super::mode::{Kind, Mode};
@@ -46,6 +47,9 @@ pub struct Frame {
     pub timestamp: i64,
     pub key: bool,
     pub discardable: bool,
+    /// The highest temporal and spatial layer in it.
+    pub tid: u8,
+    pub sid: u8,
     pub width: u32,
     pub height: u32,
     pub may_reorder: bool,
@@ -83,6 +87,8 @@ pub struct Wire {
     /// The source's; an out writes its own into the payloads.
     pub numbers: Numbered,
     pub payloads: Vec<Payload>,
+    /// What dependency descriptors say of the payloads.
+    pub described: Option<Described>,
     pub ext: Option<Value>,
     /// Other header extensions that came with the native frame.
     pub elements: Elements,

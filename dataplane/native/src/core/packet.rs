@@ -32,8 +32,10 @@ pub struct PacketInfo {
     pub starts_frame: bool,
     /// Holds part of a keyframe.
     pub key: bool,
-    /// No other frame references this one; None: the packet does not say.
+    /// No other frame references this one, or those that do say so and can be left out; None: the packet does not say.
     pub discardable: Option<bool>,
     /// Which picture it is part of, where the format counts them and a picture has one frame.
     pub picture: Option<Id>,
+    /// It says that nothing that is missing in front of it is needed from here on.
+    pub intact: bool,
 }

@@ -45,6 +45,8 @@ pub struct Incoming<'a> {
     /// The payload type of what is wrapped.
     pub codec: u8,
     pub elements: Elements,
+    /// Its dependency descriptor.
+    pub descriptor: Option<&'a [u8]>,
 }
 
 enum Medium {
@@ -143,8 +145,8 @@ impl Stream {
     fn enter(&mut self, sequence: u64, incoming: Incoming<'_>, now: Time, fx: &mut Effects) -> Inserted {
         match &mut self.kind {
             Medium::Video(video) => {
-                let Incoming { rtp, elements, .. } = incoming;
-                video.receive(sequence, (&rtp, elements), now, &mut self.timestamps, fx)
+                let Incoming { rtp, elements, descriptor, .. } = incoming;
+                video.receive(sequence, (&rtp, elements, descriptor), now, &mut self.timestamps, fx)
             }
             Medium::Audio(received) => match received.note(sequence) {
                 Arrival::New => {
@@ -188,7 +190,7 @@ impl Stream {
 
 /// An audio packet to relay, with what it has of its own at hand if it repeats others.
 fn relayed(stream: StreamId, sequence: u64, timestamp: i64, incoming: Incoming<'_>) -> Result<AudioPacket, Drop> {
-    let Incoming { rtp, wrapped, codec, elements } = incoming;
+    let Incoming { rtp, wrapped, codec, elements, .. } = incoming;
     let whole = Bytes::copy_from_slice(rtp.payload);
     let (payload, red) = match wrapped {
         Wrapped::Red if !whole.is_empty() => (red::primary(&whole, codec)?, Some((whole, codec))),

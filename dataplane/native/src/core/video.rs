@@ -2,21 +2,23 @@
 //! the only caller; what goes on is said in the effects.
 
 use super::assemble::{Assembled, Assembler};
-use super::codec::{Codec, Limits, VideoCodec};
+use super::codec::{Codec, Limits, Payload, VideoCodec};
+use super::dd::{Described, Judged, Received, Structure};
 use super::elements::{self, Elements};
 use super::ext::{self, Value};
+use super::kept::Kept;
 use super::keys::KeyRequests;
-use super::ledger::{Admitted, Answer, Continues, Departure, Ledger, MAX_IN_FLIGHT, MAX_PENDING, NativeFrame};
+use super::ledger::{Admitted, Answer, Continues, Departure, Ledger, NativeFrame};
 use super::mode::{Kind, Mode, Policy};
 use super::nack::Nacks;
 use super::output::{Effects, Event, Feedback, Frame, Output, Wire};
 use super::packet::{Content, Packet};
-use super::reorder::{Inserted, Next, RING_PACKETS, Reorder};
+use super::reorder::{Inserted, Next, Reorder};
 use super::rtp::{HEADER_BYTES, MTU_BYTES, RTX_BYTES, Rtp};
 use super::seq::Timestamps;
 use super::{Drop, StreamId, Time};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a gap is waited for: two round trips and a little, so that the second NACK can repair, within these bounds;
@@ -51,6 +53,12 @@ pub struct Video {
     pub abandoned: u64,
     /// Header extensions that go on with their frames.
     kept: Kept,
+    /// Dependency descriptors.
+    descriptors: Received,
+    /// The highest id that an out has for them, if any has one.
+    descriptor_id: Option<u8>,
+    /// Of the frames that an encoder made last.
+    made: Option<Arc<Structure>>,
     pub illegal_switches: u64,
 }
 
@@ -75,6 +83,9 @@ impl Video {
             key_frames: 0,
             abandoned: 0,
             kept: Kept::default(),
+            descriptors: Received::default(),
+            descriptor_id: None,
+            made: None,
             illegal_switches: 0,
         }
     }
@@ -106,7 +117,7 @@ impl Video {
     pub(super) fn receive(
         &mut self,
         sequence: u64,
-        (rtp, elements): (&Rtp<'_>, Elements),
+        (rtp, elements, descriptor): (&Rtp<'_>, Elements, Option<&[u8]>),
         now: Time,
         timestamps: &mut Timestamps,
         fx: &mut Effects,
@@ -142,6 +153,7 @@ impl Video {
         };
         if inserted == Inserted::New {
             self.kept.arrived(sequence, elements);
+            self.descriptors.arrived(sequence, descriptor);
             if let Some(nacks) = &mut self.nacks {
                 nacks.received(sequence, now);
             }
@@ -156,6 +168,7 @@ impl Video {
         if let Some(nacks) = &mut self.nacks {
             nacks.restart();
         }
+        self.descriptors.restart();
         self.given_up = u64::MAX;
     }
 
@@ -164,7 +177,8 @@ impl Video {
         while let Some(next) = self.reorder.pop(now, self.hold) {
             match next {
                 Next::Gap(missing) => self.given_up = self.given_up.saturating_add(missing),
-                Next::Packet(packet) => {
+                Next::Packet(mut packet) => {
+                    self.descriptors.read(&mut packet);
                     let missing = std::mem::take(&mut self.given_up);
                     if missing > 0 {
                         self.assembler.gap(&packet, missing, &mut self.assembled);
@@ -198,7 +212,7 @@ impl Video {
             }
         };
         let timestamp = timestamps.unwrap(packets[0].timestamp);
-        let info = match self.codec.complete(&packets) {
+        let mut info = match self.codec.complete(&packets) {
             Ok(info) => info,
             Err(why) => {
                 fx.drops.count(why);
@@ -215,6 +229,14 @@ impl Video {
         if info.leading && self.starting {
             return fx.drops.count(Drop::LeadingPicture);
         }
+        let described = self.descriptors.frame(&packets, info.key);
+        if !self.has_references(described.as_ref(), info.key, fx) {
+            return;
+        }
+        if let Some(described) = &described {
+            (info.tid, info.sid) = described.layers();
+            info.discardable |= described.is_discardable();
+        }
         if info.key {
             self.starting = self.awaiting_key;
             self.awaiting_key = false;
@@ -223,9 +245,26 @@ impl Video {
         }
         self.frames += 1;
         self.kept.completed(self.next_frame, &packets);
-        let frame = NativeFrame { id: self.next_frame, timestamp, packets, info, completed: now };
+        let frame = NativeFrame { id: self.next_frame, timestamp, packets, info, described, completed: now };
         self.next_frame += 1;
         self.admit(frame, fx);
+    }
+
+    /// Whether a frame goes on, as far as descriptors tell.
+    fn has_references(&mut self, described: Option<&Described>, key: bool, fx: &mut Effects) -> bool {
+        let judged = self.descriptors.judge(described, key);
+        match judged {
+            Judged::Sound => {}
+            Judged::LeftOut => {
+                self.abandoned += 1;
+                fx.drops.count(Drop::MissingReference);
+            }
+            Judged::Broken => {
+                fx.drops.count(Drop::AwaitingKey);
+                self.lost_reference(fx);
+            }
+        }
+        judged == Judged::Sound
     }
 
     /// Our numbers are contiguous, so a decoder would not see the hole: nothing goes on before the next key.
@@ -252,7 +291,9 @@ impl Video {
         }
     }
 
-    pub fn link(&mut self, fx: &mut Effects) {
+    /// `descriptor_id`: of the leg that the new out goes to.
+    pub fn link(&mut self, descriptor_id: Option<u8>, fx: &mut Effects) {
+        self.descriptor_id = self.descriptor_id.max(descriptor_id);
         for frame in self.ledger.link() {
             self.admit(frame, fx);
         }
@@ -294,9 +335,16 @@ impl Video {
             None => Ok(Answer::Native(ext)),
             Some(data) if data.len() > MAX_SUBMIT_BYTES => Err(Drop::BadSubmit),
             Some(data) => {
-                let limits = limits(elements::room(ext.is_some(), self.kept.of(frame_id)), RTX_BYTES);
+                let size = (frame.info.width, frame.info.height);
+                let mut described = self.descriptor_id.map(|_| made(&mut self.made, size, key));
+                // Whatever ids the outs have by the time when it leaves.
+                let room = (described.as_ref(), u8::MAX);
+                let limits = limits(ext.is_some(), room, self.kept.of(frame_id), RTX_BYTES);
                 let cut = self.codec.packetize(data, key, &frame.info, limits);
-                cut.map(|payloads| Answer::Compressed { payloads, ext, key })
+                cut.map(|payloads| {
+                    described.iter_mut().for_each(|described| described.parts[0].packets = payloads.len());
+                    Answer::Compressed { payloads, described, ext, key }
+                })
             }
         };
         let answer = answer.unwrap_or_else(|why| {
@@ -356,6 +404,8 @@ impl Video {
             timestamp: frame.timestamp,
             key: frame.info.key,
             discardable: frame.info.discardable,
+            tid: frame.info.tid,
+            sid: frame.info.sid,
             width: frame.info.width,
             height: frame.info.height,
             may_reorder: frame.info.may_reorder,
@@ -374,12 +424,12 @@ impl Video {
             let Some((kind, key, switched)) = self.may_leave(&departure, fx) else { continue };
             let Departure { frame, policy, answer } = departure;
             let leading = kind == Kind::Native && frame.info.leading;
-            let (payloads, mut ext) = match answer {
-                Answer::Compressed { payloads, ext, .. } => (payloads, ext),
+            let (payloads, described, mut ext) = match answer {
+                Answer::Compressed { payloads, described, ext, .. } => (payloads, described, ext),
                 Answer::Native(ext) => {
                     let ext = ext.or_else(|| policy.extension.then(|| ext::native(policy.degraded)));
-                    let limits = limits(elements::room(ext.is_some(), &elements), 0);
-                    (self.codec.restamp(&frame.packets, &frame.info, limits), ext)
+                    let (payloads, described) = self.restamp(&frame, ext.is_some(), &elements);
+                    (payloads, described, ext)
                 }
                 Answer::Dropped | Answer::Refused => continue,
             };
@@ -395,6 +445,7 @@ impl Video {
                 leading,
                 numbers: frame.info.numbers,
                 payloads,
+                described,
                 ext,
                 elements,
                 completed: frame.completed,
@@ -435,6 +486,17 @@ impl Video {
         }
         None
     }
+
+    /// The frame's packets as they go on, and what they say where an out tells it.
+    fn restamp(&self, frame: &NativeFrame, ours: bool, elements: &Elements) -> (Vec<Payload>, Option<Described>) {
+        let NativeFrame { packets, info, .. } = frame;
+        let described = self.descriptor_id.and(frame.described.as_ref());
+        let limits = limits(ours, (described, self.descriptor_id.unwrap_or(0)), elements, 0);
+        match described.and_then(|described| described.restamp(&*self.codec, packets, info, limits)) {
+            Some((payloads, described)) => (payloads, Some(described)),
+            None => (self.codec.restamp(packets, info, limits), None),
+        }
+    }
 }
 
 /// Python's answer does not leave.
@@ -443,59 +505,23 @@ pub(super) fn refuse(stream: StreamId, frame_id: u64, native: bool, reason: Drop
     fx.event(Event::SubmitRefused { stream, frame_id, native, reason });
 }
 
-/// Payload bytes per packet beside header, extension and what is kept free. What we cut leaves room for an
-/// RTX header; what a sender cut to 1200 bytes is not cut again for it, as it can be sent again as the same packet.
-fn limits(extension_bytes: usize, kept_free: usize) -> Limits {
-    let rest = MTU_BYTES - HEADER_BYTES - kept_free;
-    Limits { first: rest - extension_bytes, rest }
+/// Payload bytes per packet beside header, extensions and what is kept free; the highest id of descriptors is with them.
+/// What we cut leaves room for an RTX header; what a sender cut to 1200 bytes is not cut again for it, as it can be sent
+/// again as the same packet.
+fn limits(ours: bool, (described, id): (Option<&Described>, u8), elements: &Elements, kept_free: usize) -> Limits {
+    let all = MTU_BYTES - HEADER_BYTES - kept_free;
+    let (first, rest) = described.map_or((0, 0), Described::bytes);
+    let front = match ours || !elements.is_empty() {
+        true => elements::room(ours, first, elements),
+        false => elements::alone(id, first),
+    };
+    Limits { first: all - front, rest: all - elements::alone(id, rest) }
 }
 
-/// Header extensions on their way: by packet until its frame is complete, then by frame until it leaves. Both are kept
-/// beside packets and frames, which have none as a rule.
-#[derive(Debug, Default)]
-struct Kept {
-    packets: BTreeMap<u64, Elements>,
-    frames: BTreeMap<u64, Elements>,
-    none: Elements,
-}
-
-impl Kept {
-    fn arrived(&mut self, sequence: u64, elements: Elements) {
-        if elements.is_empty() {
-            return;
-        }
-        self.packets.insert(sequence, elements);
-        while self.packets.len() > RING_PACKETS {
-            self.packets.pop_first();
-        }
-    }
-
-    /// These packets are a frame; what came before them belongs to none.
-    fn completed(&mut self, frame: u64, packets: &[Packet]) {
-        let (Some(first), Some(last)) = (packets.first(), packets.last()) else { return };
-        if self.packets.is_empty() {
-            return;
-        }
-        let later = self.packets.split_off(&(last.sequence + 1));
-        let own = std::mem::replace(&mut self.packets, later).split_off(&first.sequence);
-        let mut elements = Elements::new();
-        own.into_values().flatten().for_each(|element| elements::add(&mut elements, element));
-        self.frames.insert(frame, elements);
-        while self.frames.len() > MAX_PENDING + MAX_IN_FLIGHT {
-            self.frames.pop_first();
-        }
-    }
-
-    fn of(&self, frame: u64) -> &Elements {
-        self.frames.get(&frame).unwrap_or(&self.none)
-    }
-
-    /// Those of a frame that leaves; what was before it left without.
-    fn take(&mut self, frame: u64) -> Elements {
-        if self.frames.is_empty() {
-            return Elements::new();
-        }
-        let later = self.frames.split_off(&(frame + 1));
-        std::mem::replace(&mut self.frames, later).remove(&frame).unwrap_or_default()
-    }
+/// What a frame of an encoder says, which has one layer; of one packet as yet.
+fn made(known: &mut Option<Arc<Structure>>, size: (u32, u32), key: bool) -> Described {
+    let structure = Structure::one_layer(size);
+    let structure = known.take().filter(|known| **known == structure).unwrap_or_else(|| Arc::new(structure));
+    *known = Some(structure.clone());
+    Described::one_layer(structure, key)
 }

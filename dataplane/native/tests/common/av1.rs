@@ -157,10 +157,17 @@ impl Sender {
         Sender { format, ssrc: SSRC, sequence: 65_500, timestamp, mtu: 1100, last: NOTHING, sent: HashMap::new() }
     }
 
-    /// The packets of the next temporal unit.
+    /// The packets of the next temporal unit, which refers to the one before.
     pub fn frame(&mut self, id: u64, key: bool, len: usize) -> Vec<Vec<u8>> {
-        let obus = unit(self.format.shape, key, id, if key { NOTHING } else { self.last }, len);
+        let needs = if key { NOTHING } else { self.last };
         self.last = id;
+        self.frame_on(id, needs, len)
+    }
+
+    /// The same with a reference of the caller's choice; a key needs nothing.
+    pub fn frame_on(&mut self, id: u64, needs: u64, len: usize) -> Vec<Vec<u8>> {
+        let key = needs == NOTHING;
+        let obus = unit(self.format.shape, key, id, needs, len);
         let mut wordy: Vec<Vec<u8>> = obus.clone();
         if self.format.wordy {
             wordy = [vec![0x10]].iter().chain(&obus).chain(&[vec![0x78, 0, 0, 0x80]]).map(|obu| sized(obu)).collect();

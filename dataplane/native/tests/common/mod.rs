@@ -4,6 +4,7 @@
 pub mod av1;
 pub mod call;
 pub mod coding;
+pub mod dd;
 pub mod h264;
 pub mod h265;
 pub mod network;

@@ -5,18 +5,18 @@
 //! AI Core       each OBU with its size, no temporal delimiter (section 5.2 of the bitstream specification)
 //! out           no OBU with a size; neither temporal delimiters nor tile lists nor padding
 //! ```
-//! A key is a temporal unit that says that a coded video sequence begins (N = 1), has a sequence header and shows a key
-//! frame first. Its pictures refer to each other by what the bitstream says, so there is nothing to number.
+//! A key is a temporal unit that says that a coded video sequence begins (N = 1, or its dependency descriptor does), has a
+//! sequence header and shows a key frame first. Its pictures refer to each other by what the bitstream says, so there is nothing to number.
 
 use super::av1_elements::{COUNT, Element, GOES_ON, NEW_SEQUENCE, TO_BE_CONTINUED, Units, each_element};
 use super::av1_syntax::{
     FRAME, FRAME_HEADER, HAS_SIZE, Obu, SEQUENCE_HEADER, SEQUENCE_HEADER_BYTES, Sequence, TEMPORAL_DELIMITER,
-    header_bytes, is_left_out, is_shown_key, obu, obu_type, opened, push_leb128, sequence,
+    header_bytes, is_left_out, is_shown_key, layers, obu, obu_type, opened, push_leb128, sequence,
 };
 use super::{FrameInfo, Head, Limits, Payload, VideoCodec};
 use crate::core::Drop;
 use crate::core::numbers::Slots;
-use crate::core::packet::{Packet, PacketInfo};
+use crate::core::packet::{Content, Packet, PacketInfo};
 use bytes::Bytes;
 
 /// Kept of an OBU to see what it is: header, size and the whole of a sequence header.
@@ -39,7 +39,12 @@ impl VideoCodec for Av1 {
             first = false;
         })?;
         let new = payload[0] & NEW_SEQUENCE != 0;
-        Ok(PacketInfo { starts_frame: new || delimited, key: new && sequence, discardable: Some(false), picture: None })
+        Ok(PacketInfo {
+            starts_frame: new || delimited,
+            key: new && sequence,
+            discardable: Some(false),
+            ..PacketInfo::default()
+        })
     }
 
     fn complete(&mut self, packets: &[Packet]) -> Result<FrameInfo, Drop> {
@@ -50,14 +55,15 @@ impl VideoCodec for Av1 {
         if unit.broken || unit.open {
             return Err(Drop::MalformedPayload);
         }
-        let new = packets[0].payload[0] & NEW_SEQUENCE != 0;
+        let told = matches!(packets[0].content, Content::Media(PacketInfo { key: true, .. }));
+        let new = told || packets[0].payload[0] & NEW_SEQUENCE != 0;
         let key = unit.contents.key().filter(|_| new);
         if let Some(Sequence { width, height, .. }) = key {
             self.size = (width, height);
         }
         let (width, height) = self.size;
-        let picture = unit.contents.frames > 0;
-        Ok(FrameInfo { picture, key: key.is_some(), width, height, ..FrameInfo::default() })
+        let Contents { frames, tid, sid, .. } = unit.contents;
+        Ok(FrameInfo { picture: frames > 0, key: key.is_some(), width, height, tid, sid, ..FrameInfo::default() })
     }
 
     fn to_frame(&self, packets: &[Packet], _info: &FrameInfo) -> Vec<u8> {
@@ -95,6 +101,12 @@ impl VideoCodec for Av1 {
             units.cut(limits, &mut out);
         }
         out
+    }
+
+    /// No OBU lies in two of them.
+    fn is_layer(&self, packets: &[Packet]) -> bool {
+        let is = |packet: Option<&Packet>, flag| packet.is_some_and(|packet| packet.payload[0] & flag != 0);
+        !packets.is_empty() && !is(packets.first(), GOES_ON) && !is(packets.last(), TO_BE_CONTINUED)
     }
 
     fn packetize(
@@ -166,6 +178,9 @@ struct Contents {
     sequence: Option<Sequence>,
     /// The first frame does.
     shows_a_key: bool,
+    /// The highest layers of its frames.
+    tid: u8,
+    sid: u8,
 }
 
 impl Contents {
@@ -177,6 +192,8 @@ impl Contents {
                 let reduced = self.sequence.is_some_and(|sequence| sequence.reduced);
                 self.shows_a_key |= self.frames == 0 && is_shown_key(*payload.first()?, reduced);
                 self.frames += 1;
+                let (tid, sid) = layers(header);
+                (self.tid, self.sid) = (self.tid.max(tid), self.sid.max(sid));
             }
             _ => {}
         }
@@ -281,6 +298,33 @@ mod tests {
         let hidden = [&[0x38, 9][..], &SEQUENCE, &[2, 0x30, 0x00], &KEY].concat();
         assert!(!told(&[hidden]).key, "a hidden frame is the first");
         assert!(!told(&[[&[0x18][..], &SEQUENCE].concat()]).picture);
+    }
+
+    #[test]
+    fn the_highest_layers_of_a_units_frames_are_told() {
+        let layered = |obu: &[u8], layers: u8| [&[obu[0] | 4, layers], &obu[1..]].concat();
+        let told = |payload: Vec<u8>| Av1::default().complete(&frame(&[payload])).map(|info| (info.tid, info.sid));
+        assert_eq!(told([&[0x10][..], &INTER].concat()), Ok((0, 0)));
+        assert_eq!(told(two(0x00, &layered(&INTER, 0x40), &layered(&INTER, 0x50))), Ok((2, 2)));
+        assert_eq!(told(two(0x00, &layered(&[0x28, 1], 0xf8), &layered(&INTER, 0x20))), Ok((1, 0)), "not of metadata");
+    }
+
+    #[test]
+    fn packets_in_which_no_obu_goes_on_stand_for_themselves() {
+        let is_layer = |payloads: &[&[u8]]| Av1::default().is_layer(&frame(payloads));
+        let (begin, end, whole): (&[u8], &[u8], &[u8]) = (&[0x50, 0x30, 0x30], &[0x90, 1], &[0x10, 0x30, 0x30]);
+        assert!(is_layer(&[begin, end]) && is_layer(&[whole]) && is_layer(&[whole, begin, end]));
+        assert!(!is_layer(&[begin]) && !is_layer(&[end, whole]) && !is_layer(&[]));
+    }
+
+    #[test]
+    fn a_key_needs_no_n_where_its_packet_is_known_to_begin_a_sequence() {
+        let mut packets = frame(&[two(0x00, &SEQUENCE, &KEY)]);
+        packets[0].content = Content::Media(PacketInfo { key: true, ..PacketInfo::default() });
+        let mut codec = Av1::default();
+        let info = codec.complete(&packets).unwrap();
+        assert!(info.key);
+        assert_eq!(bytes(codec.restamp(&packets, &info, LIMITS)), [two(0x08, &SEQUENCE, &KEY)]);
     }
 
     #[test]

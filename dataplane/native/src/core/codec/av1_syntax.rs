@@ -9,7 +9,7 @@
 //! frame header          | shows an old one | type, 0: key | shown |
 //! ```
 
-use super::bits::Bits;
+use crate::core::bits::Bits;
 
 pub(super) const SEQUENCE_HEADER: u8 = 1;
 pub(super) const TEMPORAL_DELIMITER: u8 = 2;
@@ -40,6 +40,11 @@ pub(super) fn is_obu(header: u8) -> bool {
 /// Bytes of an OBU header, without a size.
 pub(super) fn header_bytes(header: u8) -> usize {
     if header & EXTENSION != 0 { 2 } else { 1 }
+}
+
+/// Temporal and spatial layer, 0 without the extension.
+pub(super) fn layers(header: &[u8]) -> (u8, u8) {
+    header.get(1).map_or((0, 0), |extension| (extension >> 5, extension >> 3 & 3))
 }
 
 /// What RTP does not carry: the packets say where a temporal unit ends, tile lists are excluded, padding is nothing.

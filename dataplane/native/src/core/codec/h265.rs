@@ -142,6 +142,7 @@ impl VideoCodec for H265 {
             (info.width, info.height) = (active.width, active.height);
             info.discardable = !self.layered && base.is_some_and(|base| nobody_refers_to(base, active));
         }
+        info.tid = base.map_or(0, |base| base.temporal_id);
         info.may_reorder = self.active.is_none_or(|active| active.may_reorder);
         Ok(info)
     }
@@ -372,6 +373,7 @@ mod tests {
         {
             assert_eq!(told(&[&[kind << 1, temporal_id + 1, 0xaf]]), discardable, "type {kind} of {temporal_id}");
         }
+        assert_eq!(started().complete(&frame(&[&[2, 3, 0xaf]])).unwrap().tid, 2);
         assert!(!told(&[&[0, 2, 0xaf], &[0, 0x0a, 0xaf]]), "a layer above may refer to it");
         let mut layered = started();
         layered.complete(&frame(&[TRAIL, &[0x02, 0x09, 0xd0]])).unwrap();

@@ -9,7 +9,6 @@ pub mod audio;
 pub mod av1;
 mod av1_elements;
 mod av1_syntax;
-mod bits;
 pub mod h264;
 mod h264_payload;
 mod h264_syntax;
@@ -106,6 +105,9 @@ pub struct FrameInfo {
     pub discardable: bool,
     /// Refers to frames before the newest key too, and none behind the next refers to it.
     pub leading: bool,
+    /// The highest temporal and spatial layer in it, 0 the lowest.
+    pub tid: u8,
+    pub sid: u8,
     /// Pixels; 0 = unknown.
     pub width: u32,
     pub height: u32,
@@ -220,6 +222,11 @@ pub trait VideoCodec: Send {
 
     /// The frame's own packets; only what exceeds the limits is cut anew.
     fn restamp(&self, packets: &[Packet], info: &FrameInfo, limits: Limits) -> Vec<Payload>;
+
+    /// Whether these packets, some of a frame's, are one of its spatial layers and may be cut by themselves.
+    fn is_layer(&self, _packets: &[Packet]) -> bool {
+        false
+    }
 
     /// A frame of the AI Core, cut fresh. `native` is the frame that it replaces: what is optional in a payload header is
     /// there if the sender has it there.

@@ -1,7 +1,7 @@
 //! What the bitstreams of H.264 and H.265 have in common: fields behind emulation prevention, Exp-Golomb numbers and the
 //! byte stream of annex B. Input is untrusted; whatever cannot be read is None.
 
-use super::bits::Bits;
+use crate::core::bits::Bits;
 use std::ops::Range;
 
 /// Enough of a NAL unit to read what is wanted of it.

@@ -116,6 +116,7 @@ impl VideoCodec for Vp8 {
             key,
             discardable: Some(descriptor.non_reference && !key),
             picture: descriptor.numbers.id,
+            intact: false,
         })
     }
 
@@ -139,6 +140,7 @@ impl VideoCodec for Vp8 {
             discardable: first.non_reference && key.is_none(),
             width: self.size.0,
             height: self.size.1,
+            tid: first.numbers.tid.unwrap_or(0),
             numbers: first.numbers,
             ..FrameInfo::default()
         })
@@ -273,7 +275,7 @@ mod tests {
             starts_frame,
             key,
             discardable: Some(discardable),
-            picture: None,
+            ..PacketInfo::default()
         };
         assert_eq!(told(&[0x10, 0x10]), info(true, true, false));
         assert_eq!(told(&[0x10, 0x11]), info(true, false, false));
@@ -294,7 +296,9 @@ mod tests {
         assert!(!codec.complete(&frame(&[&[&[0x30][..], &KEY].concat()])).unwrap().discardable, "whatever N says");
         assert_eq!((key.width, key.height), (640, 360));
         let delta = codec.complete(&frame(&[&[&[0x10][..], &DELTA].concat()])).unwrap();
-        assert_eq!((delta.key, delta.width, delta.height), (false, 640, 360));
+        assert_eq!((delta.key, delta.width, delta.height, delta.tid), (false, 640, 360, 0));
+        let layered = codec.complete(&frame(&[&[&[0x90, 0x20, 0x80][..], &DELTA].concat()])).unwrap();
+        assert_eq!((layered.tid, layered.sid), (2, 0));
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl VideoCodec for Vp9 {
         // Of higher layers only the picture before tells whether they are the lowest of theirs.
         let starts_frame = descriptor.is(BEGINS) && descriptor.sid == 0;
         let key = starts_frame && key_size(payload, &descriptor)?.is_some();
-        Ok(PacketInfo { starts_frame, key, discardable: Some(false), picture: None })
+        Ok(PacketInfo { starts_frame, key, discardable: Some(false), ..PacketInfo::default() })
     }
 
     fn complete(&mut self, packets: &[Packet]) -> Result<FrameInfo, Drop> {
@@ -75,6 +75,8 @@ impl VideoCodec for Vp9 {
             key: key.is_some(),
             width,
             height,
+            tid: first.numbers.tid.unwrap_or(0),
+            sid: highest,
             numbers: first.numbers,
             ..FrameInfo::default()
         })
@@ -106,6 +108,11 @@ impl VideoCodec for Vp9 {
             }
         }
         out
+    }
+
+    fn is_layer(&self, packets: &[Packet]) -> bool {
+        let is = |packet: Option<&Packet>, flag| packet.is_some_and(|packet| packet.payload[0] & flag != 0);
+        is(packets.first(), BEGINS) && is(packets.last(), ENDS)
     }
 
     fn packetize(&mut self, frame: Bytes, key: bool, native: &FrameInfo, limits: Limits) -> Result<Vec<Payload>, Drop> {
@@ -222,8 +229,18 @@ mod tests {
         let info = codec.complete(&packets).unwrap();
         assert!(info.key && !info.discardable);
         assert_eq!((info.width, info.height), (640, 360));
+        assert_eq!((info.tid, info.sid), (0, 1));
         assert_eq!(codec.to_frame(&packets, &info), [&KEY[..], &[0xaa], &INTER_FRAME, &[0xc1, 13, 3, 0xc1]].concat());
         assert_eq!(bytes(codec.restamp(&packets, &info, LIMITS)), payloads);
+    }
+
+    #[test]
+    fn packets_of_one_layer_from_its_beginning_to_its_end_stand_for_themselves() {
+        let is_layer = |payloads: &[[u8; 2]]| Vp9::default().is_layer(&frame(payloads));
+        assert!(is_layer(&[[8, 0x86], [0, 1], [4, 1]]) && is_layer(&[[12, 0x86]]));
+        assert!(!is_layer(&[[8, 0x86]]) && !is_layer(&[[4, 1]]) && !is_layer(&[]));
+        let info = Vp9::default().complete(&frame(&[[0x2c, 0x44, 0, 0x86]])).unwrap();
+        assert_eq!((info.tid, info.sid), (2, 2));
     }
 
     #[test]

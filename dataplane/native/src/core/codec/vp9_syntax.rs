@@ -7,7 +7,7 @@
 //! superframe index      |1 1 0| bytes - 1 | frames - 1 | size of each ... | the same byte again |
 //! ```
 
-use super::bits::Bits;
+use crate::core::bits::Bits;
 
 const SYNC_CODE: u32 = 0x49_83_42;
 const INDEX_MARK: u8 = 0xc0;

@@ -153,6 +153,7 @@ impl Shard {
     ) {
         let Some(leg) = self.legs.get_mut(&leg) else { return };
         let (elements, extension_id) = (leg.config.ids.read(rtp.extension), leg.config.extension_id);
+        let descriptor = leg.config.ids.descriptor(rtp.extension);
         let Some(medium) = leg.medium_mut(media) else { return };
         let carries = rtp.extension.and_then(|(profile, body)| ext::find(profile, body, extension_id));
         medium.aic_packets += u64::from(carries.is_some_and(|bytes| bytes.len() == ext::VALUE_BYTES));
@@ -160,7 +161,7 @@ impl Shard {
         if !stream.takes(payload) {
             return self.fx.drops.count(Drop::UnknownPayloadType);
         }
-        let incoming = Incoming { rtp, wrapped, codec: payload.number, elements };
+        let incoming = Incoming { rtp, wrapped, codec: payload.number, elements, descriptor };
         match wrapped {
             Wrapped::Rtx => stream.repaired(incoming, ssrc, self.now.mono, &mut self.fx),
             Wrapped::No | Wrapped::Red => stream.receive(incoming, self.now.mono, &mut self.fx),

@@ -81,6 +81,7 @@ impl Shard {
         }
         let (extension_id, feedback, source_leg) = (target.config.extension_id, target.config.feedback, source.leg);
         let ids = target.config.ids.clone();
+        let descriptor_id = ids.descriptor_id();
         let heir = |out: &&mut Out| {
             out.stream.is_none() && out.leg == leg && out.source_leg == source_leg && out.codec == codec
         };
@@ -109,7 +110,7 @@ impl Shard {
             source.outs.push(id);
             let mode = source.video_ref().and_then(|video| video.ledger.mode());
             if let Some(video) = source.video() {
-                video.link(&mut self.fx);
+                video.link(descriptor_id, &mut self.fx);
             }
             match mode {
                 Some(Mode::Compress) => self.fx.event(Event::OutNeedsKey { out: id, stream }),
