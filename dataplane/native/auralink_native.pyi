@@ -151,6 +151,7 @@ class LegConfig(TypedDict):
     rtcp_mux: NotRequired[bool]
     extension_id: NotRequired[int]  # 1..14
     extensions: NotRequired[dict[int, str]]  # others, id (1..255, not 15) -> URI: kept to legs that know the URI
+    carrier: NotRequired[Literal["None", "InBand"]]  # InBand: our extension in the video, too
     bind: NotRequired[str]  # "::" takes IPv4 too, and is "0.0.0.0" where the kernel knows no IPv6
     media: dict[str, MediumConfig]  # by "video", "audio"
     srtp: NotRequired[SrtpConfig | None]  # None: plain RTP

@@ -2,6 +2,7 @@
 //! that what is wrong gets far.
 
 use super::Cursor;
+use auralink_native::core::carrier::Carrier;
 use auralink_native::core::codec::{Codec, Media};
 use auralink_native::core::elements::Ids;
 use auralink_native::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType, Sockets};
@@ -122,6 +123,7 @@ fn config(direction: Direction, settings: u8, remote: Option<SocketAddr>) -> Leg
         rtcp_mux: settings & 2 != 0,
         extension_id: 14,
         ids: Ids::default(),
+        carrier: if settings & 16 != 0 { Carrier::InBand } else { Carrier::None },
         media: vec![
             MediumConfig { media: Media::Video, payloads: video.collect(), remote },
             MediumConfig { media: Media::Audio, payloads: audio.collect(), remote },

@@ -3,6 +3,7 @@
 //! is testable in virtual time. `engine` is the only caller besides the tests.
 
 pub mod assemble;
+pub mod carrier;
 pub mod codec;
 pub mod demux;
 pub mod elements;

@@ -1,7 +1,8 @@
 //! One stream on its way to one leg: identity, pace, copies for NACKs, counts.
 
+use super::carrier::Carrier;
 use super::codec::audio::Relayed;
-use super::codec::{Codec, Payload};
+use super::codec::{Codec, Limits, Payload};
 use super::elements::{self, Ids};
 use super::generator::Generator;
 use super::mode::Kind;
@@ -12,6 +13,7 @@ use super::rtp::{HEADER_BYTES, MTU_BYTES, RTX_BYTES};
 use super::rtx::{Resend, Retransmissions, SentPackets};
 use super::{LegId, OutId, SockId, StreamId, Time, ext, red};
 use bytes::{Bytes, BytesMut};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -43,6 +45,7 @@ pub struct Out {
     /// When it lost its source.
     pub orphaned: Option<Time>,
     ids: Ids,
+    carrier: Carrier,
     cache: Option<SentPackets>,
     pub rtx: Option<Retransmissions>,
     red: Option<u8>,
@@ -67,6 +70,7 @@ pub struct Path {
     pub extension_id: u8,
     /// Ids of other header extensions.
     pub ids: Ids,
+    pub carrier: Carrier,
     /// NACKs are answered.
     pub resend: bool,
     /// In a stream of its own; else each packet goes again as it was.
@@ -115,6 +119,7 @@ impl Out {
             echo: Echo::default(),
             orphaned: None,
             ids: path.ids,
+            carrier: path.carrier,
             rtx: path.rtx,
             red: path.red,
             cache: path.resend.then(SentPackets::default),
@@ -163,12 +168,12 @@ impl Out {
         }
         let timestamp = self.generator.timestamp(wire.timestamp, clock, now);
         self.generator.picture(&wire.numbers, wire.kind);
-        let (mut payload_bytes, end) = (0, wire.payloads.len() - 1);
+        let payloads = self.payloads(wire);
+        let (mut payload_bytes, end) = (0, payloads.len() - 1);
         let room =
             MTU_BYTES - HEADER_BYTES - RTX_BYTES - elements::room(end == 0 && wire.ext.is_some(), &wire.elements);
-        let last_has_room = wire.payloads[end].len() <= room;
-        let packets: Vec<Transmit> = wire
-            .payloads
+        let last_has_room = payloads[end].len() <= room;
+        let packets: Vec<Transmit> = payloads
             .iter()
             .enumerate()
             .map(|(index, payload)| {
@@ -194,6 +199,16 @@ impl Out {
         let count = packets.len() as u64;
         self.pacer.push(packets.into_iter(), now, send);
         Sent::Packets { packets: count, payload_bytes }
+    }
+
+    /// Of a frame as it leaves here.
+    fn payloads<'a>(&self, wire: &'a Wire) -> Cow<'a, [Payload]> {
+        let Some(value) = wire.ext.as_ref().filter(|_| self.carrier == Carrier::InBand) else {
+            return Cow::Borrowed(&wire.payloads);
+        };
+        let rest = MTU_BYTES - HEADER_BYTES - RTX_BYTES;
+        let limits = Limits { first: rest - elements::room(true, &wire.elements), rest };
+        self.codec.carrying(&wire.payloads, value, limits).map_or(Cow::Borrowed(&wire.payloads), Cow::Owned)
     }
 
     /// Relayed on arrival, at a constant distance from the source's number.

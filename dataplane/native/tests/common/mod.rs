@@ -10,6 +10,7 @@ pub mod network;
 pub mod receiver;
 pub mod vpx;
 
+use auralink_native::core::carrier::Carrier;
 use auralink_native::core::codec::{Codec, Media};
 use auralink_native::core::elements::Ids;
 use auralink_native::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType, Sockets};
@@ -288,6 +289,7 @@ pub fn config(direction: Direction, feedback: bool, remote: Option<SocketAddr>) 
         rtcp_mux: false,
         extension_id: EXTENSION_ID,
         ids: Ids::default(),
+        carrier: Carrier::None,
         media: vec![
             MediumConfig { media: Media::Video, payloads: video.to_vec(), remote },
             MediumConfig { media: Media::Audio, payloads: vec![audio], remote },

@@ -16,9 +16,10 @@ mod h264_syntax;
 pub mod h265;
 mod h265_payload;
 mod h265_syntax;
+mod in_band;
 mod nal;
 mod parameter_sets;
-mod rbsp;
+pub(super) mod rbsp;
 #[cfg(test)]
 mod testing;
 pub mod vp8;
