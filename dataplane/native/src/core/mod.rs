@@ -32,6 +32,7 @@ pub mod source;
 pub mod srtp;
 pub mod stats;
 pub mod stream;
+pub mod trailer;
 pub mod video;
 
 use std::ops::{Add, Sub};

@@ -50,6 +50,10 @@ impl Packing for NonInterleaved {
         is_slice(nal_type(header)) || nal_type(header) == NAL_PREFIX
     }
 
+    fn is_aggregate([header]: [u8; 1]) -> bool {
+        nal_type(header) == STAP_A
+    }
+
     fn aggregate_header(units: &[Bytes]) -> [u8; 1] {
         let nri = units.iter().map(|unit| unit[0] & 0x60).max().unwrap_or(0);
         [nri | STAP_A]

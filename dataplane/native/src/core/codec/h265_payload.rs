@@ -195,6 +195,10 @@ impl Packing for Payloads {
         Header::of(header).is_some_and(Header::is_slice)
     }
 
+    fn is_aggregate(header: [u8; HEADER_BYTES]) -> bool {
+        Header::of(header).is_some_and(|header| header.kind == AP)
+    }
+
     /// With the lowest layer and temporal id of its units (4.4.2).
     fn aggregate_header(units: &[Bytes]) -> [u8; HEADER_BYTES] {
         let headers = || units.iter().filter_map(|unit| Header::read(unit));

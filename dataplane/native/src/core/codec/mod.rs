@@ -22,6 +22,7 @@ mod parameter_sets;
 pub(super) mod rbsp;
 #[cfg(test)]
 mod testing;
+mod trailing;
 pub mod vp8;
 pub mod vp9;
 mod vp9_descriptor;

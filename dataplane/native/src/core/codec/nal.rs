@@ -47,6 +47,8 @@ pub(super) trait Packing {
     /// A slice, or what belongs to one and stands in front of it: no SEI comes behind it.
     fn begins_picture(header: Self::Header) -> bool;
 
+    fn is_aggregate(header: Self::Header) -> bool;
+
     fn aggregate_header(units: &[Bytes]) -> Self::Header;
 
     /// With [`FU_START`], [`FU_END`] or neither.
