@@ -32,6 +32,7 @@ ENCODERS = {
 PAYLOAD_TYPE = 96
 WAIT_S = 20.0
 gstreamer = pytest.mark.skipif(shutil.which("gst-launch-1.0") is None, reason="gst-launch-1.0 is not installed")
+tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 AV1_DELIMITER = b"\x12\x00"
 
 
