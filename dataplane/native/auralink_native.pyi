@@ -184,6 +184,7 @@ class LegConfig(TypedDict):
     # Others, id (1..255, not 15) -> URI: kept to legs that know the URI. A leg that knows dependency descriptors takes
     # the two-byte form too (a=extmap-allow-mixed).
     extensions: NotRequired[dict[int, str]]
+    carrier: NotRequired[Literal["None", "InBand"]]  # InBand: our extension in the video, too
     bind: NotRequired[str]  # "::" takes IPv4 too, and is "0.0.0.0" where the kernel knows no IPv6
     media: dict[str, MediumConfig]  # by "video", "audio"
     srtp: NotRequired[SrtpConfig | None]  # None: plain RTP

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import auralink_native as native
 import pytest
@@ -31,6 +32,7 @@ ENCODERS = {
 PAYLOAD_TYPE = 96
 WAIT_S = 20.0
 gstreamer = pytest.mark.skipif(shutil.which("gst-launch-1.0") is None, reason="gst-launch-1.0 is not installed")
+tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 AV1_DELIMITER = b"\x12\x00"
 
 
@@ -113,24 +115,32 @@ def receiving(command: list[str], port: int, folder: Path) -> Iterator[None]:
             one.wait()
 
 
-def leg(codec: str, direction: str, remote: str | None = None) -> "native.LegConfig":
+def leg(codec: str, direction: str, remote: str | None = None, **more: Any) -> "native.LegConfig":
     payload: native.PayloadConfig = {"type": PAYLOAD_TYPE, "codec": codec, "clock_rate": 90000}
     media: dict[str, native.MediumConfig] = {"video": {"payloads": [payload], "remote": remote}}
-    return {"direction": "Receive" if direction == "Receive" else "Send", "bind": "127.0.0.1", "media": media}
+    config: Any = {"direction": direction, "bind": "127.0.0.1", "media": media, **more}
+    return config  # type: ignore[no-any-return]
 
 
 class Core:
-    """The packet core between a sender and a receiver, and what it is told about each frame."""
+    """The packet core between a sender and a receiver, and what it is told about each frame. `outlet`: more of the leg
+    to the receiver."""
 
-    def __init__(self, codec: str, to: int) -> None:
+    def __init__(self, codec: str, to: int, **outlet: Any) -> None:
         self.engine = native.Engine()
         self.inlet = self.engine.open_leg("room", leg(codec, "Receive"))
-        self.outlet = self.engine.open_leg("room", leg(codec, "Send", f"127.0.0.1:{to}"))
+        self.outlet = self.engine.open_leg("room", leg(codec, "Send", f"127.0.0.1:{to}", **outlet))
         self.port = self.engine.local_ports(self.inlet)["video"]
         self.refused = 0
 
-    def run(self, sender: "subprocess.Popen[bytes]", mode: int, answer: Callable[[native.Frame], bytes | None]) -> None:
-        """Until the sender has ended."""
+    def run(
+        self,
+        sender: "subprocess.Popen[bytes]",
+        mode: int,
+        answer: Callable[[native.Frame], bytes | None],
+        value: Callable[[native.Frame], bytes | None] = lambda _: None,
+    ) -> None:
+        """Until the sender has ended. `value`: the 16 bytes of an answer."""
         ended_at = float("inf")
         while time.monotonic() < ended_at + 1:
             select.select([self.engine.fileno()], [], [], 0.1)
@@ -140,7 +150,7 @@ class Core:
                     self.engine.set_mode(item.stream, mode)
                 elif isinstance(item, native.Frame):
                     ours = answer(item)
-                    self.engine.submit(item.stream, item.frame_id, ours, None, item.key)
+                    self.engine.submit(item.stream, item.frame_id, ours, value(item), item.key)
                 elif isinstance(item, native.SubmitRefused):
                     self.refused += 1
             if sender.poll() is not None and ended_at == float("inf"):

@@ -68,6 +68,7 @@ FULL: Obj = {
                         "rtcpMux": True,
                         "feedback": "AVPF",
                         "extensionId": 7,
+                        "carrier": "InBand",
                     },
                 },
             ],
@@ -212,6 +213,7 @@ def test_nothing_of_the_spec_is_lost_on_the_way() -> None:
     assert [leg.direction for leg in room.legs] == ["Receive", "Send"]
     assert audience.rtp is not None
     assert (audience.rtp.rtcp_mux, audience.rtp.feedback, audience.rtp.extension_id) == (True, "AVPF", 7)
+    assert audience.rtp.carrier == "InBand"
     assert audience.rtp.media["video"].remote == "receiver:5004"
     assert spec.ai_core.tls_secret_name == "core-tls"  # noqa: S105 - a name
     assert (spec.ai_core.timeout_ms, spec.ai_core.breaker.failures, spec.ai_core.breaker.open_seconds) == (80, 3, 5)

@@ -18,6 +18,8 @@ Direction = Literal["Both", "Receive", "Send"]
 LogLevel = Literal["Debug", "Info", "Warning", "Error"]
 DrainStrategy = Literal["Handover", "Wait"]
 Codec = Literal["H264", "VP8", "VP9", "H265", "AV1", "Opus"]
+IN_BAND = ("H264", "H265", "AV1")
+"""Codecs whose bitstream has a place for what others wish to say."""
 
 SecretName = Annotated[str, Field(max_length=253, pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
 """Also the name of the folder that it is mounted at, so it must not lead out of there."""
@@ -88,6 +90,7 @@ class RtpSpec:
     rtcp_mux: bool = False
     feedback: Literal["None", "AVPF"] = "None"
     extension_id: Annotated[int, Field(ge=1, le=14)] = 14
+    carrier: Literal["None", "InBand"] = "None"
     extensions: Annotated[tuple[ExtensionSpec, ...], Field(max_length=8)] = ()
     srtp: SrtpSpec | None = None
 
@@ -103,6 +106,12 @@ class RtpSpec:
         ):
             raise ValueError(
                 "nobody asks for retransmissions without feedback: set feedback to AVPF, or remove rtxType"
+            )
+        if self.carrier == "InBand" and not any(
+            one.codec in IN_BAND for one in (self.video.payloads if self.video else ())
+        ):
+            raise ValueError(
+                f"only {', '.join(IN_BAND)} carry the extension in band: set carrier to None, or give video one of them"
             )
         if 15 in (one.id for one in self.extensions):
             raise ValueError("extensions: id 15 is reserved (RFC 8285): choose another")

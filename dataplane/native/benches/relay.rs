@@ -29,6 +29,7 @@ mod streams;
 #[path = "media/traffic.rs"]
 mod traffic;
 
+use auralink_native::core::carrier::Carrier;
 use auralink_native::core::codec::{Codec, Media};
 use auralink_native::core::elements::Ids;
 use auralink_native::core::ext;
@@ -242,6 +243,7 @@ fn leg(direction: Direction, remote: Option<SocketAddr>, suite: Option<Suite>) -
         PayloadType { number: 96, codec: Codec::H264, clock_rate: 90_000, order_numbers: false, rtx: None, red: None };
     LegConfig {
         ids: Ids::default(),
+        carrier: Carrier::None,
         name: "bench".into(),
         room: "bench".into(),
         direction,

@@ -1,6 +1,7 @@
 //! The binding: names, types and errors of `auralink_native.pyi`, nothing else. The GIL is released around every call
 //! that waits for the engine's thread; the others are posts.
 
+use crate::core::carrier::Carrier;
 use crate::core::codec::{Codec, Media, h265};
 use crate::core::elements::Ids;
 use crate::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType};
@@ -314,6 +315,11 @@ fn leg_config(room: String, dict: &Bound<'_, PyDict>) -> PyResult<(LegConfig, Bi
         Some("AVPF") => true,
         Some(_) => return Err(invalid("feedback", "must be None or AVPF")),
     };
+    let carrier = match get::<String>(dict, "carrier", "")?.as_deref() {
+        None | Some("None") => Carrier::None,
+        Some("InBand") => Carrier::InBand,
+        Some(_) => return Err(invalid("carrier", "must be None or InBand")),
+    };
     let extension_id: u8 = get(dict, "extension_id", "")?.unwrap_or(14);
     if !(1..=14).contains(&extension_id) {
         return Err(invalid("extension_id", "must be 1 to 14"));
@@ -340,6 +346,7 @@ fn leg_config(room: String, dict: &Bound<'_, PyDict>) -> PyResult<(LegConfig, Bi
         rtcp_mux,
         extension_id,
         ids: extension_ids(dict, extension_id)?,
+        carrier,
         media,
         srtp: get::<Bound<'_, PyDict>>(dict, "srtp", "")?.map(|dict| srtp_config(&dict)).transpose()?,
     };

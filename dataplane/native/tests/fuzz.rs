@@ -73,6 +73,7 @@ fn made() -> Seeds {
         ] {
             add("shard", &format!("call-{codec}-{name}"), call(codec << 4 | settings, options));
         }
+        add("shard", &format!("call-{codec}-carrier"), call((codec + 5) << 4, 0));
     }
     seeds
 }

@@ -32,6 +32,11 @@ class Feedback(StrEnum):
     AVPF = "AVPF"
 
 
+class Carrier(StrEnum):
+    NONE = "None"
+    IN_BAND = "InBand"
+
+
 class SrtpSuite(StrEnum):
     AES_CM_128_HMAC_SHA1_80 = "AES_CM_128_HMAC_SHA1_80"
     AEAD_AES_128_GCM = "AEAD_AES_128_GCM"
@@ -209,6 +214,12 @@ class Rtp(Model):
                 "an id stands for one URI, and extensionId for AuraLink's: give each its own",
                 ".extensions",
             ),
+            rule(
+                "self.carrier == 'None'"
+                " || (has(self.video) && self.video.payloads.exists(p, p.codec in ['H264', 'H265', 'AV1']))",
+                "only H264, H265 and AV1 carry the extension in band: set carrier to None, or give video one of them",
+                ".carrier",
+            ),
         )
     )
     video: Annotated[VideoMedium, Field(json_schema_extra=_VIDEO_ONLY, description="the peer's video")] | None = None
@@ -220,6 +231,13 @@ class Rtp(Model):
     extension_id: Annotated[
         int, Field(ge=1, le=14, description="id of AuraLink's RTP header extension on this leg's video (RFC 8285)")
     ] = 14
+    carrier: Annotated[
+        Carrier,
+        Field(
+            description="InBand: what the bridge sends has the bytes of that extension in the video too, for receivers"
+            " behind somebody who forwards no header extension: as SEI (H264, H265) or metadata OBU (AV1)"
+        ),
+    ] = Carrier.NONE
     extensions: (
         Annotated[
             tuple[Extension, ...],

@@ -205,6 +205,7 @@ def test_rtp_and_rtcp_ports_are_neighbours_and_free_after_close(engine: native.E
         ({"direction": "Sideways"}, "direction"),
         ({"feedback": "Loud"}, "feedback"),
         ({"extension_id": 15}, "extension_id"),
+        ({"carrier": "Pigeon"}, "carrier"),
         ({"extensions": {14: "urn:a"}}, "extensions"),
         ({"extensions": {1: "urn:a", 2: "urn:a"}}, "extensions"),
         ({"extensions": {256: "urn:a"}}, "extensions"),

@@ -150,8 +150,8 @@ async def test_close_closes_all() -> None:
 def test_the_packet_core_is_told_everything_about_a_leg() -> None:
     spec = LegSpec("x", RtpSpec(video=MediumSpec(H264, 5000), audio=MediumSpec(OPUS, None, "h:7"), rtcp_mux=True))
     assert engine_config(spec, {"audio": "10.0.0.1:7"}) == {
-        "name": "x", "direction": "Both", "feedback": "None", "rtcp_mux": True, "extension_id": 14, "extensions": {},
-        "bind": "::",
+        "name": "x", "direction": "Both", "feedback": "None", "rtcp_mux": True, "extension_id": 14, "carrier": "None",
+        "extensions": {}, "bind": "::",
         "media": {
             "video": {
                 "payloads": [
@@ -240,12 +240,20 @@ def test_retransmissions_redundancy_and_other_extensions_are_in_the_sdp_and_told
     assert config["media"]["audio"]["payloads"][0]["red_type"] == 63
 
 
+@pytest.mark.parametrize("codec", ["H264", "H265", "AV1"])
+def test_the_packet_core_is_told_of_the_carrier_of_a_codec_that_takes_one(codec: Codec) -> None:
+    video = MediumSpec((Payload(98, "VP8"), Payload(96, codec)), 5000)
+    assert engine_config(LegSpec("x", RtpSpec(video=video, carrier="InBand")), {})["carrier"] == "InBand"
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda: Payload(96, "Opus", rtx_type=97), "remove rtxType"),
         (lambda: Payload(96, "H264", red_type=97), "remove redType"),
         (lambda: MediumSpec((Payload(96, "H264", rtx_type=96),), 5000), "96 is given twice"),
+        (lambda: RtpSpec(video=MediumSpec((Payload(96, "VP8"),), 5000), carrier="InBand"), "set carrier to None"),
+        (lambda: RtpSpec(audio=MediumSpec(OPUS, 5000), carrier="InBand"), "set carrier to None"),
         (lambda: RtpSpec(video=MediumSpec((Payload(96, "VP8", rtx_type=97),), 5000)), "set feedback to AVPF"),
         (lambda: RtpSpec(video=MediumSpec(H264, 5000), extensions=(ExtensionSpec(15, "urn:a"),)), "15 is reserved"),
         (lambda: RtpSpec(video=MediumSpec(H264, 5000), extensions=(ExtensionSpec(14, "urn:a"),)), "14 is given twice"),

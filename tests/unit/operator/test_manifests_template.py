@@ -69,6 +69,7 @@ FULL: Obj = {
                         "rtcpMux": False,
                         "feedback": "None",
                         "extensionId": 7,
+                        "carrier": "None",
                         "extensions": [{"id": 1, "uri": "urn:a"}],
                         "srtp": {
                             "suite": "AEAD_AES_128_GCM",
@@ -222,8 +223,8 @@ def others(value: Any) -> Iterator[Any]:
     elif isinstance(value, int):
         yield from (value + 1, value - 1)
     elif isinstance(value, str):
-        yield from ("HostNetwork", "InternalIP", "Operator", "LiveKit", "Send", "AVPF", "Standby", "Always", "Cluster")
-        yield from ("Wait", "Disabled", "Debug", "AES_CM_128_HMAC_SHA1_80", "VP8", "H265", *OTHERS)
+        yield from ("HostNetwork", "InternalIP", "Operator", "LiveKit", "Send", "AVPF", "InBand", "Standby", "Always")
+        yield from ("Cluster", "Wait", "Disabled", "Debug", "AES_CM_128_HMAC_SHA1_80", "VP8", "H265", *OTHERS)
     elif isinstance(value, list):
         yield from ([other] for other in OTHERS)
     elif isinstance(value, dict):

@@ -269,6 +269,10 @@ RULES: tuple[Wrong, ...] = (
     ),
     _rule("fixed", (*_LEG, "rtp", "feedback"), "None", f"{written(_LEG)}.rtp.video", "nobody asks for retransmissions"),
     *(
+        _rule("fixed", (*_LEG, "rtp", "video"), wrong, f"{written(_LEG)}.rtp.carrier", "carry the extension in band")
+        for wrong in (..., medium("VP8", listenPort=5004))
+    ),
+    *(
         _rule(
             "fixed",
             (*_LEG, "rtp", "extensions"),

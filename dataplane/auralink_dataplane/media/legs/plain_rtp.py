@@ -272,6 +272,7 @@ def engine_config(spec: LegSpec, remotes: Mapping[str, str], keys: SrtpKeys | No
         "feedback": rtp.feedback,
         "rtcp_mux": rtp.rtcp_mux,
         "extension_id": rtp.extension_id,
+        "carrier": rtp.carrier,
         "extensions": {extension.id: extension.uri for extension in rtp.extensions},
         "bind": "::",  # a learned peer may be of either family, and a name may move to the other
         "media": {name: _medium_config(medium, remotes.get(name)) for name, medium in rtp.media.items()},

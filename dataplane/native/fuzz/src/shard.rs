@@ -2,6 +2,7 @@
 //! that what is wrong gets far.
 
 use super::Cursor;
+use auralink_native::core::carrier::Carrier;
 use auralink_native::core::codec::{Codec, Media};
 use auralink_native::core::elements::{Ids, VIDEO_ORIENTATION};
 use auralink_native::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType, Sockets};
@@ -178,6 +179,11 @@ fn print(bytes: &[u8]) -> Print {
     Print(bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)))
 }
 
+/// Codecs are counted twice.
+fn carries(settings: u8) -> bool {
+    usize::from(settings >> 4) / VIDEO_CODECS % 2 == 1
+}
+
 fn config(leg: usize, direction: Direction, settings: u8, options: Options, remote: Option<SocketAddr>) -> LegConfig {
     let payload = |(number, codec, clock_rate): (u8, Codec, u32)| PayloadType {
         number,
@@ -198,6 +204,7 @@ fn config(leg: usize, direction: Direction, settings: u8, options: Options, remo
         rtcp_mux: settings & 2 != 0,
         extension_id: 14,
         ids: if options.elements() { Ids::new(ids) } else { Ids::default() },
+        carrier: if carries(settings) { Carrier::InBand } else { Carrier::None },
         media: vec![
             MediumConfig { media: Media::Video, payloads: video.iter().copied().map(payload).collect(), remote },
             MediumConfig { media: Media::Audio, payloads: audio.iter().copied().map(payload).collect(), remote },

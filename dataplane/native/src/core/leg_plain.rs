@@ -1,5 +1,6 @@
 //! A plain-RTP leg: one medium per port pair, no negotiation. Other kinds of leg will stand beside it.
 
+use super::carrier::Carrier;
 use super::codec::h265::H265;
 use super::codec::{Codec, Media, VideoCodec};
 use super::elements::Ids;
@@ -88,6 +89,7 @@ pub struct LegConfig {
     pub extension_id: u8,
     /// Of other header extensions.
     pub ids: Ids,
+    pub carrier: Carrier,
     pub media: Vec<MediumConfig>,
     /// Absent: plain RTP.
     pub srtp: Option<srtp::Config>,

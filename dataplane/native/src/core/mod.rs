@@ -4,6 +4,7 @@
 
 pub mod assemble;
 mod bits;
+pub mod carrier;
 pub mod codec;
 pub mod dd;
 pub mod demux;
@@ -34,6 +35,7 @@ pub mod source;
 pub mod srtp;
 pub mod stats;
 pub mod stream;
+pub mod trailer;
 pub mod video;
 
 use std::ops::{Add, Sub};

@@ -1,7 +1,8 @@
 //! One stream on its way to one leg: identity, pace, copies for NACKs, counts.
 
+use super::carrier::Carrier;
 use super::codec::audio::Relayed;
-use super::codec::{Codec, Payload};
+use super::codec::{Codec, Limits, Payload};
 use super::elements::{self, Ids};
 use super::generator::Generator;
 use super::mode::Kind;
@@ -12,6 +13,7 @@ use super::rtp::{HEADER_BYTES, MTU_BYTES, RTX_BYTES, Rtp};
 use super::rtx::{Resend, Retransmissions, SentPackets};
 use super::{LegId, OutId, SockId, StreamId, Time, dd, ext, red};
 use bytes::{Bytes, BytesMut};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -44,6 +46,7 @@ pub struct Out {
     pub orphaned: Option<Time>,
     ids: Ids,
     descriptors: dd::Sent,
+    carrier: Carrier,
     cache: Option<SentPackets>,
     pub rtx: Option<Retransmissions>,
     red: Option<u8>,
@@ -68,6 +71,7 @@ pub struct Path {
     pub extension_id: u8,
     /// Ids of other header extensions.
     pub ids: Ids,
+    pub carrier: Carrier,
     /// NACKs are answered.
     pub resend: bool,
     /// In a stream of its own; else each packet goes again as it was.
@@ -117,6 +121,7 @@ impl Out {
             orphaned: None,
             ids: path.ids,
             descriptors: dd::Sent::default(),
+            carrier: path.carrier,
             rtx: path.rtx,
             red: path.red,
             cache: path.resend.then(SentPackets::default),
@@ -166,14 +171,14 @@ impl Out {
         }
         let timestamp = self.generator.timestamp(wire.timestamp, clock, now);
         self.generator.picture(&wire.numbers, wire.kind);
-        let (mut payload_bytes, end) = (0, wire.payloads.len() - 1);
-        let descriptors = self.described(wire);
+        let payloads = self.payloads(wire);
+        let (mut payload_bytes, end) = (0, payloads.len() - 1);
+        let descriptors = self.described(wire, payloads.len());
         let described = descriptors.last().map_or(0, Vec::len);
         let room = elements::room(end == 0 && wire.ext.is_some(), described, &wire.elements);
         let room = MTU_BYTES - HEADER_BYTES - RTX_BYTES - room;
-        let last_has_room = wire.payloads[end].len() <= room;
-        let packets: Vec<Transmit> = wire
-            .payloads
+        let last_has_room = payloads[end].len() <= room;
+        let packets: Vec<Transmit> = payloads
             .iter()
             .enumerate()
             .map(|(index, payload)| {
@@ -202,10 +207,32 @@ impl Out {
         Sent::Packets { packets: count, payload_bytes }
     }
 
-    /// The dependency descriptors of a frame's packets, if they have some here.
-    fn described(&mut self, wire: &Wire) -> Vec<Vec<u8>> {
+    /// Of a frame as it leaves here.
+    fn payloads<'a>(&self, wire: &'a Wire) -> Cow<'a, [Payload]> {
+        let Some(value) = wire.ext.as_ref().filter(|_| self.carrier == Carrier::InBand) else {
+            return Cow::Borrowed(&wire.payloads);
+        };
         let described = wire.described.as_ref().filter(|_| self.ids.descriptor_id().is_some());
-        described.and_then(|described| self.descriptors.frame(described, wire.kind, wire.key)).unwrap_or_default()
+        let (first, rest) = described.map_or((0, 0), dd::Described::bytes);
+        let all = MTU_BYTES - HEADER_BYTES - RTX_BYTES;
+        let limits = Limits {
+            first: all - elements::room(true, first, &wire.elements),
+            rest: all - elements::alone(u8::MAX, rest),
+        };
+        self.codec.carrying(&wire.payloads, value, limits).map_or(Cow::Borrowed(&wire.payloads), Cow::Owned)
+    }
+
+    /// The dependency descriptors of a frame's packets, if they have some here. A carrier of ours is in front of the
+    /// first layer's picture, and belongs to that.
+    fn described(&mut self, wire: &Wire, packets: usize) -> Vec<Vec<u8>> {
+        let Some(described) = wire.described.as_ref().filter(|_| self.ids.descriptor_id().is_some()) else {
+            return Vec::new();
+        };
+        let mut described = Cow::Borrowed(described);
+        if packets > wire.payloads.len() {
+            described.to_mut().parts[0].packets += packets - wire.payloads.len();
+        }
+        self.descriptors.frame(&described, wire.kind, wire.key).unwrap_or_default()
     }
 
     /// Relayed on arrival, at a constant distance from the source's number.

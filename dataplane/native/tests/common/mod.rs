@@ -13,6 +13,7 @@ pub mod sound;
 pub mod vpx;
 pub mod wire;
 
+use auralink_native::core::carrier::Carrier;
 use auralink_native::core::codec::{Codec, Media};
 use auralink_native::core::elements::Ids;
 use auralink_native::core::leg_plain::{Direction, LegConfig, MediumConfig, PayloadType, Sockets};
@@ -291,6 +292,7 @@ pub fn config(direction: Direction, feedback: bool, remote: Option<SocketAddr>) 
         rtcp_mux: false,
         extension_id: EXTENSION_ID,
         ids: Ids::default(),
+        carrier: Carrier::None,
         media: vec![
             MediumConfig { media: Media::Video, payloads: video.to_vec(), remote },
             MediumConfig { media: Media::Audio, payloads: vec![audio], remote },

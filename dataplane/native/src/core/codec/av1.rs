@@ -10,11 +10,12 @@
 
 use super::av1_elements::{COUNT, Element, GOES_ON, NEW_SEQUENCE, TO_BE_CONTINUED, Units, each_element};
 use super::av1_syntax::{
-    FRAME, FRAME_HEADER, HAS_SIZE, Obu, SEQUENCE_HEADER, SEQUENCE_HEADER_BYTES, Sequence, TEMPORAL_DELIMITER,
+    FRAME, FRAME_HEADER, HAS_SIZE, METADATA, Obu, SEQUENCE_HEADER, SEQUENCE_HEADER_BYTES, Sequence, TEMPORAL_DELIMITER,
     header_bytes, is_left_out, is_shown_key, layers, obu, obu_type, opened, push_leb128, sequence,
 };
 use super::{FrameInfo, Head, Limits, Payload, VideoCodec};
 use crate::core::Drop;
+use crate::core::carrier;
 use crate::core::numbers::Slots;
 use crate::core::packet::{Content, Packet, PacketInfo};
 use bytes::Bytes;
@@ -138,13 +139,24 @@ impl VideoCodec for Av1 {
 fn is_as_ours(payload: &[u8]) -> bool {
     let mut as_ours = true;
     let walked = each_element(payload, &mut |element| {
-        as_ours &= !element.begins || !is_left_out(element.bytes[0]) && element.bytes[0] & HAS_SIZE == 0;
+        as_ours &= !element.begins || !may_be_left_out(&element) && element.bytes[0] & HAS_SIZE == 0;
     });
     as_ours && walked.is_ok()
 }
 
+/// Of an OBU without a size; only a whole one tells what it is metadata of.
+fn may_be_left_out(element: &Element<'_>) -> bool {
+    let (header, payload) = element.bytes.split_at(header_bytes(element.bytes[0]).min(element.bytes.len()));
+    is_left_out(header[0]) || obu_type(header[0]) == METADATA && !element.ends || is_carrier(header, payload)
+}
+
+/// AuraLink's value, of the frame as somebody in front of us sent it.
+fn is_carrier(header: &[u8], payload: &[u8]) -> bool {
+    obu_type(header[0]) == METADATA && carrier::read_metadata(payload).is_some()
+}
+
 fn push(units: &mut Units, Obu { header, payload }: Obu<'_>) {
-    if !is_left_out(header[0]) {
+    if !is_left_out(header[0]) && !is_carrier(header, payload) {
         units.push([header, payload]);
         let at = units.bytes.len() - header.len() - payload.len();
         units.bytes[at] &= !HAS_SIZE;

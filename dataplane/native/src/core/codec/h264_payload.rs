@@ -1,7 +1,7 @@
 //! H.264's payloads (RFC 6184 5.6 to 5.8): single NAL units, STAP-A, FU-A.
 
 use super::Payload;
-use super::h264_syntax::{NAL_PPS, NAL_SPS, is_slice, nal_type};
+use super::h264_syntax::{NAL_PPS, NAL_PREFIX, NAL_SEI, NAL_SPS, is_slice, nal_type};
 use super::nal::{FU_END, FU_START, Packing, Piece, push_fragments, push_unit};
 use crate::core::Drop;
 use bytes::Bytes;
@@ -36,6 +36,22 @@ impl Packing for NonInterleaved {
 
     fn is_parameter_set([header]: [u8; 1]) -> bool {
         matches!(nal_type(header), NAL_SPS | NAL_PPS)
+    }
+
+    fn is_sei([header]: [u8; 1]) -> bool {
+        nal_type(header) == NAL_SEI
+    }
+
+    fn sei_header(_picture: [u8; 1]) -> [u8; 1] {
+        [NAL_SEI]
+    }
+
+    fn begins_picture([header]: [u8; 1]) -> bool {
+        is_slice(nal_type(header)) || nal_type(header) == NAL_PREFIX
+    }
+
+    fn is_aggregate([header]: [u8; 1]) -> bool {
+        nal_type(header) == STAP_A
     }
 
     fn aggregate_header(units: &[Bytes]) -> [u8; 1] {

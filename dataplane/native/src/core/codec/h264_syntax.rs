@@ -6,9 +6,12 @@ use super::rbsp::{Rbsp, rbsp};
 
 pub const NAL_SLICE: u8 = 1;
 pub const NAL_IDR: u8 = 5;
+pub const NAL_SEI: u8 = 6;
 pub const NAL_SPS: u8 = 7;
 pub const NAL_PPS: u8 = 8;
 pub const NAL_AUD: u8 = 9;
+/// In front of each slice of an encoder with temporal layers (annex G); nothing stands between the two.
+pub const NAL_PREFIX: u8 = 14;
 
 pub fn nal_type(header: u8) -> u8 {
     header & 0x1f

@@ -10,7 +10,7 @@
 
 use super::h265_payload::{Payloads, fragment_of};
 use super::h265_syntax::{HEADER_BYTES, Header, NAL_AUD, NAL_VPS, Sps, place, slice_pps, sps};
-use super::nal::{self, Joined, Packing, Piece, Unit, cut_units, push_annex_b};
+use super::nal::{self, Joined, Packing, Piece, Unit, cut_units, is_carrier, push_annex_b};
 use super::parameter_sets::{ParameterSets, is_whole};
 use super::rbsp::annex_b_units;
 use super::{FrameInfo, Limits, Payload, VideoCodec};
@@ -50,7 +50,7 @@ impl H265 {
         self.payloads.numbered || delimited == Some(true)
     }
 
-    /// The frame's NAL units in decoding order, which they need not be sent in (4.4.1).
+    /// The frame's NAL units in decoding order, which they need not be sent in (4.4.1), without carriers.
     fn in_decoding_order(&self, packets: &[Packet], info: &FrameInfo) -> Vec<Bytes> {
         let mut units: Vec<(u16, Vec<u8>)> = Vec::new();
         for packet in packets {
@@ -64,6 +64,7 @@ impl H265 {
         let first = units.first().map_or(0, |(number, _)| *number);
         units.sort_by_key(|(number, _)| number.wrapping_sub(first) as i16);
         let mut units: Vec<Bytes> = units.into_iter().map(|(_, unit)| unit.into()).collect();
+        units.retain(|unit| !is_carrier::<Payloads>(unit));
         let at = units.iter().take_while(|unit| is_delimiter(unit)).count();
         units.splice(at..at, info.missing_sets.iter().cloned());
         units

@@ -10,7 +10,7 @@
 //! payload of another type, whose header is the PACI's with the type (and A for F) that stands behind it.
 
 use super::Payload;
-use super::h265_syntax::{HEADER_BYTES, Header};
+use super::h265_syntax::{HEADER_BYTES, Header, NAL_SEI};
 use super::nal::{FU_END, FU_START, Packing, Piece, push_fragments, push_unit};
 use crate::core::{Drop, be16};
 use bytes::Bytes;
@@ -179,6 +179,24 @@ impl Packing for Payloads {
 
     fn is_parameter_set(header: [u8; HEADER_BYTES]) -> bool {
         Header::of(header).is_some_and(Header::is_parameter_set)
+    }
+
+    fn is_sei(header: [u8; HEADER_BYTES]) -> bool {
+        Header::of(header).is_some_and(|header| header.kind == NAL_SEI)
+    }
+
+    /// Of no lower temporal id than its picture (H.265 7.4.2.2).
+    fn sei_header(picture: [u8; HEADER_BYTES]) -> [u8; HEADER_BYTES] {
+        let temporal_id = Header::of(picture).map_or(0, |header| header.temporal_id);
+        Header { kind: NAL_SEI, layer: 0, temporal_id }.bytes()
+    }
+
+    fn begins_picture(header: [u8; HEADER_BYTES]) -> bool {
+        Header::of(header).is_some_and(Header::is_slice)
+    }
+
+    fn is_aggregate(header: [u8; HEADER_BYTES]) -> bool {
+        Header::of(header).is_some_and(|header| header.kind == AP)
     }
 
     /// With the lowest layer and temporal id of its units (4.4.2).

@@ -21,6 +21,8 @@ pub(super) const NAL_VPS: u8 = 32;
 pub(super) const NAL_SPS: u8 = 33;
 pub(super) const NAL_PPS: u8 = 34;
 pub(super) const NAL_AUD: u8 = 35;
+/// In front of its picture.
+pub(super) const NAL_SEI: u8 = 39;
 /// Of the types that the bitstream leaves to others.
 const FIRST_PACKET: u8 = 48;
 

@@ -15,11 +15,13 @@ mod h264_syntax;
 pub mod h265;
 mod h265_payload;
 mod h265_syntax;
+mod in_band;
 mod nal;
 mod parameter_sets;
-mod rbsp;
+pub(super) mod rbsp;
 #[cfg(test)]
 mod testing;
+mod trailing;
 pub mod vp8;
 pub mod vp9;
 mod vp9_descriptor;

@@ -4,6 +4,7 @@
 use super::parameter_sets::extend_bounded;
 use super::{FrameInfo, Limits, Payload, pieces};
 use crate::core::Drop;
+use crate::core::carrier;
 use crate::core::packet::Packet;
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -37,6 +38,16 @@ pub(super) trait Packing {
     fn is_slice(unit: &[u8]) -> bool;
 
     fn is_parameter_set(header: Self::Header) -> bool;
+
+    fn is_sei(header: Self::Header) -> bool;
+
+    /// Of an SEI unit in front of a picture whose first unit has this header.
+    fn sei_header(picture: Self::Header) -> Self::Header;
+
+    /// A slice, or what belongs to one and stands in front of it: no SEI comes behind it.
+    fn begins_picture(header: Self::Header) -> bool;
+
+    fn is_aggregate(header: Self::Header) -> bool;
 
     fn aggregate_header(units: &[Bytes]) -> Self::Header;
 
@@ -121,14 +132,40 @@ impl Joined {
     }
 }
 
-/// The frame as an Annex B byte stream. `complete` accepted every packet, so there is no error to handle.
+/// Whether a unit carries AuraLink's value, and nothing else.
+pub(super) fn is_carrier<P: Packing>(unit: &[u8]) -> bool {
+    let Some(payload) = unit.get(header_bytes::<P>()..) else { return false };
+    P::is_sei(P::header(unit)) && carrier::read_sei(payload).is_some()
+}
+
+/// Whether there may be a carrier, for only a whole unit tells.
+fn may_carry<P: Packing>(packing: &P, packets: &[Packet]) -> bool {
+    let mut found = false;
+    for packet in packets {
+        // `complete` accepted every packet, so there is no error to handle.
+        let _ = packing.each_piece(&packet.payload, &mut |piece, end| match piece {
+            Piece::Whole(unit) => found |= is_carrier::<P>(unit),
+            Piece::First(header, bytes) => found |= P::is_sei(header) && (!end || carrier::read_sei(bytes).is_some()),
+            Piece::Next(_) => {}
+        });
+    }
+    found
+}
+
+/// The frame as an Annex B byte stream, without carriers.
 pub(super) fn to_frame<P: Packing>(packing: &P, packets: &[Packet], info: &FrameInfo) -> Vec<u8> {
     let bytes: usize = packets.iter().map(|p| p.payload.len() + START_CODE.len()).sum();
     let mut out = Vec::with_capacity(bytes + 64);
+    if may_carry(packing, packets) {
+        let units = units(packing, packets, info).into_iter().filter(|unit| !is_carrier::<P>(unit));
+        units.for_each(|unit| push_annex_b(&mut out, &[&unit]));
+        return out;
+    }
     for (index, packet) in packets.iter().enumerate() {
         if index == info.sets_at {
             info.missing_sets.iter().for_each(|set| push_annex_b(&mut out, &[set]));
         }
+        // `complete` accepted every packet, so there is no error to handle.
         let _ = packing.each_piece(&packet.payload, &mut |piece, _| match piece {
             Piece::Whole(nal) => push_annex_b(&mut out, &[nal]),
             Piece::First(header, bytes) => push_annex_b(&mut out, &[header.as_ref(), bytes]),
@@ -145,8 +182,8 @@ pub(super) fn push_annex_b(out: &mut Vec<u8>, unit: &[&[u8]]) {
 
 /// The frame's own packets; only what exceeds the limits is cut anew.
 pub(super) fn restamp<P: Packing>(packing: &P, packets: &[Packet], info: &FrameInfo, limits: Limits) -> Vec<Payload> {
-    if packets.iter().any(|packet| packet.payload.len() > limits.rest) {
-        // A sender with a larger MTU: cut the frame as a whole, or every packet would become two.
+    if packets.iter().any(|packet| packet.payload.len() > limits.rest) || may_carry(packing, packets) {
+        // A sender with a larger MTU: cut the frame as a whole, or every packet would become two. Or one that is a bridge.
         return cut_units::<P>(units(packing, packets, info), limits);
     }
     let mut out = Vec::with_capacity(packets.len() + 2);
@@ -193,11 +230,15 @@ fn units<P: Packing>(packing: &P, packets: &[Packet], info: &FrameInfo) -> Vec<B
     begins.iter().zip(ends).map(|(begin, end)| bytes.slice(*begin..end)).collect()
 }
 
-/// NAL units as fresh packets. Slices never share one, nor does what follows them, so the marker packet is no aggregate.
+/// NAL units as fresh packets, without carriers. Slices never share one, nor does what follows them, so the marker packet
+/// is no aggregate.
 pub(super) fn cut_units<P: Packing>(units: impl IntoIterator<Item = Bytes>, limits: Limits) -> Vec<Payload> {
     let (mut out, mut small) = (Vec::new(), Vec::new());
     let mut sliced = false;
     for unit in units {
+        if is_carrier::<P>(&unit) {
+            continue;
+        }
         if P::is_slice(&unit) {
             sliced = true;
             flush::<P>(&mut small, limits, &mut out);
@@ -249,7 +290,7 @@ fn flush<P: Packing>(small: &mut Vec<Bytes>, limits: Limits, out: &mut Vec<Paylo
 }
 
 /// Units in as few packets as they fit: aggregated where two or more share one.
-fn aggregate<P: Packing>(units: &[Bytes], first: usize, rest: usize, out: &mut Vec<Payload>) {
+pub(super) fn aggregate<P: Packing>(units: &[Bytes], first: usize, rest: usize, out: &mut Vec<Payload>) {
     let (mut limit, mut at) = (first, 0);
     while at < units.len() {
         let mut bytes = header_bytes::<P>();

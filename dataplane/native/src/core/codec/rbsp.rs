@@ -15,13 +15,28 @@ pub(super) fn rbsp(payload: &[u8]) -> Rbsp {
 }
 
 /// As much of it as is read.
-fn unescaped(payload: &[u8]) -> Vec<u8> {
+pub(in crate::core) fn unescaped(payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(payload.len().min(READ_BYTES));
     let mut zeros = 0;
     for &b in payload.iter().take(READ_BYTES) {
         if zeros >= 2 && b == 3 {
             zeros = 0;
             continue;
+        }
+        zeros = if b == 0 { zeros + 1 } else { 0 };
+        bytes.push(b);
+    }
+    bytes
+}
+
+/// With emulation prevention, behind a byte that is not zero.
+pub(in crate::core) fn escaped(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(payload.len() * 3 / 2);
+    let mut zeros = 0;
+    for &b in payload {
+        if zeros >= 2 && b <= 3 {
+            bytes.push(3);
+            zeros = 0;
         }
         zeros = if b == 0 { zeros + 1 } else { 0 };
         bytes.push(b);

@@ -218,6 +218,14 @@ fn cut(model: &[u8], content: Bytes, first: usize, rest: usize, out: &mut Vec<Pa
     }
 }
 
+/// A packet as two.
+pub(super) fn halves(payload: &Payload) -> [Payload; 2] {
+    let (head, mut rest) = (payload.head, payload.head);
+    rest.bytes[0] &= !START;
+    let (first, second) = (payload.body.slice(..payload.body.len() / 2), payload.body.slice(payload.body.len() / 2..));
+    [Payload { head, body: first }, Payload { head: rest, body: second }]
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{self, LIMITS, bytes, packet};

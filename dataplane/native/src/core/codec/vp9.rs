@@ -194,6 +194,19 @@ fn cut_run(run: &[Packet], first: usize, rest: usize, out: &mut Vec<Payload>) {
     }
 }
 
+/// A packet as two, a structure whole in the first.
+pub(super) fn halves(payload: &Payload) -> Option<[Payload; 2]> {
+    let Descriptor { structure, len, .. } = parse(&payload.parts().concat())?;
+    let in_body = len.saturating_sub(payload.head.as_slice().len());
+    let (front, behind) = payload.body.split_at((payload.body.len() / 2).max(in_body + 1));
+    let (mut first, mut second) = (payload.head, payload.head);
+    first.bytes[0] &= !ENDS;
+    second.bytes[0] &= !(BEGINS | STRUCTURE);
+    second.len = second.len.min(structure as u8);
+    let piece = |head, bytes| Payload { head, body: payload.body.slice_ref(bytes) };
+    Some([piece(first, front), piece(second, behind)])
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{LIMITS, bytes, frame};

@@ -80,7 +80,7 @@ impl Shard {
             return Ok(*out);
         }
         let (extension_id, feedback, source_leg) = (target.config.extension_id, target.config.feedback, source.leg);
-        let ids = target.config.ids.clone();
+        let (ids, carrier) = (target.config.ids.clone(), target.config.carrier);
         let descriptor_id = ids.descriptor_id();
         let heir = |out: &&mut Out| {
             out.stream.is_none() && out.leg == leg && out.source_leg == source_leg && out.codec == codec
@@ -100,7 +100,7 @@ impl Shard {
             let rtx = payload.rtx.filter(|_| feedback);
             let rtx = rtx.map(|number| Retransmissions::new(self.ssrc(ssrc), number, (self.random)()));
             let red = payload.red;
-            let path = Path { stream, source_leg, leg, codec, extension_id, ids, resend: feedback, rtx, red };
+            let path = Path { stream, source_leg, leg, codec, extension_id, ids, carrier, resend: feedback, rtx, red };
             let out = Out::new(id, path, generator);
             self.ssrcs.extend(out.ssrcs().map(|ssrc| ((leg, ssrc), id)));
             self.outs.insert(id, out);
