@@ -118,9 +118,12 @@ def test_a_frame_goes_up_whole_and_its_answer_leaves(engine: native.Engine, peer
 def test_a_frame_says_which_layers_it_has(engine: native.Engine, peer: Peer) -> None:
     """A picture of VP9 with two spatial layers, of temporal layer 3."""
     payloads = [{"type": 96, "codec": "VP9", "clock_rate": 90000}]
-    legs = [{"media": {"video": {"payloads": payloads, "listen_port": 0, "remote": None}}} for _ in range(2)]
-    legs[1]["media"]["video"]["remote"] = f"127.0.0.1:{peer.sink.getsockname()[1]}"
-    inlet, outlet = engine.open_leg("room", leg("Receive", **legs[0])), engine.open_leg("room", leg("Send", **legs[1]))
+
+    def vp9(remote: str | None) -> Any:
+        return {"video": {"payloads": payloads, "listen_port": 0, "remote": remote}}
+
+    inlet = engine.open_leg("room", leg("Receive", media=vp9(None)))
+    outlet = engine.open_leg("room", leg("Send", media=vp9(f"127.0.0.1:{peer.sink.getsockname()[1]}")))
     key = bytes.fromhex("82498342 0015f011f600 0102")
     lower, upper = bytes.fromhex("2c6009"), bytes.fromhex("2c6309")
     for _ in range(3):  # it has to prove itself
