@@ -92,7 +92,8 @@ def test_rtpengines_dictionaries_are_written_in_order_and_read_back() -> None:
 
 def test_a_frame_that_the_bridge_loses_is_a_miss_and_one_of_the_bare_relay_is_told() -> None:
     percentiles = {f"{who}_p{p}_us": 100.0 for who in ("relay", "bridge", "added") for p in (50, 99)}
-    line = {"frames": 1000, "lost": 0, "relay_lost": 2, **percentiles}
+    waits = {"relay_waited_ms": 1.0, "bridge_waited_ms": 2.0}
+    line = {"frames": 1000, "lost": 0, "relay_lost": 2, **percentiles, **waits}
     [row] = rows.latency(line, 20)
     assert (row.value, row.met) == (0.1, True)
     assert "The bare relay lost 2" in row.note

@@ -78,15 +78,15 @@ impl Sender {
 
     fn wake(&self) {
         if !self.shared.woken.swap(true, Ordering::AcqRel) {
-            let _ = self.shared.wake.write(1); // full means woken
+            let _ = self.shared.wake.write(1); // never read, never full: it counts to 2^64
         }
     }
 }
 
 impl Inbox {
-    /// The thread is awake and looks; what comes from now on wakes it again.
+    /// The thread is awake and looks; what comes from now on wakes it again. The eventfd is watched for edges and never
+    /// read.
     pub fn awake(&self) {
-        let _ = self.shared.wake.read(); // non-blocking; the commands are looked at anyway
         self.shared.woken.swap(false, Ordering::AcqRel);
     }
 

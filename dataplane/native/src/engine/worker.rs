@@ -286,7 +286,7 @@ impl Parts {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(TimerClock::CLOCK_MONOTONIC, flags)?;
-        epoll.add(&inbox, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        epoll.add(&inbox, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, WAKE))?;
         epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(io::Error::other)?; // fail here rather than on the thread

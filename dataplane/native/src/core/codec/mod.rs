@@ -197,6 +197,9 @@ impl Payload {
     }
 }
 
+/// What a format looks at to see what a frame is lies in its first packet.
+const LEAST_PIECE: usize = 32;
+
 /// Pieces of at most `rest` bytes, the first of at most `first`. With what the first packet has in front of it, `rest - first`,
 /// all are of one size and only the last is shorter: so they leave in one segmented send.
 fn equal_pieces(bytes: usize, first: usize, rest: usize) -> impl Iterator<Item = Range<usize>> {
@@ -207,7 +210,8 @@ fn equal_pieces(bytes: usize, first: usize, rest: usize) -> impl Iterator<Item =
 fn pieces(bytes: usize, first: usize, rest: usize, least: usize) -> impl Iterator<Item = Range<usize>> {
     let in_front = rest.saturating_sub(first);
     let all = if bytes > 0 { in_front + bytes } else { 0 };
-    let size = all.div_ceil(all.div_ceil(rest).max(least)).max(in_front + 1);
+    let shortest = first.min(LEAST_PIECE).min(bytes.div_ceil(least));
+    let size = all.div_ceil(all.div_ceil(rest).max(least)).max(in_front + shortest);
     (0..all).step_by(size).map(move |at| at.saturating_sub(in_front)..bytes.min(at + size - in_front))
 }
 
