@@ -3,8 +3,8 @@ from hack.lab.stage import SENDER, VIDEO_PORT
 from tests.e2e.conftest import NAMESPACE
 from tests.e2e.live import Live
 
-# Runs beside the sender: bytes of all kinds to the port that live video comes in by, which the pod's kernel drops, and to
-# that of its reports, which may come from any port of the sender's host; from a socket of its own.
+# Runs beside the sender: bytes of all kinds from a socket of its own to the port that live video comes in by, which the
+# pod's kernel drops, and to that of its reports, which may come from any port of the sender's host.
 FLOOD = """
 import os, socket, struct, sys
 out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

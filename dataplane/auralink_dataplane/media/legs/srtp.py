@@ -44,7 +44,7 @@ def read_keys(spec: SrtpSpec, read_secret: ReadSecret, *, both_ways: bool) -> Sr
     tx = _master(spec, spec.send_key_ref, read_secret) if spec.send_key_ref else rx
     if both_ways and rx == tx:
         raise KeyProblemError(
-            "one key serves both ways, so that packets of the bridge that somebody recorded would come back as the peer's:"
+            "one key serves both ways, so that recorded packets of the bridge would come back as the peer's:"
             f" name a Secret with another key than that of {spec.key_ref.name}/{spec.key_ref.key} in sendKeyRef"
         )
     return SrtpKeys(spec, rx, tx)

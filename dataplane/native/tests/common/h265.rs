@@ -185,9 +185,9 @@ impl Sender {
     }
 
     fn alone(&self, number: u16, unit: &[u8], room: usize, out: &mut Vec<Vec<u8>>) {
-        if unit.len() <= room {
+        if unit.len() - 2 <= room {
             out.push([&unit[..2], &self.donl(number), &unit[2..]].concat());
-            return;
+            return; // a fragment is never the first and the last (4.4.3)
         }
         let pieces: Vec<&[u8]> = unit[2..].chunks(room).collect();
         for (i, piece) in pieces.iter().enumerate() {
