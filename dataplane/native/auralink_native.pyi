@@ -3,8 +3,8 @@ frames and gives whole frames. Instants are seconds of CLOCK_MONOTONIC (`time.mo
 
 Ids of legs, streams and outs are never used twice. Calls with the id of something that has just ended do nothing; only
 `link` raises, for it has an id to return. `submit`, `drop`, `hold`, `set_mode` and `request_key` wait for nothing: the
-core does them in the order of the calls, and tells by an event what it refuses. Once the engine is closed every call raises RuntimeError but `close`,
-`fileno` and `poll`, which hands over what is left."""
+core does them in the order of the calls, and tells by an event what it refuses. Once the engine is closed every call
+raises RuntimeError but `close`, `fileno` and `poll`, which hands over what is left."""
 
 from typing import Final, Literal, NotRequired, TypedDict, final
 
@@ -133,16 +133,16 @@ class FrameSent:
 
 @final
 class SubmitRefused:
-    """An answer did not leave. What an encoder makes behind one of its own that was refused refers to it, and is refused
-    as well until a key comes."""
+    """An answer did not leave. What an encoder makes behind one of its own that was refused refers to it, and is
+    refused as well until a key comes."""
 
     stream: int
     frame_id: int
     native: bool  # `submit` without data
     # "illegal_switch": between native and compressed off a key. "awaiting_key", "leading_picture": a native frame whose
-    # reference did not leave; for the first a key is asked for. "unknown_frame": no such frame, or the stream has ended,
-    # was held or failed. "bad_submit", "no_parameter_sets": data is no frame (not of the codec, over 2 MiB, `key` and no
-    # key in it or the reverse).
+    # reference did not leave; for the first a key is asked for. "unknown_frame": no such frame, or the stream has
+    # ended, was held or failed. "bad_submit", "no_parameter_sets": data is no frame (not of the codec, over 2 MiB,
+    # `key` and no key in it or the reverse).
     reason: str
 
 Event = (
@@ -260,8 +260,8 @@ class Engine:
     """Sockets, timers and packets of one pod, on threads that do not hold the GIL. Thread-safe."""
 
     def __new__(cls, *, threads: int | None = None) -> Engine:
-        """Starts 1 to 16 threads (ValueError otherwise); by default as many as there are cores but one. A room lives on one of
-        them. Raises OSError when epoll or eventfd cannot be had."""
+        """Starts 1 to 16 threads (ValueError otherwise); by default as many as there are cores but one. A room lives
+        on one of them. Raises OSError when epoll or eventfd cannot be had."""
 
     def fileno(self) -> int:
         """An eventfd, readable while `poll` has something; for `loop.add_reader`."""
@@ -307,8 +307,8 @@ class Engine:
 
     def submit(self, stream: int, frame_id: int, data: bytes | None, ext16: bytes | None, key: bool) -> None:
         """Answers one COMPRESS frame; `data` None sends it native. Frames leave in frame_id order. What must not leave
-        is dropped, counted and told by SubmitRefused. `key` says what `data` is; a native frame knows it itself. Data has
-        one layer, and the payload header says so; it is not copied. The core sets flags 0x01, 0x02 and 0x04 of the
+        is dropped, counted and told by SubmitRefused. `key` says what `data` is; a native frame knows it itself. Data
+        has one layer, and the payload header says so; it is not copied. The core sets flags 0x01, 0x02 and 0x04 of the
         extension. `ext16` None: with data no extension, without data the core's own."""
 
     def drop(self, stream: int, frame_id: int) -> None:
