@@ -2,6 +2,7 @@
 //! checklist: a test has the number of its rule.
 
 mod common;
+use auralink_native::core::carrier::Carrier;
 use auralink_native::core::elements::Ids;
 use auralink_native::core::leg_plain::Direction;
 use auralink_native::core::mode::Mode;
@@ -24,6 +25,10 @@ const MADE: u64 = 1 << 32;
 
 /// Legs whose ids for descriptors these are; 0: none.
 fn between(source: u8, target: u8, feedback: bool) -> World {
+    carrying_too(Carrier::None, source, target, feedback)
+}
+
+fn carrying_too(carrier: Carrier, source: u8, target: u8, feedback: bool) -> World {
     let ids = |id, others: &[(u8, &str)]| {
         let own = [(id, URI)].into_iter().filter(|(id, _)| *id > 0);
         Ids::new(own.chain(others.iter().copied()).map(|(id, uri)| (id, uri.to_owned())))
@@ -32,6 +37,7 @@ fn between(source: u8, target: u8, feedback: bool) -> World {
     let mut to = config(Direction::Send, feedback, Some(receiver()));
     from.ids = ids(source, &[(2, CAPTURE), (3, ORIENTATION)]);
     to.ids = ids(target, &[(3, CAPTURE), (2, ORIENTATION)]);
+    to.carrier = carrier;
     World::between(from, to)
 }
 
@@ -154,6 +160,36 @@ fn rule_14_no_packet_is_of_two_spatial_layers_however_it_is_cut() {
             let number = 7 + 2 * id as u16;
             assert_eq!((below.0, above.0), (number, number + 1), "{mtu}");
             assert_eq!((below.1, above.1), if id == 0 { (0, 2) } else { (1, 3) });
+        }
+    }
+}
+
+#[test]
+fn rule_14_a_carrier_of_ours_is_within_the_frame_and_its_lowest_layer() {
+    for mtu in [700, 1180, 1900] {
+        let (mut source, mut world) = (Layered::new(), carrying_too(Carrier::InBand, IN, OUT, false));
+        source.sender.mtu = mtu;
+        begin(&mut world, Mode::Bypass, &source.frame(0, true, 4000));
+        (1..5).for_each(|id| world.receive_all(&source.frame(id, false, 300 + 1000 * id as usize)));
+        world.advance_ms(200);
+        let numbers: Vec<u16> = left(&world)
+            .iter()
+            .enumerate()
+            .map(|(id, packets)| frame_of(packets, &if id == 0 { three_temporal_layers(60) } else { String::new() }).0)
+            .collect();
+        assert_eq!(numbers, (0..5).map(|id| 65_530u16.wrapping_add(id)).collect::<Vec<_>>());
+        assert!(world.media().iter().all(|left| left.bytes.len() <= 1200));
+
+        let (mut source, mut world) = (Spatial::new(), carrying_too(Carrier::InBand, IN, OUT, false));
+        source.sender.mtu = mtu;
+        begin(&mut world, Mode::Bypass, &source.frame(0, true, 3000));
+        (1..4).for_each(|id| world.receive_all(&source.frame(id, false, 3000)));
+        world.advance_ms(200);
+        for (id, packets) in left(&world).iter().enumerate() {
+            let upper = packets.iter().position(|(left, _)| left.rtp().payload[1..3] == [0x34, 8]).unwrap();
+            let structure = if id == 0 { two_spatial_layers(0) } else { String::new() };
+            let (below, above) = (frame_of(&packets[..upper], &structure), frame_of(&packets[upper..], ""));
+            assert_eq!((below.0, above.0), (7 + 2 * id as u16, 8 + 2 * id as u16), "{mtu}");
         }
     }
 }

@@ -97,6 +97,19 @@ fn an_encrypted_leg_that_sends_and_receives_with_one_key_is_refused() {
     }
 }
 
+/// Rule 35.
+#[test]
+fn what_strangers_send_to_a_configured_peers_port_is_dropped_by_the_kernel_from_the_first_packet_on() {
+    let engine = Engine::start().unwrap();
+    let leg =
+        open_at(&engine, Ipv6Addr::UNSPECIFIED.into(), config(Direction::Receive, false, Some((LOCAL, 9).into())));
+    let stranger = UdpSocket::bind((LOCAL, 0)).unwrap();
+    stranger.connect((LOCAL, video_port(&engine, leg))).unwrap();
+    send(&stranger, &vec![vec![0x80; 100]; 50]);
+    let expected = Value::Map(vec![("kernel_dropped".into(), Value::Int(50))]);
+    assert_eq!(engine.stats().unwrap().get("drops"), Some(&expected));
+}
+
 #[test]
 fn a_fault_fails_every_leg_and_later_calls_say_stopped() {
     let engine = Engine::start(1).unwrap();

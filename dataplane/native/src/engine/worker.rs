@@ -144,12 +144,7 @@ impl Worker {
 
     /// Sends and hands over everything that waits; returns when to wake.
     fn flush(&mut self) -> Time {
-        for (id, senders) in self.shard.take_senders() {
-            if let Some(bound) = self.sockets.get(&id) {
-                // A kernel without filters leaves them to the shard, which drops the same datagrams.
-                let _ = bound.socket.admit(senders);
-            }
-        }
+        self.admit();
         loop {
             let wake = self.collect();
             if self.packets.is_empty() && self.items.is_empty() {
@@ -160,6 +155,16 @@ impl Worker {
             let now = now();
             for tag in tags {
                 self.handle(Input::Sent(tag), now);
+            }
+        }
+    }
+
+    /// Tells the kernel whose datagrams to keep.
+    fn admit(&mut self) {
+        for (id, senders) in self.shard.take_senders() {
+            if let Some(bound) = self.sockets.get(&id) {
+                // A kernel without filters leaves them to the shard, which drops the same datagrams.
+                let _ = bound.socket.admit(senders);
             }
         }
     }
@@ -248,6 +253,7 @@ impl Worker {
                 self.sockets.insert(id.rtcp, Bound { leg, media, rtp: false, socket });
             }
         }
+        self.admit(); // before anybody hears of its ports
         Ok(leg)
     }
 
