@@ -100,7 +100,7 @@ fn an_encrypted_leg_that_sends_and_receives_with_one_key_is_refused() {
 /// Rule 35.
 #[test]
 fn what_strangers_send_to_a_configured_peers_port_is_dropped_by_the_kernel_from_the_first_packet_on() {
-    let engine = Engine::start().unwrap();
+    let engine = Engine::start(1).unwrap();
     let leg =
         open_at(&engine, Ipv6Addr::UNSPECIFIED.into(), config(Direction::Receive, false, Some((LOCAL, 9).into())));
     let stranger = UdpSocket::bind((LOCAL, 0)).unwrap();
