@@ -201,6 +201,8 @@ async def _bare(bench: Bench, options: Options) -> float:
 def main() -> int:
     options = parse(sys.argv[1:])
     load = os.getloadavg()[0]
+    if options.wants("sessions") and (why := sessions.lacks()):
+        say(f"sessions_dropped will not be measured: {why}")
     try:
         with servers.control_plane(options.keep) as control:
             found, scale = asyncio.run(measure(options, control))

@@ -13,6 +13,16 @@ from hack.lab.rooms import Rooms, measure
 NAMESPACE = "auralink-bench-rooms"
 
 
+def lacks() -> str:
+    """What keeps the row from being measured, before anything is; "" if nothing does."""
+    try:
+        kube.access()
+        kube.images()
+    except (kube.KubeError, kube.NotInTime) as error:
+        return str(error)
+    return ""
+
+
 def row() -> Row:
     try:
         found = _measured()

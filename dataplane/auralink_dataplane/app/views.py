@@ -73,8 +73,8 @@ class Views:
         if spec is None or spec.rtp is None:
             return None
         try:
-            both_ways, read = spec.sends and spec.receives, self._duty.read_secret
-            keys = read_keys(spec.rtp.srtp, read, both_ways=both_ways) if spec.rtp.srtp else None
+            srtp, read = spec.rtp.srtp, self._duty.read_secret
+            keys = read_keys(srtp, read, both_ways=spec.both_ways) if srtp else None
         except KeyProblemError:
             return None
         at = {medium: found for medium in spec.media if (found := self._reached_at(room, spec, medium))}

@@ -151,6 +151,10 @@ class LegSpec:
         return self.direction != "Receive"
 
     @property
+    def both_ways(self) -> bool:
+        return self.sends and self.receives
+
+    @property
     def media(self) -> dict[str, MediumSpec]:
         """Of a plain-RTP leg; an endpoint's are negotiated."""
         return self.rtp.media if self.rtp else {}

@@ -167,7 +167,7 @@ class PlainRtpLegs:
         if leg.srtp is None:
             return False
         try:
-            keys = read_keys(leg.srtp.spec, self._read_secret, both_ways=leg.spec.sends and leg.spec.receives)
+            keys = read_keys(leg.srtp.spec, self._read_secret, both_ways=leg.spec.both_ways)
         except KeyProblemError as problem:
             self._complain(leg.key, f"{problem}; it goes on with its former key")
             return False
@@ -227,8 +227,7 @@ class PlainRtpLegs:
             remotes[medium] = address
         wanted = spec.rtp.srtp if spec.rtp else None
         try:
-            both_ways = spec.sends and spec.receives
-            keys = read_keys(wanted, self._read_secret, both_ways=both_ways) if wanted else None
+            keys = read_keys(wanted, self._read_secret, both_ways=spec.both_ways) if wanted else None
             leg = self._engine.open_leg(key[0], engine_config(spec, remotes, keys))
         except KeyProblemError as problem:
             self._complain(key, str(problem))
