@@ -40,7 +40,7 @@ $(VENV)/.native: $(VENV)/.installed $(shell find $(NATIVE) -type f -not -path '*
 	@touch $@
 
 $(VENV)/.shim: $(VENV)/.installed $(wildcard aicore/auralink_aicore/shim/*)
-	@echo "==> x264 shim" >&2
+	@echo "==> codec bindings" >&2
 	@$(BIN)/python -m auralink_aicore.shim.build
 	@touch $@
 

@@ -18,8 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import av
-from auralink_aicore.codecs import Codec
-from auralink_aicore.codecs.h264 import Limits
+from auralink_aicore.codecs import Codec, Limits
 from auralink_aicore.controller import Policy
 from auralink_aicore.transcoder import Disposition, Frame, Mode, Result, Session, Transcoder
 from auralink_aicore.worker.admission import CALIBRATION_MS

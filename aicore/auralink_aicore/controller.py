@@ -11,7 +11,7 @@ are over (or, negative, under) what T allows: scene cuts cost us more than the s
 import math
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,15 +65,16 @@ class Curve:
         return max(0.0, _interpolate(q, self.ceilings, self.losses))
 
 
-# Medians of 12 to 14 streams, 270p to 720p, 350 to 2500 kb/s.
-H264_CURVE: Final = Curve(
-    k=8.66,
-    lowest_q=16,
-    highest_q=51,
-    first_q=28.0,
-    losses=(1.0, 2.0, 3.0, 5.0, 8.0),
-    ceilings=(22.0, 25.0, 27.0, 30.0, 33.0),
-)
+_LOSSES: Final = (1.0, 2.0, 3.0, 5.0, 8.0)
+
+CURVES: Final[Mapping[str, Curve]] = {
+    "H264": Curve(8.66, 16, 51, 28.0, _LOSSES, (22.0, 25.0, 27.0, 30.0, 33.0)),  # CRF
+    "H265": Curve(8.7, 14, 51, 25.0, _LOSSES, (19.0, 23.0, 25.0, 28.0, 30.0)),  # QP
+    "VP8": Curve(23.5, 4, 63, 28.0, _LOSSES, (12.0, 21.0, 28.0, 37.0, 42.0)),  # these three on the libraries' 0..63
+    "VP9": Curve(18.6, 4, 63, 24.0, _LOSSES, (13.0, 21.0, 26.0, 31.0, 36.0)),
+    "AV1": Curve(17.9, 4, 63, 24.0, _LOSSES, (13.0, 20.0, 24.0, 29.0, 34.0)),
+}
+"""By codec: medians of 12 to 14 streams each, 270p to 720p, 350 to 2500 kb/s."""
 
 
 @dataclass(frozen=True, slots=True)

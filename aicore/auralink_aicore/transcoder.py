@@ -18,10 +18,9 @@ import av
 import av.error
 from av.video.frame import PictureType, VideoFrame
 
-from auralink_aicore.codecs import MAX_PIXELS, MIN_SIDE, SERVED, Codec
-from auralink_aicore.codecs.h264 import AccessUnit, Encoder, EncoderError, Limits, OutputFormat
-from auralink_aicore.codecs.h264_syntax import BitstreamError
-from auralink_aicore.controller import H264_CURVE, Controller, Governor, Policy, Sample, Worth
+from auralink_aicore.codecs import MAX_PIXELS, MIN_SIDE, SERVED, Codec, Limits
+from auralink_aicore.codecs.interface import AccessUnit, BitstreamError, Encoder, EncoderError, OutputFormat
+from auralink_aicore.controller import CURVES, Controller, Governor, Policy, Sample, Worth
 
 # The model is the table of constants in `controller`; a learned one will bring its own name.
 MODEL = "auralink-table-1.0.0"
@@ -113,16 +112,18 @@ def model_hash(model: str) -> int:
 class Transcoder:
     """Decoder, encoder and controller of one session; one thread only."""
 
-    def __init__(self, session: Session, clock: Callable[[], float]) -> None:
+    def __init__(self, session: Session, clock: Callable[[], float], cores: int = 1) -> None:
+        """`cores`: how many may work on one picture."""
         self._session = session
         self._clock = clock
+        self._cores = cores
         self._stream = SERVED[session.codec](session.limits)
         self._decoder = self._stream.open_decoder(2 * MAX_PIXELS)
         self._encoder: Encoder | None = None
-        self._controller = Controller(H264_CURVE, session.policy, screen=session.screen)
+        self._controller = Controller(CURVES[session.codec.name], session.policy, screen=session.screen)
         self._policy = session.policy
         self._worth = Worth(session.policy)
-        self._governor = Governor(levels=1)
+        self._governor = Governor(levels=self._stream.cheaper_levels)
         self._model_hash = model_hash(MODEL)
         self._last_id: int | None = None
         self._synced = False  # the decoder has every reference it needs
@@ -226,7 +227,7 @@ class Transcoder:
         if refused := unit.refused or self._refusal_of_size(*self._stream.size) or self._refused:
             return self._refuse(frame, unit, refused)
         if frame.key and not unit.key:
-            return self._lost_sync(frame, key=True, reason="marked as a key, but not an IDR picture")
+            return self._lost_sync(frame, key=True, reason="marked as a key, but it is none")
         if not self._synced and not unit.key:
             return self._unsynced(frame, "waiting for a key")
         try:
@@ -277,7 +278,7 @@ class Transcoder:
         now, level = self._clock(), self._governor.level
         self._governor.observe(now, 1000 * (now - frame.arrived_s), self._policy.latency_budget_ms)
         if self._governor.level != level and self._encoder is not None:
-            self._encoder.set_trellis(self._governor.level == 0)
+            self._encoder.set_speed(self._governor.level)
 
     def _decode(self, unit: AccessUnit) -> VideoFrame | None:
         if unit.key and not self._synced:
@@ -320,9 +321,9 @@ class Transcoder:
         """The encoder there is, or a new one, which starts with a key. Raises EncoderError."""
         if self._encoder is None or self._encoder.output != output:
             self.close()
-            self._encoder = Encoder(output)
+            self._encoder = self._stream.open_encoder(output, self._cores)
             if self._governor.level:
-                self._encoder.set_trellis(False)
+                self._encoder.set_speed(self._governor.level)
             self._want_key = True
         return self._encoder
 

@@ -1,14 +1,15 @@
-"""Which codecs are served, and what an encoder of one looks like from outside; used by `transcoder`.
+"""Which codecs are served; used by `transcoder`.
 
 A codec is one module here: how to read its bitstream as far as we need (is this a key, may we serve it), the
-decoder to use, and the encoder's settings as data, each with its reason. H.264 is served now; a stream of any
-other codec is answered UNSUPPORTED and stays native.
+decoder to use, and the encoder's settings as data, each with its reason. `interface` says what all of them look like
+from outside. A stream of a codec that is not SERVED is answered UNSUPPORTED and stays native.
 """
 
 from collections.abc import Mapping
 from enum import IntEnum
 
 from auralink_aicore.codecs.h264 import H264
+from auralink_aicore.codecs.interface import Limits, OpenStream
 
 
 class Codec(IntEnum):
@@ -21,9 +22,11 @@ class Codec(IntEnum):
     AV1 = 5
 
 
-SERVED: Mapping[Codec, type[H264]] = {Codec.H264: H264}
+SERVED: Mapping[Codec, OpenStream] = {Codec.H264: H264}
 
 # 1080p in either orientation, in whole macroblocks. Above it one core cannot keep up with 30 pictures a second.
 MAX_PIXELS = 1920 * 1088
 MAX_SIDE = 1920
 MIN_SIDE = 32
+
+__all__ = ["MAX_PIXELS", "MAX_SIDE", "MIN_SIDE", "SERVED", "Codec", "Limits"]

@@ -4,14 +4,27 @@ Settings are text pairs for ``x264_param_parse``, each with its reason; the pres
 is `shim._x264`.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import av
 from av.codec.context import Flags
 from av.video.frame import VideoFrame
 
 from auralink_aicore.codecs import h264_syntax as syntax
+from auralink_aicore.codecs.bits import nal_units
+from auralink_aicore.codecs.interface import (
+    NOT_SERVED,
+    AccessUnit,
+    BitstreamError,
+    Coded,
+    Encoder,
+    EncoderError,
+    Limits,
+    OutputFormat,
+    colour_of,
+    open_decoder,
+    refusal_of_format,
+)
 
 try:
     from auralink_aicore.shim import _x264
@@ -53,55 +66,9 @@ MAX_NAL_UNITS: Final = 2048
 _BASELINE, _MAIN, _HIGH = 2, 3, 4
 _PROFILE_NAMES: Final = {_BASELINE: b"baseline", _MAIN: b"main", _HIGH: b"high"}
 _LEVEL_1B: Final = 9
-_MATRIX_RGB: Final = 0  # sRGB coded as is; 4:2:0 cannot carry it
-_SERVED_PICTURES: Final = ("yuv420p", "yuvj420p")
-_NOT_SERVED: Final = "only 8-bit 4:2:0 video is served"
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the receivers can decode; 0 leaves it to the sender's own parameter set."""
-
-    max_profile: int = 0  # as the wire's H264Profile
-    max_level: int = 0  # level_idc
-
-
-@dataclass(frozen=True, slots=True)
-class AccessUnit:
-    """One frame as it came, read as far as needed."""
-
-    key: bool
-    bidirectional: bool
-    for_decoder: bytes
-    refused: str = ""  # why this stream is not served, by the parameter set that its slices name
-
-
-@dataclass(frozen=True, slots=True)
-class OutputFormat:
-    """What an encoder is opened with. A change of any of it needs a new one, and so a key."""
-
-    width: int
-    height: int
-    profile: int
-    level: int
-    colour: tuple[int, int, int, int]  # full range, primaries, transfer, matrix
-
-
-@dataclass(frozen=True, slots=True)
-class Coded:
-    """One encoded picture."""
-
-    data: bytes
-    key: bool
-    qp: int
-    psnr_db: float
-
-
-class EncoderError(RuntimeError):
-    """libx264 refused a setting or returned nothing; ours to mend."""
-
-
-class Encoder:
+class X264:
     """One libx264 instance; use from one thread, and close it."""
 
     def __init__(self, output: OutputFormat) -> None:
@@ -160,9 +127,9 @@ class Encoder:
             self._mean_qp = out.qp if self._mean_qp is None else 0.8 * self._mean_qp + 0.2 * out.qp
         return Coded(bytes(self._ffi.buffer(out.data, out.size)), bool(out.key), out.qp, out.psnr)
 
-    def set_trellis(self, on: bool) -> None:
+    def set_speed(self, level: int) -> None:
         """The governor's one step: without trellis a picture takes a sixth less time and 1.1 VMAF more."""
-        self._lib.al_x264_set_speed(self._handle, int(on))  # refused, it only goes on as it was
+        self._lib.al_x264_set_speed(self._handle, int(level == 0))  # refused, it only goes on as it was
 
     def close(self) -> None:
         """Free libx264's memory."""
@@ -178,29 +145,30 @@ class H264:
     named by the slices (7.4.1.2.1).
     """
 
+    cheaper_levels: ClassVar[int] = 1
+
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._sets: dict[int, syntax.Sps] = {}
         self._set_of: dict[int, int] = {}  # picture parameter set -> sequence parameter set
         self._sps: syntax.Sps | None = None  # in force
 
-    @staticmethod
-    def open_decoder(most_pixels: int) -> av.VideoCodecContext:
-        """A decoder that gives every picture back at once, and refuses absurd ones before it allocates them."""
-        decoder = av.VideoCodecContext.create("h264", "r")
-        decoder.thread_count = 1  # frame threads hold pictures back
+    def open_decoder(self, most_pixels: int) -> av.VideoCodecContext:
+        decoder = open_decoder("h264", most_pixels)
         decoder.flags |= Flags.low_delay
-        decoder.options = {"max_pixels": str(most_pixels)}
         return decoder
+
+    def open_encoder(self, output: OutputFormat, cores: int) -> Encoder:  # noqa: ARG002 - slices would cost quality
+        return X264(output)
 
     def read(self, payload: bytes) -> AccessUnit:
         """Read one access unit. Raises BitstreamError when it is no H.264 access unit."""
         if payload.count(b"\0\0\1") > MAX_NAL_UNITS:
-            raise syntax.BitstreamError(f"more than {MAX_NAL_UNITS} NAL units in one access unit")
+            raise BitstreamError(f"more than {MAX_NAL_UNITS} NAL units in one access unit")
         parts: list[bytes] = []
         done = 0
         first: tuple[int, syntax.SliceStart] | None = None
-        for start, end in syntax.nal_units(payload):
+        for start, end in nal_units(payload):
             kind = payload[start] & 0x1F
             if kind == syntax.NAL_SPS:
                 nal = payload[start:end]
@@ -216,7 +184,7 @@ class H264:
                 first = kind, syntax.parse_slice_start(payload[start:end])
                 self._sps = self._sets.get(self._set_of.get(first[1].pps, -1))
         if first is None:
-            raise syntax.BitstreamError("no slice in the access unit")
+            raise BitstreamError("no slice in the access unit")
         parts.append(payload[done:])
         return AccessUnit(
             key=first[0] == syntax.NAL_IDR,
@@ -235,10 +203,8 @@ class H264:
         """Whether B pictures may come, by the parameter set in force."""
         return self._sps is not None and self._sps.may_reorder
 
-    @staticmethod
-    def refusal_of(picture: VideoFrame) -> str:
-        """Why a decoded picture cannot be encoded, whatever its parameter sets said; empty when it can."""
-        return "" if picture.format.name in _SERVED_PICTURES else _NOT_SERVED
+    def refusal_of(self, picture: VideoFrame) -> str:
+        return refusal_of_format(picture)
 
     def output_for(self, picture: VideoFrame) -> OutputFormat:
         """What our encoder has to be opened with to send this picture: never more than sender and receivers allow."""
@@ -249,7 +215,7 @@ class H264:
         level = 0 if sps is None else _level(sps)
         if self._limits.max_level:
             level = min(level or self._limits.max_level, self._limits.max_level)
-        return OutputFormat(picture.width, picture.height, profile, level, _colour(picture))
+        return OutputFormat(picture.width, picture.height, colour_of(picture), profile, level)
 
     def _refusal(self) -> str:
         sps = self._sps
@@ -258,7 +224,7 @@ class H264:
         if not sps.progressive:
             return "interlaced video is not served"
         if sps.chroma_format != 1 or sps.bit_depth != 8:
-            return _NOT_SERVED
+            return NOT_SERVED
         return ""
 
 
@@ -273,14 +239,3 @@ def _level(sps: syntax.Sps) -> int:
     if sps.level == 11 and sps.profile in (66, 77, 88) and sps.constraints & 0x10:
         return _LEVEL_1B
     return sps.level
-
-
-def _colour(picture: VideoFrame) -> tuple[int, int, int, int]:
-    full_range = picture.format.name == "yuvj420p" or int(picture.color_range) == 2
-    matrix = int(picture.colorspace)
-    return (
-        int(full_range),
-        int(picture.color_primaries),
-        int(picture.color_trc),
-        2 if matrix == _MATRIX_RGB else matrix,
-    )

@@ -6,8 +6,10 @@ makes a decoder hold pictures back in case B pictures come (libavcodec's low_del
 decoder is given one that promises it.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+
+from auralink_aicore.codecs.bits import Bits, escape, ue, unescape
+from auralink_aicore.codecs.interface import BitstreamError
 
 NAL_SLICE = 1
 NAL_IDR = 5
@@ -20,10 +22,6 @@ _MAX_SPS_ID = 31
 _MAX_PPS_ID = 255
 _EXTENDED_SAR = 255
 _SLICE_B = 1
-
-
-class BitstreamError(ValueError):
-    """The bytes are not what the standard says; the sender's fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,50 +61,9 @@ class SliceStart:
     pps: int  # pic_parameter_set_id
 
 
-class _Bits:
-    """Reads bits, most significant first; BitstreamError past the end."""
-
-    def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data)
-        self._size = 8 * len(data)
-        self.at = 0
-
-    def u(self, count: int) -> int:
-        self.at += count
-        if self.at > self._size:
-            raise BitstreamError("the bitstream ends early")
-        return (self._value >> (self._size - self.at)) & ((1 << count) - 1)
-
-    def ue(self) -> int:
-        zeros = 0
-        while not self.u(1):
-            zeros += 1
-            if zeros > 32:
-                raise BitstreamError("not an Exp-Golomb code")
-        return (1 << zeros) - 1 + self.u(zeros)
-
-    def se(self) -> int:
-        code = self.ue()
-        return (code + 1) // 2 if code & 1 else -(code // 2)
-
-
-def nal_units(data: bytes) -> Iterator[tuple[int, int]]:
-    """(start, end) of each NAL unit of an Annex B access unit, start codes and trailing zeros left out."""
-    start = data.find(b"\0\0\1")
-    while start >= 0:
-        start += 3
-        following = data.find(b"\0\0\1", start)
-        end = len(data) if following < 0 else following
-        while end > start and data[end - 1] == 0:
-            end -= 1
-        if end > start:
-            yield start, end
-        start = following
-
-
 def parse_slice_start(nal: bytes) -> SliceStart:
     """Of a slice NAL unit, header byte included; its first 16 bytes are enough. Raises BitstreamError."""
-    bits = _Bits(_unescape(nal[1:16]))
+    bits = Bits(unescape(nal[1:16]))
     bits.ue()  # first_mb_in_slice
     kind = bits.ue()
     return SliceStart(bidirectional=kind % 5 == _SLICE_B, pps=_id(bits, _MAX_PPS_ID))
@@ -114,13 +71,13 @@ def parse_slice_start(nal: bytes) -> SliceStart:
 
 def parse_pps(nal: bytes) -> tuple[int, int]:
     """(its own id, its sequence parameter set's) of a picture parameter set NAL unit. Raises BitstreamError."""
-    bits = _Bits(_unescape(nal[1:16]))
+    bits = Bits(unescape(nal[1:16]))
     return _id(bits, _MAX_PPS_ID), _id(bits, _MAX_SPS_ID)
 
 
 def parse_sps(nal: bytes) -> Sps:
     """Parse a sequence parameter set NAL unit, header byte included. Raises BitstreamError."""
-    bits = _Bits(_unescape(nal[1:]))
+    bits = Bits(unescape(nal[1:]))
     profile, constraints, level = bits.u(8), bits.u(8), bits.u(8)
     sps_id = _id(bits, _MAX_SPS_ID)
     chroma_format, bit_depth = 1, 8
@@ -164,29 +121,29 @@ def parse_sps(nal: bytes) -> Sps:
 
 def without_reordering(nal: bytes, sps: Sps) -> bytes:
     """The same parameter set, promising that pictures come out in the order they go in (E.2.1)."""
-    rbsp = _unescape(nal[1:])
+    rbsp = unescape(nal[1:])
     kept = int.from_bytes(rbsp) >> (8 * len(rbsp) - sps.restriction_at)
     text = f"{kept:0{sps.restriction_at}b}"
     if not sps.has_vui:
         text += "1" + "0" * 8  # vui_parameters_present_flag and eight absent parts of it
     text += "1"  # bitstream_restriction_flag
     text += "1"  # motion_vectors_over_pic_boundaries_flag
-    text += "".join(map(_ue, (0, 0, 16, 16)))  # no limit on bytes, bits, vector lengths
-    text += _ue(0)  # max_num_reorder_frames
-    text += _ue(max(sps.reference_frames, 1))  # max_dec_frame_buffering
+    text += "".join(map(ue, (0, 0, 16, 16)))  # no limit on bytes, bits, vector lengths
+    text += ue(0)  # max_num_reorder_frames
+    text += ue(max(sps.reference_frames, 1))  # max_dec_frame_buffering
     text += "1"
     text += "0" * (-len(text) % 8)
-    return nal[:1] + _escape(int(text, 2).to_bytes(len(text) // 8))
+    return nal[:1] + escape(int(text, 2).to_bytes(len(text) // 8))
 
 
-def _id(bits: _Bits, most: int) -> int:
+def _id(bits: Bits, most: int) -> int:
     value = bits.ue()
     if value > most:
         raise BitstreamError(f"a parameter set's id is {value}, above {most}")
     return value
 
 
-def _chroma(bits: _Bits) -> tuple[int, int]:
+def _chroma(bits: Bits) -> tuple[int, int]:
     chroma_format = bits.ue()
     if chroma_format == 3:
         bits.u(1)  # separate_colour_plane_flag
@@ -199,7 +156,7 @@ def _chroma(bits: _Bits) -> tuple[int, int]:
     return chroma_format, bit_depth
 
 
-def _scaling_list(bits: _Bits, size: int) -> None:
+def _scaling_list(bits: Bits, size: int) -> None:
     last, following = 8, 8
     for _ in range(size):
         if following:
@@ -207,7 +164,7 @@ def _scaling_list(bits: _Bits, size: int) -> None:
         last = following or last
 
 
-def _picture_order(bits: _Bits) -> None:
+def _picture_order(bits: Bits) -> None:
     kind = bits.ue()
     if kind == 0:
         bits.ue()
@@ -222,7 +179,7 @@ def _picture_order(bits: _Bits) -> None:
             bits.se()
 
 
-def _vui(bits: _Bits) -> tuple[int, int | None]:
+def _vui(bits: Bits) -> tuple[int, int | None]:
     """(bit where bitstream_restriction_flag stands, max_num_reorder_frames if given)."""
     if bits.u(1) and bits.u(8) == _EXTENDED_SAR:
         bits.u(32)
@@ -255,7 +212,7 @@ def _vui(bits: _Bits) -> tuple[int, int | None]:
     return at, bits.ue()
 
 
-def _hrd(bits: _Bits) -> None:
+def _hrd(bits: Bits) -> None:
     count = bits.ue() + 1
     if count > 32:
         raise BitstreamError("too many buffer models")
@@ -265,24 +222,3 @@ def _hrd(bits: _Bits) -> None:
         bits.ue()
         bits.u(1)
     bits.u(20)
-
-
-def _ue(value: int) -> str:
-    code = f"{value + 1:b}"
-    return "0" * (len(code) - 1) + code
-
-
-def _unescape(data: bytes) -> bytes:
-    return data.replace(b"\0\0\3", b"\0\0")
-
-
-def _escape(rbsp: bytes) -> bytes:
-    out = bytearray()
-    zeros = 0
-    for byte in rbsp:
-        if zeros == 2 and byte <= 3:
-            out.append(3)
-            zeros = 0
-        out.append(byte)
-        zeros = zeros + 1 if byte == 0 else 0
-    return bytes(out)

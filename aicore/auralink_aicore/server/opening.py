@@ -5,8 +5,7 @@ from typing import Any
 
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
 
-from auralink_aicore.codecs import MAX_PIXELS, MIN_SIDE, SERVED, Codec
-from auralink_aicore.codecs.h264 import Limits
+from auralink_aicore.codecs import MAX_PIXELS, MIN_SIDE, SERVED, Codec, Limits
 from auralink_aicore.controller import Policy
 from auralink_aicore.transcoder import MODEL, Session
 

@@ -1,7 +1,7 @@
 """Compiles the codec bindings beside their sources: ``python -m auralink_aicore.shim.build``.
 
-Run once per machine (or image) with a C compiler and the codecs' development files installed. Debian 12 has
-libx264 build 164 in ``libx264-dev``. The result uses Python's stable ABI, so it does not depend on 3.x.
+Run once per machine (or image) with a C compiler and the codecs' development files installed (Debian 12: build 164 of
+libx264 in ``libx264-dev``). The results use Python's stable ABI, so they do not depend on 3.x.
 """
 
 import shutil
@@ -31,20 +31,27 @@ static void al_x264_close(al_x264 *enc);
 """
 
 
-def build() -> None:
-    """Compile every binding next to this file."""
+BINDINGS = {"x264": X264_FACE}
+"""Library -> the face of its binding; ``<library>.c`` is the source and ``_<library>`` the module."""
+
+_WARNINGS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Wno-unused-parameter"]
+
+
+def build(library: str, face: str) -> None:
+    """Compile one binding next to this file."""
     ffi = cffi.FFI()
-    ffi.cdef(X264_FACE)
+    ffi.cdef(face)
     ffi.set_source(
-        "_x264",
-        (HERE / "x264.c").read_text(),
-        libraries=["x264"],
-        extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Wno-unused-parameter"],
+        f"_{library}",
+        (HERE / f"{library}.c").read_text(),
+        libraries=[library],
+        extra_compile_args=["-O2", *_WARNINGS],
     )
     with tempfile.TemporaryDirectory() as scratch:
-        built = ffi.compile(tmpdir=scratch, target="_x264.abi3.so")
+        built = ffi.compile(tmpdir=scratch, target=f"_{library}.abi3.so")
         shutil.copy(built, HERE)
 
 
 if __name__ == "__main__":
-    build()
+    for name, text in BINDINGS.items():
+        build(name, text)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 import av
 import numpy as np
 
-from auralink_aicore.codecs.h264 import Encoder, OutputFormat
+from auralink_aicore.codecs.h264 import X264
+from auralink_aicore.codecs.interface import OutputFormat
 
 WIDTH, HEIGHT = 1280, 720
 PICTURES = 60
@@ -14,7 +15,7 @@ WARM_UP = 5
 
 def picture_ms(clock: Callable[[], float]) -> float:
     """Median milliseconds to encode one 720p picture of a fixed, moderately busy, moving scene at CRF 28."""
-    encoder = Encoder(OutputFormat(WIDTH, HEIGHT, profile=4, level=31, colour=(0, 2, 2, 2)))
+    encoder = X264(OutputFormat(WIDTH, HEIGHT, profile=4, level=31, colour=(0, 2, 2, 2)))
     times = []
     try:
         for number, picture in enumerate(_scene()):

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 
-from auralink_aicore.codecs import Codec
-from auralink_aicore.codecs.h264 import Limits
+from auralink_aicore.codecs import Codec, Limits
 from auralink_aicore.controller import Policy
 from auralink_aicore.transcoder import Advice, Disposition, Frame, Mode, Result, Session
 

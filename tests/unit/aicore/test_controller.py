@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 from auralink_aicore.controller import (
+    CURVES,
     DEBT_LIMIT,
-    H264_CURVE,
     Controller,
     Governor,
     Policy,
@@ -20,6 +20,8 @@ from auralink_aicore.controller import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+
+H264 = CURVES["H264"]
 
 FPS = 30
 FREE = Policy(quality_level=1, quality_floor=0)
@@ -61,10 +63,10 @@ class TestSaving:
     @pytest.mark.parametrize("target", [0.1, 0.2, 0.4, 0.6, 0.75])
     @pytest.mark.parametrize("equal_q", [18.0, 24.0, 30.0])
     def test_any_ten_seconds_are_within_three_points_of_the_target(self, target: float, equal_q: float) -> None:
-        controller = Controller(H264_CURVE, replace(FREE, target_savings=target), screen=False)
-        ceiling = H264_CURVE.ceiling(12.0)
+        controller = Controller(H264, replace(FREE, target_savings=target), screen=False)
+        ceiling = H264.ceiling(12.0)
         samples = run(controller, Sender(equal_q), 40)
-        reachable = 1 - math.exp((equal_q - ceiling) / H264_CURVE.k)
+        reachable = 1 - math.exp((equal_q - ceiling) / H264.k)
         if target > reachable:
             assert controller.q == round(ceiling)
             assert controller.floor_binds
@@ -73,7 +75,7 @@ class TestSaving:
             assert saved(samples[begin : begin + 10 * FPS]) == pytest.approx(target, abs=0.03)
 
     def test_a_scene_cut_is_paid_back_within_seconds(self) -> None:
-        controller = Controller(H264_CURVE, FREE, screen=False)
+        controller = Controller(H264, FREE, screen=False)
         sender = Sender(24.0)
         run(controller, sender, 10)
         sender.equal_q = 29.0  # the new scene is dearer for us
@@ -81,7 +83,7 @@ class TestSaving:
         assert saved(after[: 10 * FPS]) == pytest.approx(0.4, abs=0.03)
 
     def test_a_changed_target_is_followed_and_old_bytes_are_no_debt(self) -> None:
-        controller = Controller(H264_CURVE, replace(FREE, target_savings=0.5), screen=False)
+        controller = Controller(H264, replace(FREE, target_savings=0.5), screen=False)
         sender = Sender(24.0)
         run(controller, sender, 10)
         controller.apply(replace(FREE, target_savings=0.2))
@@ -92,11 +94,11 @@ class TestSaving:
     def test_a_narrow_path_raises_the_target(self) -> None:
         source_bps = 10_000 * 8 * FPS * (59 + 6) / 60
         policy = replace(FREE, target_savings=0.1, max_bitrate_bps=round(source_bps / 2))
-        samples = run(Controller(H264_CURVE, policy, screen=False), Sender(24.0), 20)
+        samples = run(Controller(H264, policy, screen=False), Sender(24.0), 20)
         assert saved(samples[5 * FPS :]) == pytest.approx(0.5, abs=0.05)
 
     def test_skipped_frames_count_as_saved(self) -> None:
-        controller = Controller(H264_CURVE, replace(FREE, target_savings=0.4), screen=False)
+        controller = Controller(H264, replace(FREE, target_savings=0.4), screen=False)
         sender, samples = Sender(24.0), []
         for number in range(30 * FPS):
             sample = sender.frame(controller.q, number / FPS)
@@ -110,23 +112,23 @@ class TestSaving:
 class TestQuality:
     @pytest.mark.parametrize(("level", "ceiling"), [(9, 22), (8, 25), (7, 27), (5, 30), (3, 33)])
     def test_the_level_caps_the_quantiser(self, level: int, ceiling: int) -> None:
-        controller = Controller(H264_CURVE, Policy(target_savings=0.8, quality_level=level), screen=False)
+        controller = Controller(H264, Policy(target_savings=0.8, quality_level=level), screen=False)
         run(controller, Sender(30.0), 5)
         assert controller.q == ceiling
         assert controller.floor_binds
 
     def test_the_floor_caps_it_too(self) -> None:
-        controller = Controller(H264_CURVE, Policy(target_savings=0.8, quality_level=1, quality_floor=98), screen=False)
+        controller = Controller(H264, Policy(target_savings=0.8, quality_level=1, quality_floor=98), screen=False)
         run(controller, Sender(30.0), 5)
         assert controller.q == 25
 
     def test_screen_content_may_lose_one_point_at_most(self) -> None:
-        controller = Controller(H264_CURVE, replace(FREE, target_savings=0.8), screen=True)
+        controller = Controller(H264, replace(FREE, target_savings=0.8), screen=True)
         run(controller, Sender(30.0), 5)
         assert (controller.q, controller.quality) == (22, 990)
 
     def test_the_floor_no_longer_binds_once_the_target_is_reached(self) -> None:
-        controller = Controller(H264_CURVE, Policy(target_savings=0.4, quality_level=7), screen=False)
+        controller = Controller(H264, Policy(target_savings=0.4, quality_level=7), screen=False)
         sender = Sender(30.0)
         run(controller, sender, 5)
         assert controller.floor_binds
@@ -135,13 +137,13 @@ class TestQuality:
         assert not controller.floor_binds
 
     def test_the_first_quantiser_comes_from_the_target(self) -> None:
-        assert round(first_q(H264_CURVE, 0.4, ceiling=45)) == 28
-        assert first_q(H264_CURVE, 0.2, ceiling=45) < 28 < first_q(H264_CURVE, 0.6, ceiling=45)
-        assert first_q(H264_CURVE, 0.6, ceiling=25) == 25
+        assert round(first_q(H264, 0.4, ceiling=45)) == 28
+        assert first_q(H264, 0.2, ceiling=45) < 28 < first_q(H264, 0.6, ceiling=45)
+        assert first_q(H264, 0.6, ceiling=25) == 25
 
 
 class TestProperties:
-    q = st.floats(H264_CURVE.lowest_q, H264_CURVE.highest_q)
+    q = st.floats(H264.lowest_q, H264.highest_q)
     size = st.integers(0, 10_000_000)
     target = st.floats(0, 0.9)
 
@@ -149,12 +151,12 @@ class TestProperties:
     def test_the_quantiser_stays_in_its_range(
         self, q: float, got: int, source: int, target: float, owed: float, ceiling: float
     ) -> None:
-        assert next_q(q, got, source, target, owed, H264_CURVE, ceiling) <= ceiling
-        assert next_q(q, got, source, target, owed, H264_CURVE, ceiling) >= min(q, H264_CURVE.lowest_q)
+        assert next_q(q, got, source, target, owed, H264, ceiling) <= ceiling
+        assert next_q(q, got, source, target, owed, H264, ceiling) >= min(q, H264.lowest_q)
 
     @given(st.floats(20, 30), st.integers(1, 10**6), st.integers(1, 10**6), target)
     def test_more_bytes_of_ours_never_lower_the_quantiser(self, q: float, got: int, source: int, target: float) -> None:
-        less, more = (next_q(q, bytes_, source, target, 0.0, H264_CURVE, 51) for bytes_ in (got, got + got // 2))
+        less, more = (next_q(q, bytes_, source, target, 0.0, H264, 51) for bytes_ in (got, got + got // 2))
         assert less <= more
 
     @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), max_size=50), target)
@@ -169,19 +171,19 @@ class TestProperties:
 
     @given(st.floats(DEBT_LIMIT, 10))
     def test_debt_beyond_its_limit_changes_nothing_more(self, owed: float) -> None:
-        assert next_q(25, 100, 200, 0.4, owed, H264_CURVE, 51) == next_q(25, 100, 200, 0.4, DEBT_LIMIT, H264_CURVE, 51)
+        assert next_q(25, 100, 200, 0.4, owed, H264, 51) == next_q(25, 100, 200, 0.4, DEBT_LIMIT, H264, 51)
 
     @given(st.floats(0, 12))
     def test_loss_and_ceiling_are_each_others_inverse(self, loss: float) -> None:
-        q = H264_CURVE.ceiling(loss)
-        assert H264_CURVE.loss(q) == pytest.approx(loss, abs=1e-6)
+        q = H264.ceiling(loss)
+        assert H264.loss(q) == pytest.approx(loss, abs=1e-6)
 
     @given(st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 10**7), st.booleans()), max_size=200))
     def test_no_sequence_of_frames_breaks_it(self, frames: list[tuple[int, int, bool]]) -> None:
-        controller = Controller(H264_CURVE, Policy(max_bitrate_bps=100_000), screen=False)
+        controller = Controller(H264, Policy(max_bitrate_bps=100_000), screen=False)
         for number, (source, ours, comparable) in enumerate(frames):
             controller.record(Sample(number / FPS, source, ours, comparable))
-            assert H264_CURVE.lowest_q <= controller.q <= 27
+            assert H264.lowest_q <= controller.q <= 27
             assert 0 <= controller.ratio(number / FPS) <= 1000
             assert 0 <= controller.quality <= 1000
 
@@ -251,7 +253,7 @@ class TestWorth:
         assert all(later - earlier >= 60 for earlier, later in itertools.pairwise(advised))
 
     def test_the_saving_at_the_ceiling_is_foreseen_from_below_it(self) -> None:
-        controller = Controller(H264_CURVE, Policy(target_savings=0.2, quality_level=5), screen=False)
+        controller = Controller(H264, Policy(target_savings=0.2, quality_level=5), screen=False)
         assert controller.predicted_saving(0.0) is None
         run(controller, Sender(24.0, noise=0.05), 12)
         foreseen = controller.predicted_saving(12.0)

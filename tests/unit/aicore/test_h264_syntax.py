@@ -1,17 +1,17 @@
 """Reading parameter sets of real encoders, rewriting them, and surviving anything else."""
 
 import pytest
+from auralink_aicore.codecs.bits import nal_units
 from auralink_aicore.codecs.h264_syntax import (
     NAL_IDR,
     NAL_PPS,
     NAL_SPS,
-    BitstreamError,
-    nal_units,
     parse_pps,
     parse_slice_start,
     parse_sps,
     without_reordering,
 )
+from auralink_aicore.codecs.interface import BitstreamError
 from hypothesis import given
 from hypothesis import strategies as st
 

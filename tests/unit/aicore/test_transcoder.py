@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from auralink_aicore.codecs import Codec
-from auralink_aicore.codecs.h264 import MAX_NAL_UNITS, Limits
-from auralink_aicore.codecs.h264_syntax import NAL_IDR, NAL_SPS, Sps, nal_units, parse_sps
+from auralink_aicore.codecs import Codec, Limits
+from auralink_aicore.codecs.bits import nal_units
+from auralink_aicore.codecs.h264 import MAX_NAL_UNITS
+from auralink_aicore.codecs.h264_syntax import NAL_IDR, NAL_SPS, Sps, parse_sps
 from auralink_aicore.controller import Policy
 from auralink_aicore.transcoder import (
     FLAG_DEGRADED,

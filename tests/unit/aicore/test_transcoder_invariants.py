@@ -4,8 +4,7 @@ import math
 from enum import Enum, auto
 
 import av
-from auralink_aicore.codecs import Codec
-from auralink_aicore.codecs.h264 import Limits
+from auralink_aicore.codecs import Codec, Limits
 from auralink_aicore.controller import Policy
 from auralink_aicore.transcoder import Disposition, Frame, Mode, Session, Transcoder
 from hypothesis import HealthCheck, given, settings

@@ -3,8 +3,7 @@
 import math
 
 import pytest
-from auralink_aicore.codecs import Codec
-from auralink_aicore.codecs.h264 import Limits
+from auralink_aicore.codecs import Codec, Limits
 from auralink_aicore.controller import Policy
 from auralink_aicore.transcoder import Advice, Disposition, Frame, Mode, Result, Session
 from auralink_aicore.worker import wire

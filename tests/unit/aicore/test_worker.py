@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from auralink_aicore.codecs import Codec
-from auralink_aicore.codecs.h264 import Limits
+from auralink_aicore.codecs import Codec, Limits
 from auralink_aicore.controller import Policy
 from auralink_aicore.transcoder import Disposition, Frame, Mode, Session, Transcoder
 from auralink_aicore.worker import wire

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 from auralink_aicore import transcoder
-from auralink_aicore.codecs import Codec
-from auralink_aicore.codecs.h264 import Limits
+from auralink_aicore.codecs import Codec, Limits
 from auralink_aicore.controller import Policy
 from auralink_aicore.server import BadRequestError
 from auralink_aicore.server.opening import check_protocol, parse_open, parse_policy
