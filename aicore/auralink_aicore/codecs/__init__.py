@@ -10,6 +10,7 @@ from enum import IntEnum
 
 from auralink_aicore.codecs.h264 import H264
 from auralink_aicore.codecs.interface import Limits, OpenStream
+from auralink_aicore.codecs.vpx import VP8, VP9
 
 
 class Codec(IntEnum):
@@ -22,7 +23,11 @@ class Codec(IntEnum):
     AV1 = 5
 
 
-SERVED: Mapping[Codec, OpenStream] = {Codec.H264: H264}
+SERVED: Mapping[Codec, OpenStream] = {
+    Codec.H264: H264,
+    Codec.VP8: VP8,
+    Codec.VP9: VP9,
+}
 
 # 1080p in either orientation, in whole macroblocks. Above it one core cannot keep up with 30 pictures a second.
 MAX_PIXELS = 1920 * 1088
