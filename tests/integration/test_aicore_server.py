@@ -58,7 +58,7 @@ class TestServing:
         assert [r.frame_id for r in results] == list(range(90))
         assert {r.disposition for r in results} == {pb.DISPOSITION_COMPRESSED}
         assert sum(len(r.payload) for r in results) < 0.8 * sum(map(len, units))
-        assert clips.complaints([r.payload for r in results]) == ""
+        assert clips.H264.complaints([r.payload for r in results]) == ""
         assert all(0 < r.encoder_us < 5_000_000 for r in results)
         await stream.control(end=pb.End())
         assert await stream.ended() is grpc.StatusCode.OK
