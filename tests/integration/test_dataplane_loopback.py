@@ -18,7 +18,7 @@ def studio(tmp_path: Path) -> Studio:
 @pytest.mark.parametrize("codec", [one.name for one in SERVED])
 async def test_a_stream_is_recompressed_and_every_frame_of_the_recording_decodes(tmp_path: Path, codec: str) -> None:
     studio = Studio(tmp_path, codec)
-    async with studio.core(), studio.pod() as pod:
+    async with studio.core(), studio.pod(qualityLevel=1) as pod:  # noise is dear: quality would bind before the target
         async with studio.receiver(8), studio.sender(11) as sender:
             await until(lambda: studio.mode_is("compress"), "compression")
             await sender.wait()
@@ -29,7 +29,7 @@ async def test_a_stream_is_recompressed_and_every_frame_of_the_recording_decodes
         assert errors == ""
         [video] = [one for one in status["streams"] if one["media"] == "video"]
         assert frames >= 6 * FPS
-        assert status["frames_compressed"] >= 0.9 * status["frames_processed"]
+        assert status["frames_compressed"] >= 0.9 * status["grpc_stats"]["total_requests"]
         assert 25 <= status["saved_percent"] <= 60
         assert status["grpc_stats"]["failed_requests"] == 0
         assert [out["illegal_switch"] for out in video["outs"]] == [0], video
