@@ -102,8 +102,8 @@ def clips() -> list[Clip]:
     """The default clip and every video in the folder that AURALINK_CLIPS names, by name."""
     folder = os.environ.get("AURALINK_CLIPS")
     more = sorted(Path(folder).iterdir()) if folder else []
-    raw = [from_raw(path) if path.suffix == ".yuv" else path for path in more]
-    return [default_clip(), *(probe(path) for path in raw if path.suffix in VIDEO_SUFFIXES)]
+    found = [from_raw(path) if path.suffix == ".yuv" else path for path in more]
+    return [default_clip(), *(probe(one_track(path)) for path in found if path.suffix in VIDEO_SUFFIXES)]
 
 
 def probe(path: Path) -> Clip:
@@ -157,6 +157,16 @@ def run_ffmpeg(arguments: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     if done.returncode != 0:
         raise RuntimeError(f"FFmpeg failed on {arguments[-1]}: {done.stderr.strip()[-300:]}")
+
+
+def one_track(path: Path) -> Path:
+    """The file, or its video track of most pixels alone, in the cache: readers of several would not agree on one."""
+    with av.open(str(path)) as container:
+        pixels = [track.width * track.height for track in container.streams.video]
+    if len(pixels) <= 1:
+        return path
+    largest = pixels.index(max(pixels))
+    return encoded(path, ("-map", f"0:v:{largest}", "-c", "copy"), f"{path.stem}.mkv")
 
 
 def from_raw(path: Path) -> Path:

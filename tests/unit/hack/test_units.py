@@ -76,3 +76,12 @@ def test_raw_video_is_a_clip_where_its_name_says_what_it_is(
     assert picture.fingerprints(found.path) == picture.fingerprints(original.path)
     with pytest.raises(ValueError, match="WIDTHxHEIGHT"):
         clip.from_raw(tmp_path / "people.yuv")
+
+
+def test_of_several_tracks_the_largest_is_the_clip(tmp_path: Path, original: Clip) -> None:
+    both = tmp_path / "both.mkv"
+    card = ["-f", "lavfi", "-i", "testsrc2=s=80x60:r=25", "-i", str(original.path), "-map", "0:v", "-map", "1:v"]
+    clip.run_ffmpeg([*card, "-frames:v", "5", *clip.LOSSLESS, str(both)])
+    found = clip.probe(clip.one_track(both))
+    assert (found.name, found.width, found.height) == ("both", 160, 120)
+    assert clip.one_track(original.path) == original.path
