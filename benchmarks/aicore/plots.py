@@ -10,7 +10,7 @@ from benchmarks.aicore.latency import Timed
 from benchmarks.aicore.plan import UNSCORED
 from benchmarks.aicore.quality import Measured, Take
 
-_WIDTH, _HEIGHT, _MARGIN = 360, 260, 48
+_WIDTH, _HEIGHT, _MARGIN, _RIGHT = 360, 260, 48, 24
 _COLOURS = ("#444444", "#c0392b", "#2471a3", "#1e8449")
 _BINS = 40
 
@@ -80,14 +80,14 @@ def _draw(panel: Panel) -> str:
     xs += [x for bars in panel.bars.values() for left, right, _ in bars for x in (left, right)]
     ys = [y for line in panel.lines.values() for _, y in line]
     ys += [y for bars in panel.bars.values() for *_, y in bars] + ([0.0] if panel.bars else [])
-    across = _Axis(min(xs), max(xs), _MARGIN, _WIDTH - 12)
+    across = _Axis(min(xs), max(xs), _MARGIN, _WIDTH - _RIGHT)
     up = _Axis(min(ys), max(ys), _HEIGHT - _MARGIN, 24)
     out = [_text(_WIDTH / 2, 14, panel.title, "middle"), _text(_WIDTH / 2, _HEIGHT - 12, panel.x, "middle")]
     out.append(_text(4, 14, panel.y, "start"))
-    frame = f"M{_MARGIN},24V{_HEIGHT - _MARGIN}H{_WIDTH - 12}"
+    frame = f"M{_MARGIN},24V{_HEIGHT - _MARGIN}H{_WIDTH - _RIGHT}"
     out.append(f'<path d="{frame}" fill="none" stroke="black"/>')
-    out += [_text(across.at(x), _HEIGHT - _MARGIN + 14, f"{x:.3g}", "middle") for x in across.ticks]
-    out += [_text(_MARGIN - 4, up.at(y) + 3, f"{y:.3g}", "end") for y in up.ticks]
+    out += [_text(across.at(x), _HEIGHT - _MARGIN + 14, _number(x), "middle") for x in across.ticks]
+    out += [_text(_MARGIN - 4, up.at(y) + 3, _number(y), "end") for y in up.ticks]
     colours = dict(zip([*panel.lines, *panel.bars], _COLOURS, strict=False))
     for name, line in panel.lines.items():
         out += _line([(across.at(x), up.at(y)) for x, y in line], colours[name])
@@ -130,6 +130,11 @@ def _bars(bars: Sequence[tuple[float, float, float]], across: _Axis, up: _Axis, 
         for left, right, y in bars
         if y
     ]
+
+
+def _number(value: float) -> str:
+    """Three digits, but no powers of ten."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _text(x: float, y: float, text: str, anchor: str, colour: str = "black") -> str:
