@@ -187,8 +187,10 @@ def measure_quality(scene: Scene) -> list[Row]:
     _plot(scene, found)
     groups = rows.grouped(found)
     makers = [(wants.saving, rows.saving), (wants.loss, rows.loss), (wants.asking, rows.asking)]
-    makers += [(wants.floor, rows.floor), (True, rows.decodable)]
-    return [row for wanted, maker in makers if wanted for group in groups for row in maker(group)]
+    makers += [(wants.floor, rows.floor)]
+    made = [row for wanted, maker in makers if wanted for group in groups for row in maker(group)]
+    of_codec = [[one for one in found if one.job.codec == codec] for codec in scene.options.codecs]
+    return [*made, *(row for group in of_codec if group for row in rows.decodable(group))]
 
 
 def _plot(scene: Scene, found: Sequence[Measured]) -> None:

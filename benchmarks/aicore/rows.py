@@ -57,7 +57,7 @@ def saving(group: Sequence[Measured]) -> list[Row]:
     job = group[0].job
 
     def error(name: str, of: Callable[[Measured], float]) -> Row:
-        each = _named(group, of, "+.1f")
+        each = f"the worst of {_named(group, of, '+.1f')}"
         return row(name, max(abs(of(one)) for one in group), each, job)
 
     return [
@@ -78,7 +78,7 @@ def _loss(group: Sequence[Measured], also: str, *, bounded: bool = True) -> Row:
     lost = {one.job.subject.name: one.our_loss for one in group}
     known = [value for value in lost.values() if value is not None]
     note = ", ".join(f"{name} {'out of reach' if value is None else f'{value:.2f}'}" for name, value in lost.items())
-    note += "; the sender's own " + _named(group, lambda one: mean(one.scores.values()), ".1f")
+    note = f"mean of {note}; the sender's own score " + _named(group, lambda one: mean(one.scores.values()), ".1f")
     value = mean(known) if known else None
     found = row("m2_vmaf_loss", value, note, group[0].job, also, kept=len(known) == len(lost))
     return found if bounded else Row(found.id, found.what, found.value, found.unit, note=found.note)
@@ -89,7 +89,7 @@ def asking(group: Sequence[Measured]) -> list[Row]:
     both = {name: (ours, theirs) for name, (ours, theirs) in pairs.items() if ours is not None and theirs is not None}
     won = sum(ours < theirs for ours, theirs in both.values())
     note = ", ".join(f"{name} {ours:.2f} to {theirs:.2f}" for name, (ours, theirs) in both.items())
-    note = f"{won} of {len(pairs)}; lost by us and by asking: {note}"
+    note = f"{won} of {len(pairs)}; VMAF lost by us, and by asking the sender for 60 %: {note}"
     return [row("m3_vs_asking_sender", 100 * won / len(pairs), note, group[0].job)]
 
 
@@ -97,17 +97,18 @@ def floor(group: Sequence[Measured]) -> list[Row]:
     shares = {one.job.subject.name: share for one in group if (share := one.violations) is not None}
     total = sum(shares.values(), figures.Share(0, 0))
     note = ", ".join(f"{name} {share}" for name, share in shares.items())
-    return [row("m6_floor_violations", total.percent, f"{total}: {note}", group[0].job)]
+    note = f"{total} lose over a point more than level 7 allows: {note}"
+    return [row("m6_floor_violations", total.percent, note, group[0].job)]
 
 
 def decodable(group: Sequence[Measured]) -> list[Row]:
-    """Of every run of ours."""
+    """Of every run of ours with one codec."""
     takes = [take for one in group for take in [*one.ours.values(), *([one.floored] if one.floored else [])]]
     decoded = [take.decoded for take in takes if take.decoded is not None]
     frames, expected = sum(one.frames for one in decoded), sum(len(take.sizes) for take in takes)
     errors = [error for one in decoded for error in one.errors]
     note = "; ".join([f"{frames} of {expected}", *errors[:2]])
-    return [row("decodable", 100 * frames / expected, note, group[0].job, kept=not errors)]
+    return [row("decodable", 100 * frames / expected, note, also=f" {group[0].job.codec}", kept=not errors)]
 
 
 def latency(timed: Sequence[Timed]) -> list[Row]:
@@ -119,7 +120,12 @@ def latency(timed: Sequence[Timed]) -> list[Row]:
     plain = mean(one.plain_p50 for one in timed)
     keys = max(len(one.ms) - len(one.inter) for one in timed) - 1
     return [
-        row("m5_latency", slowest.p95, f"p50 {slowest.p50:.1f}; {each}; median of 3 repeats", job),
+        row(
+            "m5_latency",
+            slowest.p95,
+            f"the slowest of {each}, its p50 {slowest.p50:.1f}; one pinned core, median of 3 repeats",
+            job,
+        ),
         row("m5_key", max(one.slowest_key for one in timed), f"{keys} of each clip, asked for by a receiver", job),
         row("m5_ratio", ratio, f"{slowest.plain} of PyAV, same pictures and bytes, {plain:.1f} ms", job),
     ]

@@ -84,7 +84,7 @@ def test_the_clip_that_is_farthest_off_its_saving_counts() -> None:
     far.ours[TARGET] = take(0.66, 90)
     whole, start = rows.saving([near, far])
     assert (round(float(whole.value or 0), 6), whole.met, start.met) == (6, False, False)
-    assert whole.note == "near +0.0, far -6.0"
+    assert whole.note == "the worst of near +0.0, far -6.0"
 
 
 def test_a_conference_is_held_to_the_bound_and_a_film_is_only_shown() -> None:
