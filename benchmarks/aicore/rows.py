@@ -118,6 +118,7 @@ def latency(timed: Sequence[Timed]) -> list[Row]:
     each = _named(timed, lambda one: one.p95, ".1f")
     ratio = mean(one.p50 / one.plain_p50 for one in timed)
     plain = mean(one.plain_p50 for one in timed)
+    note = f"the slowest of {each}, its p50 {slowest.p50:.1f}; one pinned core, median of 3 repeats"
     keys = max(len(one.ms) - len(one.inter) for one in timed) - 1
     return [
         row(
