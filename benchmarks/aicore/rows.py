@@ -121,12 +121,7 @@ def latency(timed: Sequence[Timed]) -> list[Row]:
     note = f"the slowest of {each}, its p50 {slowest.p50:.1f}; one pinned core, median of 3 repeats"
     keys = max(len(one.ms) - len(one.inter) for one in timed) - 1
     return [
-        row(
-            "m5_latency",
-            slowest.p95,
-            f"the slowest of {each}, its p50 {slowest.p50:.1f}; one pinned core, median of 3 repeats",
-            job,
-        ),
+        row("m5_latency", slowest.p95, note, job),
         row("m5_key", max(one.slowest_key for one in timed), f"{keys} of each clip, asked for by a receiver", job),
         row("m5_ratio", ratio, f"{slowest.plain} of PyAV, same pictures and bytes, {plain:.1f} ms", job),
     ]
