@@ -116,7 +116,7 @@ e2e: deps cluster images ## Promises to users, on the cluster
 	@$(BIN)/pytest tests/e2e
 
 # --- what users run ------------------------------------------------------------------------------------------
-.PHONY: demo bench bench-media
+.PHONY: demo bench bench-media bench-aicore
 CODEC ?= H264
 demo: deps ## The main job, shown and measured: a bridge recompresses a live stream (CODEC=VP8 or VP9 too; others: carries it)
 	@$(BIN)/python -m hack.demo --codec $(CODEC) $(DEMO_ARGS)
@@ -127,6 +127,9 @@ bench: deps ## Measure the promised numbers and print the table
 bench-media: deps ## Measure the packet core beside a bare relay, rtpengine and asyncio (needs no cluster)
 	@hack/apt.sh bench-media || echo "==> rtpengine could not be installed; its row will say so" >&2
 	@$(BIN)/python -m benchmarks.media $(BENCH_ARGS)
+
+bench-aicore: deps ## Measure the AI Core: savings, quality, latency, codec by codec (AURALINK_CLIPS: with your clips)
+	@$(BIN)/python -m benchmarks.aicore $(BENCH_ARGS)
 
 .PHONY: clean
 clean: ## Remove what was built here (not the caches, not the cluster)

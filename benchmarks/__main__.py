@@ -13,7 +13,7 @@ from hack.lab import clip, report
 from hack.lab.report import Row
 from hack.progress import say
 
-NAMES = ("aicore_h264", "cpu_per_packet", "apply_to_ready", "policy_ack")
+NAMES = ("aicore_short", "cpu_per_packet", "apply_to_ready", "policy_ack")
 OUT = Path(__file__).resolve().parents[1] / "build" / "bench" / "bench.json"
 
 

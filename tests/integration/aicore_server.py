@@ -1,15 +1,8 @@
-"""Starts the real AI Core as a process and talks to it over real gRPC; for the tests beside it."""
+"""Talks to the real AI Core over real gRPC; for the tests beside it."""
 
 import asyncio
 import contextlib
-import json
-import os
-import signal
-import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -18,81 +11,6 @@ from auralink_pb.aicore.v1 import aicore_pb2 as pb
 from auralink_pb.aicore.v1 import aicore_pb2_grpc as pb_grpc
 
 from tests.unit.aicore import clips
-
-ROOT = Path(__file__).resolve().parents[2]
-SOURCES = os.pathsep.join(str(ROOT / part) for part in ("aicore", "protos"))
-START_S = 60.0
-
-
-@dataclass
-class Running:
-    """A server process and what it logged."""
-
-    process: asyncio.subprocess.Process
-    log: list[dict[str, Any]] = field(default_factory=list)
-    logged: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.line('serving')['port']}"
-
-    @property
-    def http_port(self) -> int:
-        return int(self.line("serving")["http_port"])
-
-    @property
-    def worker_pids(self) -> list[int]:
-        return [line["pid"] for line in self.log if line["message"] == "worker ready"]
-
-    def line(self, message: str) -> dict[str, Any]:
-        return next(line for line in self.log if line["message"] == message)
-
-    async def wait_logged(self, message: str, times: int = 1) -> None:
-        async with asyncio.timeout(START_S):
-            while sum(line["message"] == message for line in self.log) < times:
-                self.logged.clear()
-                await self.logged.wait()
-
-    async def follow(self) -> None:
-        assert self.process.stderr is not None
-        async for line in self.process.stderr:
-            if line.startswith(b"{"):  # gRPC's C core has remarks of its own on failed handshakes
-                self.log.append(json.loads(line))
-                self.logged.set()
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-
-
-@asynccontextmanager
-async def aicore(workers: int = 1, **environment: str) -> AsyncIterator[Running]:
-    """A server that serves; ended at the end whatever happened."""
-    env = {
-        **os.environ,
-        "PYTHONPATH": SOURCES,
-        "AICORE_LISTEN": "127.0.0.1:0",
-        "AICORE_HTTP_PORT": "0",
-        "AICORE_WORKERS": str(workers),
-        **environment,
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "auralink_aicore", env=env, stderr=asyncio.subprocess.PIPE
-    )
-    running = Running(process)
-    following = asyncio.create_task(running.follow())
-    try:
-        await running.wait_logged("serving")
-        yield running
-    finally:
-        if process.returncode is None:
-            running.stop()
-            try:
-                async with asyncio.timeout(15):
-                    await process.wait()
-            except TimeoutError:
-                process.kill()
-        await process.wait()
-        await following
 
 
 class Stream:

@@ -21,7 +21,8 @@ from auralink_pb.aicore.v1 import aicore_pb2_grpc as pb_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from tests.integration.aicore_server import SOURCES, Running, Stream, aicore
+from hack.lab.aicore import SOURCES, Running, aicore
+from tests.integration.aicore_server import Stream
 from tests.unit.aicore import clips
 
 OK = pb.SessionOpened.STATUS_OK
