@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 
 from auralink_aicore.codecs.h264 import H264
+from auralink_aicore.codecs.h265 import H265
 from auralink_aicore.codecs.interface import Limits, OpenStream
 
 
@@ -22,7 +23,10 @@ class Codec(IntEnum):
     AV1 = 5
 
 
-SERVED: Mapping[Codec, OpenStream] = {Codec.H264: H264}
+SERVED: Mapping[Codec, OpenStream] = {
+    Codec.H264: H264,
+    Codec.H265: H265,
+}
 
 # 1080p in either orientation, in whole macroblocks. Above it one core cannot keep up with 30 pictures a second.
 MAX_PIXELS = 1920 * 1088

@@ -29,7 +29,7 @@ class AccessUnit:
     """One frame as it came, read as far as needed."""
 
     key: bool
-    bidirectional: bool
+    bidirectional: bool  # it refers to a picture shown later, or may well do so
     for_decoder: bytes
     refused: str = ""  # why this stream is not served, by what its own headers say
 

@@ -1,7 +1,8 @@
 """Compiles the codec bindings beside their sources: ``python -m auralink_aicore.shim.build``.
 
 Run once per machine (or image) with a C compiler and the codecs' development files installed (Debian 12: build 164 of
-libx264 in ``libx264-dev``). The results use Python's stable ABI, so they do not depend on 3.x.
+libx264 in ``libx264-dev``, 3.5 of libx265 in ``libx265-dev``). The results use Python's stable ABI, so they do not
+depend on 3.x.
 """
 
 import shutil
@@ -30,8 +31,22 @@ static int al_x264_set_speed(al_x264 *enc, int trellis);
 static void al_x264_close(al_x264 *enc);
 """
 
+X265_FACE = """
+typedef struct al_x265 al_x265;
+typedef struct {
+    const uint8_t *data;
+    int size;
+    int key;
+    int qp;
+} al_x265_frame;
+static al_x265 *al_x265_open(int width, int height, const char *preset, const char *tune, const char **names,
+                             const char **values, int settings, const int *colour, char *error, int error_size);
+static int al_x265_encode(al_x265 *enc, const uint8_t *y, int y_stride, const uint8_t *u, int u_stride,
+                          const uint8_t *v, int v_stride, int qp, int key, al_x265_frame *out);
+static void al_x265_close(al_x265 *enc);
+"""
 
-BINDINGS = {"x264": X264_FACE}
+BINDINGS = {"x264": X264_FACE, "x265": X265_FACE}
 """Library -> the face of its binding; ``<library>.c`` is the source and ``_<library>`` the module."""
 
 _WARNINGS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Wno-unused-parameter"]
