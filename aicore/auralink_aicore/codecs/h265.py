@@ -21,6 +21,7 @@ from auralink_aicore.codecs.interface import (
     EncoderError,
     Limits,
     OutputFormat,
+    colour_known,
     colour_of,
     open_decoder,
     refusal_of_format,
@@ -62,6 +63,7 @@ MAX_NAL_UNITS: Final = 2048
 
 _MAIN = 1
 _HIGHEST_LEVEL = 62
+_KNOWN_COLOURS = (12, 18, 14)  # the highest numbers of primaries, transfer and matrix that libx265 writes
 
 
 class X265:
@@ -214,7 +216,7 @@ class H265:
         return OutputFormat(
             picture.width,
             picture.height,
-            colour_of(picture),
+            colour_known(colour_of(picture), _KNOWN_COLOURS),
             _MAIN,
             level if level <= _HIGHEST_LEVEL else 0,
         )

@@ -22,6 +22,7 @@ _IDR = (19, 20)
 _LEADING = range(6, 10)  # RADL and RASL: shown in front of the key that they follow
 _MAX_SPS_ID, _MAX_PPS_ID = 15, 63
 _SLICE_START_BYTES = 24
+_SPS_START_BYTES = 400  # as far as we read, whatever its sub-layers say
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def order_count(nal: bytes, pps: Pps, sps: Sps) -> int:
 
 def parse_sps(nal: bytes) -> Sps:
     """Parse a sequence parameter set NAL unit, header included. Raises BitstreamError."""
-    bits = Bits(unescape(nal[HEADER_BYTES:]))
+    bits = Bits(unescape(nal[HEADER_BYTES:_SPS_START_BYTES]))
     bits.u(4)  # sps_video_parameter_set_id
     sub_layers = bits.u(3) + 1
     if sub_layers > 7:

@@ -23,9 +23,11 @@ class Bench:
         self._is_key = is_key
         self.transcoder = Transcoder(Session(codec, policy, Limits(), screen=False), lambda: self.now)
 
-    def frame(self, unit: bytes, mode: Mode = Mode.COMPRESS) -> Result:
+    def frame(self, unit: bytes, mode: Mode = Mode.COMPRESS, *, marked: bool | None = None) -> Result:
+        """`marked`: as a key, where the unit cannot tell."""
         self.now += 1 / 30
-        frame = Frame(self._next_id, unit, self._is_key(unit), mode, self.now, math.inf)
+        key = self._is_key(unit) if marked is None else marked
+        frame = Frame(self._next_id, unit, key, mode, self.now, math.inf)
         self._next_id += 1
         return self.transcoder.receive(frame)
 
