@@ -39,6 +39,7 @@ class Account:
         self._shown = 0
         self.clip: Path | None = options.clip
         self.codec: str = options.codec
+        self.height: int | None = options.height
         self.rows: list[Row] = []
         self.conditions = report.conditions(str(self.clip or "the default clip"))
 

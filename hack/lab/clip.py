@@ -102,6 +102,23 @@ def probe(path: Path) -> Clip:
         return Clip(path, stream.width, stream.height, Fraction(rate), frames)
 
 
+def scaled(clip: Clip, height: int) -> Clip:
+    """The clip at that height, lossless, as even a width as its shape allows; made once, cached."""
+    if clip.height == height:
+        return clip
+    settings = ["-an", "-vf", f"scale=-2:{height}:flags=lanczos", "-pix_fmt", "yuv420p", "-c:v", "libx264", "-qp", "0"]
+    key = json.dumps([_sha256(clip.path), settings, ffmpeg().name])
+    path = cache_folder() / "clips" / f"scaled-{hashlib.sha256(key.encode()).hexdigest()[:16]}" / f"{clip.name}.mkv"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as work:
+            made = Path(work) / path.name
+            command = [str(ffmpeg()), "-nostdin", "-v", "error", "-i", str(clip.path), *settings, str(made)]
+            subprocess.run(command, check=True, timeout=600)
+            made.replace(path)
+    return probe(path)
+
+
 def sender_stream(clip: Clip, kbps: int = 4000, key_every_s: float = 2.0, codec: Codec = H264) -> SenderStream:
     """The clip as a live sender would send it; encoded once, cached by clip, settings and encoder.
 

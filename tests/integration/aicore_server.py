@@ -98,13 +98,15 @@ async def aicore(workers: int = 1, **environment: str) -> AsyncIterator[Running]
 class Stream:
     """A client's `Compress` call."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, sender: clips.Sender = clips.H264) -> None:
+        self.sender = sender
         stub: Any = pb_grpc.AICoreStub(channel)
         self.call = stub.Compress()
         self.next_id = 0
 
     async def open(self, **fields: Any) -> pb.SessionOpened:
-        fields = {"session_id": "test", "codec": pb.CODEC_H264, "max_fps": 30, "width": 320, "height": 240, **fields}
+        stream = {"session_id": "test", "codec": int(self.sender.codec), "max_fps": 30, "width": 320, "height": 240}
+        fields = {**stream, **fields}
         policy = fields.pop("policy", pb.Policy(always=True, quality_level=1, quality_floor=0))
         await self.call.write(pb.ClientMessage(open=pb.SessionOpen(policy=policy, **fields)))
         return (await self.read()).opened
@@ -116,7 +118,7 @@ class Stream:
         return message
 
     async def send(self, unit: bytes, mode: pb.Mode.ValueType = pb.MODE_COMPRESS) -> None:
-        frame = pb.Frame(frame_id=self.next_id, payload=unit, key=clips.is_key(unit), mode=mode)
+        frame = pb.Frame(frame_id=self.next_id, payload=unit, key=self.sender.is_key(unit), mode=mode)
         self.next_id += 1
         await self.call.write(pb.ClientMessage(frame=frame))
 

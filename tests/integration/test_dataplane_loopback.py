@@ -15,8 +15,10 @@ def studio(tmp_path: Path) -> Studio:
     return Studio(tmp_path)
 
 
-async def test_a_stream_is_recompressed_and_every_frame_of_the_recording_decodes(studio: Studio) -> None:
-    async with studio.core(), studio.pod() as pod:
+@pytest.mark.parametrize("codec", [one.name for one in SERVED])
+async def test_a_stream_is_recompressed_and_every_frame_of_the_recording_decodes(tmp_path: Path, codec: str) -> None:
+    studio = Studio(tmp_path, codec)
+    async with studio.core(), studio.pod(qualityLevel=1) as pod:  # noise is dear: quality would bind before the target
         async with studio.receiver(8), studio.sender(11) as sender:
             await until(lambda: studio.mode_is("compress"), "compression")
             await sender.wait()
@@ -27,7 +29,7 @@ async def test_a_stream_is_recompressed_and_every_frame_of_the_recording_decodes
         assert errors == ""
         [video] = [one for one in status["streams"] if one["media"] == "video"]
         assert frames >= 6 * FPS
-        assert status["frames_compressed"] >= 0.9 * status["frames_processed"]
+        assert status["frames_compressed"] >= 0.9 * status["grpc_stats"]["total_requests"]
         assert 25 <= status["saved_percent"] <= 60
         assert status["grpc_stats"]["failed_requests"] == 0
         assert [out["illegal_switch"] for out in video["outs"]] == [0], video
@@ -95,7 +97,7 @@ async def test_other_codecs_cross_as_they_came_and_every_frame_of_the_recording_
 
 
 async def test_a_codec_that_the_core_does_not_serve_goes_on_natively_and_the_status_says_so(tmp_path: Path) -> None:
-    unserved = [codec for codec in ("VP8", "VP9", "AV1") if codec not in {one.name for one in SERVED}]
+    unserved = [codec for codec in ("H265", "AV1") if codec not in {one.name for one in SERVED}]
     if not unserved:
         pytest.skip("the AI Core serves every codec that the data plane carries")
     studio = Studio(tmp_path, unserved[0])

@@ -12,6 +12,7 @@ from auralink_aicore.codecs.av1 import AV1
 from auralink_aicore.codecs.h264 import H264
 from auralink_aicore.codecs.h265 import H265
 from auralink_aicore.codecs.interface import Limits, OpenStream
+from auralink_aicore.codecs.vpx import VP8, VP9
 
 
 class Codec(IntEnum):
@@ -26,6 +27,8 @@ class Codec(IntEnum):
 
 SERVED: Mapping[Codec, OpenStream] = {
     Codec.H264: H264,
+    Codec.VP8: VP8,
+    Codec.VP9: VP9,
     Codec.H265: H265,
     Codec.AV1: AV1,
 }

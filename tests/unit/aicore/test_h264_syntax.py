@@ -60,7 +60,7 @@ def test_the_rewritten_set_promises_no_reordering_and_changes_nothing_else(argum
         before.reference_frames,
         before.restriction_at,
     )
-    assert len(clips.decode([unit.replace(nal, rewritten)])) == 1
+    assert len(clips.H264.decode([unit.replace(nal, rewritten)])) == 1
 
 
 def test_a_set_without_usability_information_gets_it() -> None:
@@ -75,7 +75,7 @@ def test_a_set_without_usability_information_gets_it() -> None:
     assert (sps.width, sps.height, sps.has_vui, sps.reorder_frames) == (320, 240, False, None)
     rewritten = without_reordering(bare, sps)
     assert parse_sps(rewritten).reorder_frames == 0
-    assert len(clips.decode([unit.replace(nal, rewritten)])) == 1
+    assert len(clips.H264.decode([unit.replace(nal, rewritten)])) == 1
 
 
 def test_nal_units_are_cut_at_either_start_code() -> None:
