@@ -104,7 +104,7 @@ class Stream(Protocol):
 
 OpenStream = Callable[[Limits], Stream]
 
-_UNSPECIFIED = 2  # primaries, transfer and matrix alike
+UNSPECIFIED = 2  # primaries, transfer and matrix alike
 _RESERVED_COLOURS = (0, 3)
 _MATRIX_RGB = 0  # sRGB coded as is; 4:2:0 cannot carry it
 _FULL_RANGE = 2
@@ -125,7 +125,7 @@ def colour_of(picture: VideoFrame) -> tuple[int, int, int, int]:
         int(full_range),
         int(picture.color_primaries),
         int(picture.color_trc),
-        _UNSPECIFIED if matrix == _MATRIX_RGB else matrix,
+        UNSPECIFIED if matrix == _MATRIX_RGB else matrix,
     )
 
 
@@ -133,7 +133,7 @@ def colour_known(colour: tuple[int, int, int, int], highest: tuple[int, int, int
     """The same, without the numbers that a library refuses to write: reserved ones, and any above its `highest`."""
     full_range, *rest = colour
     primaries, transfer, matrix = (
-        number if number <= most and number not in _RESERVED_COLOURS else _UNSPECIFIED
+        number if number <= most and number not in _RESERVED_COLOURS else UNSPECIFIED
         for number, most in zip(rest, highest, strict=True)
     )
     return full_range, primaries, transfer, matrix
