@@ -46,7 +46,6 @@ typedef struct {
     unsigned int height;
     unsigned int threads;
     unsigned int target_kbps;
-    unsigned int error_resilient;
 } al_vpx_settings;
 typedef struct {
     int id;

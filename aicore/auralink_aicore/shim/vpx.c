@@ -20,7 +20,6 @@ typedef struct {
     unsigned int height;
     unsigned int threads;
     unsigned int target_kbps;
-    unsigned int error_resilient; /* VPX_ERROR_RESILIENT_* */
 } al_vpx_settings;
 
 typedef struct {
@@ -54,7 +53,6 @@ static void al_vpx_configure(vpx_codec_enc_cfg_t *config, const al_vpx_settings 
     config->g_timebase.den = 30; /* a name for the ticks we count in */
     config->g_pass = VPX_RC_ONE_PASS;
     config->g_lag_in_frames = 0;
-    config->g_error_resilient = settings->error_resilient;
     config->rc_end_usage = VPX_CBR;
     config->rc_target_bitrate = settings->target_kbps;
     config->rc_dropframe_thresh = 0;

@@ -1,11 +1,15 @@
 """The demo's bridge and its sender speak the same codec, whichever of those that a bridge knows is asked for."""
 
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
 import pytest
 from auralink_operator.models import parse_bridge
 from auralink_operator.models.schema import VideoCodec
 
-from hack.demo.__main__ import speaking
-from hack.lab import ffmpeg
+from hack.demo.__main__ import kbps_for, speaking
+from hack.lab import clip, ffmpeg
 from hack.lab.bridge import QUICKSTART
 from hack.lab.codec import CODECS, H264, Codec
 
@@ -43,3 +47,21 @@ def test_a_receiver_is_told_the_codec(codec: Codec) -> None:
     text = ffmpeg.sdp("video", 5004, CODECS[name])
     assert f"a=rtpmap:96 {name}/90000" in text
     assert ("a=fmtp" in text) == (name == "H264")
+
+
+@pytest.mark.parametrize(("width", "height", "kbps"), [(1280, 720, 4000), (720, 1280, 4000), (640, 360, 1500)])
+def test_senders_are_well_fed_at_any_size(width: int, height: int, kbps: int) -> None:
+    assert kbps_for(clip.Clip(Path("any"), width, height, Fraction(25), 132)) == kbps
+
+
+def test_a_clip_is_scaled_once_and_keeps_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = tmp_path / "small.mp4"
+    make = ["-v", "error", "-f", "lavfi", "-i", "testsrc2=s=96x64:r=25", "-frames:v", "7", "-pix_fmt", "yuv420p"]
+    subprocess.run([clip.ffmpeg(), *make, path], check=True, timeout=60)
+    original = clip.probe(path)
+    scaled = clip.scaled(original, 32)
+    assert (scaled.width, scaled.height, scaled.fps, scaled.frames, scaled.name) == (48, 32, Fraction(25), 7, "small")
+    made_ns = scaled.path.stat().st_mtime_ns
+    assert clip.scaled(original, 32).path.stat().st_mtime_ns == made_ns
+    assert clip.scaled(original, 64) == original
