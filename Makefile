@@ -118,7 +118,7 @@ e2e: deps cluster images ## Promises to users, on the cluster
 # --- what users run ------------------------------------------------------------------------------------------
 .PHONY: demo bench bench-media
 CODEC ?= H264
-demo: deps ## The main job, shown and measured: a bridge recompresses a live stream (CODEC=VP8 or VP9 too; others: carries it)
+demo: deps ## The main job, shown and measured: a bridge recompresses a live stream (CODEC=VP8, VP9, H265, AV1)
 	@$(BIN)/python -m hack.demo --codec $(CODEC) $(DEMO_ARGS)
 
 bench: deps ## Measure the promised numbers and print the table
