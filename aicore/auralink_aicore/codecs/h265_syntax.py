@@ -12,12 +12,11 @@ from auralink_aicore.codecs.bits import Bits, escape, ue, unescape
 from auralink_aicore.codecs.interface import BitstreamError
 
 HEADER_BYTES = 2
-LAST_VCL = 31
 NAL_SPS = 33
 NAL_PPS = 34
 
 _FIRST_KEY, _LAST_KEY = 16, 21  # BLA, IDR and CRA
-_LAST_RESERVED_KEY = 23  # their slices have a flag more
+_LAST_OTHER_SLICE = 9  # of the pictures that are no keys; what the standard keeps for later, decoders leave out
 _IDR = (19, 20)
 _LEADING = range(6, 10)  # RADL and RASL: shown in front of the key that they follow
 _MAX_SPS_ID, _MAX_PPS_ID = 15, 63
@@ -35,7 +34,7 @@ class Header:
 
     @property
     def is_slice(self) -> bool:
-        return self.kind <= LAST_VCL
+        return self.kind <= _LAST_OTHER_SLICE or self.is_key
 
     @property
     def is_key(self) -> bool:
@@ -179,11 +178,10 @@ def without_reordering(nal: bytes, sps: Sps) -> bytes:
 
 def _slice(nal: bytes) -> Bits:
     """At slice_pic_parameter_set_id."""
-    kind = parse_header(nal).kind
     bits = Bits(unescape(nal[HEADER_BYTES:_SLICE_START_BYTES]))
     if not bits.u(1):
         raise BitstreamError("the picture's first slice is missing")
-    if _FIRST_KEY <= kind <= _LAST_RESERVED_KEY:
+    if parse_header(nal).is_key:
         bits.u(1)  # no_output_of_prior_pics_flag
     return bits
 

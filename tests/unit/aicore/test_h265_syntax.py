@@ -134,6 +134,15 @@ def test_open_keys_are_keys_and_the_pictures_shown_before_them_are_not() -> None
     assert (read[opened + 1].key, read[opened + 1].bidirectional) == (False, True)
 
 
+def test_units_of_types_that_the_standard_keeps_for_later_are_left_out() -> None:
+    stream = H265(Limits())
+    first, second, *_ = h265()
+    assert stream.read(b"\0\0\1\x2e\x01later" + first).key  # type 23, among the keys
+    assert not stream.read(b"\0\0\1\x3e\x01later" + second).key
+    with pytest.raises(BitstreamError, match="no slice"):
+        stream.read(b"\0\0\1\x2e\x01later")
+
+
 def test_a_picture_whose_first_slice_is_missing_is_refused() -> None:
     nal = bytearray(slice_of(h265()[1]))
     nal[2] &= 0x7F  # first_slice_segment_in_pic_flag
