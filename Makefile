@@ -40,6 +40,7 @@ $(VENV)/.native: $(VENV)/.installed $(shell find $(NATIVE) -type f -not -path '*
 	@touch $@
 
 $(VENV)/.shim: $(VENV)/.installed $(wildcard aicore/auralink_aicore/shim/*)
+	@hack/apt.sh build
 	@echo "==> codec bindings" >&2
 	@$(BIN)/python -m auralink_aicore.shim.build
 	@touch $@
