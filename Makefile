@@ -40,6 +40,7 @@ $(VENV)/.native: $(VENV)/.installed $(shell find $(NATIVE) -type f -not -path '*
 	@touch $@
 
 $(VENV)/.shim: $(VENV)/.installed $(wildcard aicore/auralink_aicore/shim/*)
+	@hack/apt.sh build
 	@echo "==> codec bindings" >&2
 	@$(BIN)/python -m auralink_aicore.shim.build
 	@touch $@
@@ -118,7 +119,7 @@ e2e: deps cluster images ## Promises to users, on the cluster
 # --- what users run ------------------------------------------------------------------------------------------
 .PHONY: demo bench bench-media bench-aicore
 CODEC ?= H264
-demo: deps ## The main job, shown and measured: a bridge recompresses a live stream (CODEC=VP8 or VP9 too; others: carries it)
+demo: deps ## The main job, shown and measured: a bridge recompresses a live stream (CODEC=VP8, VP9, H265, AV1)
 	@$(BIN)/python -m hack.demo --codec $(CODEC) $(DEMO_ARGS)
 
 bench: deps ## Measure the promised numbers and print the table

@@ -10,7 +10,7 @@ packages_of() {
 	case $1 in
 	cluster) echo containerd runc etcd-server containernetworking-plugins conntrack iptables socat iproute2 openssl gcc libc6-dev ;;
 	images) echo buildah debootstrap ca-certificates ;;
-	build) echo gcc libc6-dev pkg-config libx264-dev libvpx-dev openssl ;;
+	build) echo gcc libc6-dev pkg-config libx264-dev libvpx-dev libx265-dev libaom-dev openssl ;;
 	oracles) echo tshark gstreamer1.0-tools gstreamer1.0-plugins-{base,good,bad} ;;
 	bench-media) echo rtpengine-daemon ;;
 	*)

@@ -16,7 +16,7 @@ from enum import IntEnum
 
 import av
 import av.error
-from av.video.frame import PictureType, VideoFrame
+from av.video.frame import VideoFrame
 
 from auralink_aicore.codecs import MAX_PIXELS, MIN_SIDE, SERVED, Codec, Limits
 from auralink_aicore.codecs.interface import AccessUnit, BitstreamError, Encoder, EncoderError, OutputFormat
@@ -247,7 +247,7 @@ class Transcoder:
         if unit.key:
             self._synced = True
             self._bad_keys = 0
-        if unit.bidirectional or (picture is not None and picture.pict_type == PictureType.B):
+        if unit.bidirectional:
             self._b_frames = True
             picture = None
         if picture is not None:

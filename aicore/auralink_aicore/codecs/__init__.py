@@ -8,7 +8,9 @@ from outside. A stream of a codec that is not SERVED is answered UNSUPPORTED and
 from collections.abc import Mapping
 from enum import IntEnum
 
+from auralink_aicore.codecs.av1 import AV1
 from auralink_aicore.codecs.h264 import H264
+from auralink_aicore.codecs.h265 import H265
 from auralink_aicore.codecs.interface import Limits, OpenStream
 from auralink_aicore.codecs.vpx import VP8, VP9
 
@@ -27,6 +29,8 @@ SERVED: Mapping[Codec, OpenStream] = {
     Codec.H264: H264,
     Codec.VP8: VP8,
     Codec.VP9: VP9,
+    Codec.H265: H265,
+    Codec.AV1: AV1,
 }
 
 # 1080p in either orientation, in whole macroblocks. Above it one core cannot keep up with 30 pictures a second.

@@ -167,7 +167,8 @@ class H264:
             raise BitstreamError(f"more than {MAX_NAL_UNITS} NAL units in one access unit")
         parts: list[bytes] = []
         done = 0
-        first: tuple[int, syntax.SliceStart] | None = None
+        first: int | None = None
+        bidirectional = False
         for start, end in nal_units(payload):
             kind = payload[start] & 0x1F
             if kind == syntax.NAL_SPS:
@@ -180,15 +181,18 @@ class H264:
             elif kind == syntax.NAL_PPS:
                 pps, named = syntax.parse_pps(payload[start:end])
                 self._set_of[pps] = named
-            elif kind in (syntax.NAL_IDR, syntax.NAL_SLICE) and first is None:
-                first = kind, syntax.parse_slice_start(payload[start:end])
-                self._sps = self._sets.get(self._set_of.get(first[1].pps, -1))
+            elif kind in (syntax.NAL_IDR, syntax.NAL_SLICE):
+                part = syntax.parse_slice_start(payload[start : min(end, start + 16)])
+                bidirectional = bidirectional or part.bidirectional
+                if first is None:
+                    first = kind
+                    self._sps = self._sets.get(self._set_of.get(part.pps, -1))
         if first is None:
             raise BitstreamError("no slice in the access unit")
         parts.append(payload[done:])
         return AccessUnit(
-            key=first[0] == syntax.NAL_IDR,
-            bidirectional=first[0] == syntax.NAL_SLICE and first[1].bidirectional,
+            key=first == syntax.NAL_IDR,
+            bidirectional=bidirectional,
             for_decoder=b"".join(parts) if len(parts) > 1 else payload,
             refused=self._refusal(),
         )

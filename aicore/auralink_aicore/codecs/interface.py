@@ -29,7 +29,7 @@ class AccessUnit:
     """One frame as it came, read as far as needed."""
 
     key: bool
-    bidirectional: bool
+    bidirectional: bool  # it refers to a picture shown later, or may well do so
     for_decoder: bytes
     refused: str = ""  # why this stream is not served, by what its own headers say
 
@@ -104,7 +104,8 @@ class Stream(Protocol):
 
 OpenStream = Callable[[Limits], Stream]
 
-MATRIX_UNSPECIFIED = 2
+UNSPECIFIED = 2  # primaries, transfer and matrix alike
+_RESERVED_COLOURS = (0, 3)
 _MATRIX_RGB = 0  # sRGB coded as is; 4:2:0 cannot carry it
 _FULL_RANGE = 2
 _SERVED_PICTURES = ("yuv420p", "yuvj420p")
@@ -124,8 +125,18 @@ def colour_of(picture: VideoFrame) -> tuple[int, int, int, int]:
         int(full_range),
         int(picture.color_primaries),
         int(picture.color_trc),
-        MATRIX_UNSPECIFIED if matrix == _MATRIX_RGB else matrix,
+        UNSPECIFIED if matrix == _MATRIX_RGB else matrix,
     )
+
+
+def colour_known(colour: tuple[int, int, int, int], highest: tuple[int, int, int]) -> tuple[int, int, int, int]:
+    """The same, without the numbers that a library refuses to write: reserved ones, and any above its `highest`."""
+    full_range, *rest = colour
+    primaries, transfer, matrix = (
+        number if number <= most and number not in _RESERVED_COLOURS else UNSPECIFIED
+        for number, most in zip(rest, highest, strict=True)
+    )
+    return full_range, primaries, transfer, matrix
 
 
 def open_decoder(name: str, most_pixels: int, **options: str) -> av.VideoCodecContext:

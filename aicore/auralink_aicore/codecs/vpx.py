@@ -11,8 +11,8 @@ from av.video.frame import VideoFrame
 
 from auralink_aicore.codecs import vpx_syntax as syntax
 from auralink_aicore.codecs.interface import (
-    MATRIX_UNSPECIFIED,
     NOT_SERVED,
+    UNSPECIFIED,
     AccessUnit,
     Coded,
     Encoder,
@@ -225,7 +225,7 @@ class VP9:
 
     def output_for(self, picture: VideoFrame) -> OutputFormat:
         full_range, _, _, matrix = colour_of(picture)
-        unspecified = MATRIX_UNSPECIFIED
+        unspecified = UNSPECIFIED
         colour = (full_range, unspecified, unspecified, matrix if matrix in _VP9_SPACES else unspecified)
         return OutputFormat(picture.width, picture.height, colour)
 

@@ -1,8 +1,8 @@
 """Compiles the codec bindings beside their sources: ``python -m auralink_aicore.shim.build``.
 
 Run once per machine (or image) with a C compiler and the codecs' development files installed (Debian 12: build 164 of
-libx264 in ``libx264-dev``, 1.12 of libvpx in ``libvpx-dev``). The results use Python's stable ABI, so they do not
-depend on 3.x.
+libx264 in ``libx264-dev``, 1.12 of libvpx in ``libvpx-dev``, 3.5 of libx265 in ``libx265-dev``, 3.6 of libaom in
+``libaom-dev``). The results use Python's stable ABI, so they do not depend on 3.x.
 """
 
 import shutil
@@ -66,10 +66,43 @@ static int al_vpx_set_speed(al_vpx *enc, int cpu_used);
 static void al_vpx_close(al_vpx *enc);
 """
 
+X265_FACE = """
+typedef struct al_x265 al_x265;
+typedef struct {
+    const uint8_t *data;
+    int size;
+    int key;
+    int qp;
+} al_x265_frame;
+static al_x265 *al_x265_open(int width, int height, const char *preset, const char *tune, const char **names,
+                             const char **values, int settings, const int *colour, char *error, int error_size);
+static int al_x265_encode(al_x265 *enc, const uint8_t *y, int y_stride, const uint8_t *u, int u_stride,
+                          const uint8_t *v, int v_stride, int qp, int key, al_x265_frame *out);
+static void al_x265_close(al_x265 *enc);
+"""
+
+AOM_FACE = """
+typedef struct al_aom al_aom;
+typedef struct {
+    const uint8_t *data;
+    size_t size;
+    int key;
+    int q;
+    double psnr;
+} al_aom_frame;
+static al_aom *al_aom_open(int width, int height, int threads, int kbps, const char **names, const char **values,
+                           int settings, const int *colour, char *error, int error_size);
+static int al_aom_encode(al_aom *enc, const uint8_t *y, int y_stride, const uint8_t *u, int u_stride, const uint8_t *v,
+                         int v_stride, unsigned int q, int key, al_aom_frame *out);
+static void al_aom_close(al_aom *enc);
+"""
+
 
 BINDINGS = {
     "x264": X264_FACE,
     "vpx": VPX_FACE,
+    "x265": X265_FACE,
+    "aom": AOM_FACE,
 }
 """Library -> the face of its binding; ``<library>.c`` is the source and ``_<library>`` the module."""
 

@@ -20,6 +20,8 @@ MANDELBROT = "mandelbrot=s={size}:r=30"
 TEST_CARD = "testsrc2=s={size}:r=30"
 # A slow zoom under sensor noise: spends bytes evenly, as a camera does.
 CAMERA = "mandelbrot=s={size}:r=30:maxiter=100,noise=alls=6:allf=t"
+AV1_DELIMITER = b"\x12\0"
+AV1_SEQUENCE_HEADER = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,9 @@ def _send(sender: Sender, source: str, size: str, frames: int, arguments: str, k
     return sender.cut(done.stdout)
 
 
-def access_units(stream: bytes) -> tuple[bytes, ...]:
-    """Cut an Annex B stream of H.264."""
-    with av.open(io.BytesIO(stream), "r", format="h264") as container:
+def access_units(stream: bytes, codec: str = "h264") -> tuple[bytes, ...]:
+    """Cut an Annex B stream."""
+    with av.open(io.BytesIO(stream), "r", format=codec) as container:
         return tuple(bytes(packet) for packet in container.demux(video=0) if packet.size)
 
 
@@ -111,6 +113,16 @@ def ivf(fourcc: bytes, units: Sequence[bytes]) -> bytes:
 def is_key(unit: bytes) -> bool:
     """Whether an access unit of H.264 has an IDR slice."""
     return any(unit[at + 3] & 0x1F == 5 for at in starts(unit))
+
+
+def is_h265_key(unit: bytes) -> bool:
+    """Whether an access unit of H.265 is a random access point."""
+    return any(16 <= unit[at + 3] >> 1 <= 21 for at in starts(unit)[:8] if at + 3 < len(unit))
+
+
+def is_av1_key(unit: bytes) -> bool:
+    """Whether a temporal unit of AV1 begins with a sequence header, as those of FFmpeg's encoders do at keys only."""
+    return unit[:1] == bytes([AV1_SEQUENCE_HEADER << 3 | 2])
 
 
 _REALTIME = "-deadline realtime -lag-in-frames 0 -auto-alt-ref 0"
@@ -153,12 +165,44 @@ VP9 = Sender(
     poor_kbps=150,
     cheaper_levels=2,
 )
-SENDERS = (H264, VP8, VP9)
+_X265 = "log-level=error:pools=none:frame-threads=1:repeat-headers=1:scenecut=0:keyint=30:min-keyint=30"
+H265 = Sender(
+    codec=Codec.H265,
+    encoder=f"libx265 -preset ultrafast -tune zerolatency -x265-params {_X265}",
+    muxer="hevc",
+    decoders=("hevc",),
+    cut=functools.partial(access_units, codec="hevc"),
+    join=b"".join,
+    is_key=is_h265_key,
+    usual_kbps=None,
+    rich_kbps=3000,
+    poor_kbps=150,
+    cheaper_levels=0,
+)
+AV1 = Sender(
+    codec=Codec.AV1,
+    encoder="libaom-av1 -usage realtime -cpu-used 8 -lag-in-frames 0",
+    muxer="ivf",
+    decoders=("libdav1d", "libaom-av1"),
+    cut=lambda stream: tuple(unit.removeprefix(AV1_DELIMITER) for unit in ivf_frames(stream)),
+    join=lambda units: ivf(b"AV01", [AV1_DELIMITER + unit for unit in units]),
+    is_key=is_av1_key,
+    usual_kbps=1200,
+    rich_kbps=2000,
+    poor_kbps=150,
+    cheaper_levels=0,
+)
+SENDERS = (H264, VP8, VP9, H265, AV1)
 
 
 def h264(source: str = CAMERA, size: str = "320x240", frames: int = 60, arguments: str = "") -> tuple[bytes, ...]:
     """Access units of one stream of H.264, as `Sender.send` gives them."""
     return H264.send(source, size, frames, arguments)
+
+
+def h265(parameters: str = "", arguments: str = "", *, size: str = "320x240", frames: int = 60) -> tuple[bytes, ...]:
+    """Access units of one stream of H.265; `parameters` as libx265 spells them."""
+    return H265.send(size=size, frames=frames, arguments=f"-x265-params {_X265}:{parameters} {arguments}")
 
 
 @functools.cache

@@ -166,5 +166,5 @@ def test_whatever_is_in_a_frame_there_is_an_answer_and_what_goes_out_decodes(
     results = bench.run(units)
     bench.transcoder.close()
     if results[-1].disposition is not FAILED:
-        assert results[-1].disposition is COMPRESSED
+        assert results[-1].disposition in (COMPRESSED, UNCHANGED)  # noise may say that the stream is not to be served
         assert len(sender.decode(sent(results))) == len(sent(results))
