@@ -35,8 +35,8 @@ SWEEP_S = 5.0
 DRAIN_S = 5.0  # a client moves within some frames of the notice, or never
 CUT_S = 0.5  # for the last word to those that did not
 ALLOCATE_EVERY_S = 1.0
-# Calls beyond the sessions that may be seated: those being refused, and health, reflection and capabilities. More are
-# turned away with RESOURCE_EXHAUSTED before they cost anything.
+# Calls beyond the sessions that may be seated: those on their way in or out. gRPC's own limit, twice as high, bounds
+# the other services too; it is the last resort because it cancels some calls without a word.
 SPARE_CALLS = 512
 SERVICE = pb.DESCRIPTOR.services_by_name["AICore"].full_name
 
@@ -72,6 +72,8 @@ class AiCore(pb_grpc.AICoreServicer):
         self._pool = Pool(workers, self, picture_cores)
         self._size = workers
         self._calls: set[Call] = set()
+        self._under_way = 0  # calls, with or without a session
+        self._most_calls = workers * MAX_SEATS + SPARE_CALLS
         self._seated: dict[int, Call] = {}  # by the number of its seat
         self._draining = False
         self._idle = asyncio.Event()
@@ -101,7 +103,11 @@ class AiCore(pb_grpc.AICoreServicer):
         self, request_iterator: Any, context: _Context
     ) -> None:
         """One session from open to end."""
+        self._under_way += 1
         try:
+            if self._under_way > self._most_calls:
+                text = f"more than {self._most_calls} calls at once"
+                raise BadRequestError(text, Fault.RESOURCE_EXHAUSTED)  # noqa: TRY301 - as every other end of a call
             first = await self._first(request_iterator)
             if first is None:
                 return
@@ -113,6 +119,8 @@ class AiCore(pb_grpc.AICoreServicer):
                 await self._serve(call, request_iterator, context)
         except BadRequestError as error:
             await context.abort(grpc.StatusCode[error.fault.name], str(error))
+        finally:
+            self._under_way -= 1
 
     async def GetCapabilities(self, request: Any, context: Any) -> pb.Capabilities:  # noqa: N802, ARG002 - gRPC's
         """What can be done now."""
@@ -269,8 +277,7 @@ class AiCore(pb_grpc.AICoreServicer):
     async def run(self, listen: str, http_port: int, tls: TlsFiles | None, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain. Raises OSError or RuntimeError when a port is not to be had."""
         http = HttpServer(self.metrics.registry, self.health)
-        most = self._size * MAX_SEATS + SPARE_CALLS
-        server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=most)
+        server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=2 * self._most_calls)
         pb_grpc.add_AICoreServicer_to_server(self, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
