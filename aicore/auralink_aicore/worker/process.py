@@ -6,6 +6,7 @@ first gets the codecs. Controls wait in the lane too, so they keep their place b
 the front closes the socket.
 """
 
+import gc
 import math
 import signal
 import socket
@@ -58,6 +59,8 @@ class Worker:
     def run(self, *, calibrate: bool) -> None:
         """Serve until the front is gone."""
         calibration_ms = picture_ms(time.perf_counter) if calibrate else 0.0
+        gc.collect()
+        gc.freeze()  # what the imports made stays; a collection that looks through it stops all streams for 30 ms
         try:
             self._link.sendall(wire.pack(Kind.READY, 0, wire.pack_ready(calibration_ms)))
             while self._take_in(wait=not self._due()):
