@@ -4,6 +4,7 @@ Every test runs beside a neighbour, a well-behaved session whose answers are tim
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -17,6 +18,7 @@ import grpc
 import grpc.aio
 import pytest
 import pytest_asyncio
+from auralink_aicore.server.call import MAX_IN_FLIGHT
 from auralink_aicore.server.service import MAX_MESSAGE_BYTES, SPARE_CALLS
 from auralink_aicore.worker.admission import MAX_SEATS
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
@@ -211,6 +213,24 @@ class TestFloods:
             assert ended is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert "bytes of frames" in await stream.call.details()
         assert memory(server)[0] - before[0] < 96 * MIB
+
+    async def test_a_client_that_never_reads_is_ended_although_its_answers_cannot_leave(self, server: Running) -> None:
+        """They fill gRPC's flow-control window, and the last word waits behind them."""
+        noise = clips.h264("color=gray:s={size}:r=30,noise=alls=100:allf=t", "1280x720", frames=16, arguments="-qp 20")
+        assert sum(map(len, noise)) > 4 * MIB
+        closed = sum(line["message"] == "session closed" for line in server.log)
+        small_window = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65535)]
+        async with neighbour(server), grpc.aio.insecure_channel(server.address, options=small_window) as channel:
+            stream = Stream(channel)
+            await stream.open(width=1280, height=720, policy=pb.Policy(always=True, target_savings=0, quality_level=10))
+            for unit in noise:
+                await stream.send(unit)
+            await asyncio.sleep(2)  # the answers are there, and cannot leave
+            with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
+                for _ in range(MAX_IN_FLIGHT):
+                    await stream.send(b"")
+            async with asyncio.timeout(10):
+                await server.wait_logged("session closed", closed + 1)
 
     async def test_a_flood_of_controls_is_read_and_slows_nobody(
         self, server: Running, channel: grpc.aio.Channel

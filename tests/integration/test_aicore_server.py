@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 import pytest
 import pytest_asyncio
+from auralink_aicore.__main__ import usable_cores
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
 from auralink_pb.aicore.v1 import aicore_pb2_grpc as pb_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -232,6 +233,10 @@ class TestOperating:
             )
             assert opened.status == pb.SessionOpened.STATUS_UNSUPPORTED
             assert "latency_budget_ms" in opened.reason
+
+    async def test_a_worker_knows_how_many_cores_may_work_on_one_picture(self, server: Running) -> None:
+        command = Path(f"/proc/{server.worker_pids[0]}/cmdline").read_bytes().split(b"\0")
+        assert int(command[-2]) == min(usable_cores(), 2)
 
     async def test_http_health_and_metrics(self, server: Running, channel: grpc.aio.Channel) -> None:
         await Stream(channel).open()

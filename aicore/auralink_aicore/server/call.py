@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 MAX_IN_FLIGHT = 16
 # Of frames without an answer: two of the largest that a message may carry. 16 of them would be 128 MiB a session.
 MAX_IN_FLIGHT_BYTES = 16 * 1024 * 1024
+LAST_WORDS_S = 2.0  # for what stands before a call's end to reach a client that reads
 REPORT_HOLDS_S = 3.0  # a stream that reported nothing so long takes no part in its room's allocation
 
 
@@ -56,6 +57,7 @@ class Call:
         self._report: Report | None = None
         self._reported_s = -math.inf
         self.shared = False  # the room's allocation set its T
+        self._closing = asyncio.Event()
         self._policy: Policy | None = None  # controls wait for the next frame, the newest of each kind
         self._force_key = False
         self._unanswered: dict[int, int] = {}  # frame id -> bytes
@@ -101,7 +103,7 @@ class Call:
         """The worker died: tell the client, then end."""
         self._core.metrics.lost.inc()
         self.notice(pb.Notice.KIND_LOST, reason)
-        self._outgoing.put_nowait(_End())
+        self._close_with(_End())
 
     # From the server.
 
@@ -118,7 +120,7 @@ class Call:
     def shed(self, reason: str) -> None:
         """Its room is needed: tell the client, then end."""
         self.notice(pb.Notice.KIND_SHED, reason)
-        self._outgoing.put_nowait(_End())
+        self._close_with(_End())
 
     def notice(self, kind: pb.Notice.Kind.ValueType, detail: str) -> None:
         """Tell the client something about its session."""
@@ -126,7 +128,7 @@ class Call:
 
     def fail(self, error: BadRequestError) -> None:
         """End the call with an error."""
-        self._outgoing.put_nowait(error)
+        self._close_with(error)
 
     # From the client.
 
@@ -145,7 +147,7 @@ class Call:
             return
         self._ending = True
         if self._owed == 0:
-            self._outgoing.put_nowait(_End())
+            self._close_with(_End())
 
     def _take(self, message: pb.ClientMessage) -> bool:
         """False at the client's wish to end."""
@@ -206,6 +208,25 @@ class Call:
             raise BadRequestError(f"more than {MAX_IN_FLIGHT} frames without an answer", Fault.RESOURCE_EXHAUSTED)
 
     # To the client.
+
+    def _close_with(self, last: "BadRequestError | _End") -> None:
+        if not self._closing.is_set():
+            self._closing.set()
+            self._outgoing.put_nowait(last)
+
+    async def run(self, send: Callable[[pb.ServerMessage], Awaitable[None]]) -> None:
+        """`write`, but not forever: what a client does not read may stand before the end of its call."""
+        writer = asyncio.create_task(self.write(send), name=f"write {self.name}")
+        closing = asyncio.create_task(self._closing.wait(), name=f"closing {self.name}")
+        try:
+            await asyncio.wait({writer, closing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({writer}, timeout=LAST_WORDS_S)
+            if not writer.done():
+                raise BadRequestError("the client does not read", Fault.DEADLINE_EXCEEDED)
+            await writer
+        finally:
+            writer.cancel()
+            closing.cancel()
 
     async def write(self, send: Callable[[pb.ServerMessage], Awaitable[None]]) -> None:
         """Write what comes back, until it ends. Raises BadRequestError to end the call with an error."""

@@ -248,7 +248,7 @@ class AiCore(pb_grpc.AICoreServicer):
     async def _serve(self, call: Call, messages: AsyncIterator[pb.ClientMessage], context: _Context) -> None:
         reader = asyncio.create_task(call.read(messages), name=f"read {call.name}")
         try:
-            await call.write(context.write)
+            await call.run(context.write)
         finally:
             reader.cancel()
             self._close(call)

@@ -1,11 +1,13 @@
 """What of a client's messages reaches the worker."""
 
+import asyncio
 from typing import Any
 
 import pytest
 from auralink_aicore.codecs import Codec
 from auralink_aicore.metrics import Metrics
 from auralink_aicore.server import AiCore
+from auralink_aicore.server import call as call_module
 from auralink_aicore.server.call import MAX_IN_FLIGHT_BYTES, Call
 from auralink_aicore.server.opening import BadRequestError, Fault
 from auralink_aicore.transcoder import Disposition, Result
@@ -135,6 +137,20 @@ async def test_a_standby_that_is_shed_is_told_and_ends_without_an_error() -> Non
 
     await call.write(send)
     assert [message.notice.kind for message in written] == [pb.Notice.KIND_SHED]
+
+
+async def test_a_client_that_does_not_read_cannot_keep_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stuck(_: pb.ServerMessage) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(call_module, "LAST_WORDS_S", 0.01)
+    call = new_call()
+    call.notice(pb.Notice.KIND_DRAINING, "going")
+    for _ in range(1000):  # a sweep finds it again and again
+        call.fail(BadRequestError("nothing heard", Fault.DEADLINE_EXCEEDED))
+    assert call._outgoing.qsize() == 2
+    with pytest.raises(BadRequestError, match="does not read"):
+        await call.run(stuck)
 
 
 async def nobody(_: pb.ServerMessage) -> None:
