@@ -1,6 +1,7 @@
 """What of a client's messages reaches the worker."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -8,9 +9,9 @@ from auralink_aicore.codecs import Codec
 from auralink_aicore.metrics import Metrics
 from auralink_aicore.server import AiCore
 from auralink_aicore.server import call as call_module
-from auralink_aicore.server.call import MAX_IN_FLIGHT_BYTES, Call
+from auralink_aicore.server.call import MAX_IN_FLIGHT_BYTES, REPORT_HOLDS_S, Call
 from auralink_aicore.server.opening import BadRequestError, Fault
-from auralink_aicore.transcoder import Disposition, Result
+from auralink_aicore.transcoder import Disposition, Report, Result
 from auralink_aicore.worker.admission import Load
 from auralink_aicore.worker.wire import Timed
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
@@ -151,6 +152,18 @@ async def test_a_client_that_does_not_read_cannot_keep_its_call(monkeypatch: pyt
     assert call._outgoing.qsize() == 2
     with pytest.raises(BadRequestError, match="does not read"):
         await call.run(stuck)
+
+
+async def test_a_call_takes_part_in_its_room_while_it_compresses_and_reports() -> None:
+    call = new_call()
+    report = Report(True, 1e5, 0.4, 3.0, (1.0,), (1.0,))
+    now = time.monotonic()
+    assert call.report(now) is None
+    call.reported(report)
+    assert call.report(now) is report
+    assert call.report(now + REPORT_HOLDS_S + 1) is None
+    call.load.shadow = True
+    assert call.report(now) is None
 
 
 async def nobody(_: pb.ServerMessage) -> None:
