@@ -153,13 +153,13 @@ class TestRefusing:
     async def test_a_full_core_says_so_and_takes_sessions_again_when_some_have_gone(
         self, channel: grpc.aio.Channel
     ) -> None:
-        streams = [Stream(channel) for _ in range(60)]
-        heavy = {"width": 1280, "height": 720, "max_fps": 30}
+        streams = [Stream(channel) for _ in range(100)]
+        heavy = {"width": 640, "height": 360, "max_fps": 30}
         answers = [(await stream.open(**heavy)).status for stream in streams]
         assert answers[:2] == [OK, OK]  # an idle worker takes what a core keeps up with, and this is far below
         assert answers[-1] == pb.SessionOpened.STATUS_FULL
         capabilities = await pb_grpc.AICoreStub(channel).GetCapabilities(pb.CapabilitiesRequest())
-        assert capabilities.load > 0.6
+        assert capabilities.load > 0.5  # full to within one stream, and those are large on a slow host
         for stream in streams:
             stream.call.cancel()
         again = Stream(channel)
