@@ -148,6 +148,7 @@ class Transcoder:
         self._judge = judge
         self._judged = (0, 0)
         self._too_slow = ""  # for good, unless the policy changes
+        self._refusing = False
         self.curves: Curves | None = None  # a model's, once it knows this stream; for the room's allocation
         self._stream = SERVED[session.codec](session.limits)
         self._decoder = self._stream.open_decoder(2 * MAX_PIXELS)
@@ -183,8 +184,8 @@ class Transcoder:
 
     @property
     def refused(self) -> bool:
-        """Whether its pictures are too much for this host, so that they are not even decoded."""
-        return bool(self._too_slow)
+        """Whether its frames are answered without decoding them, and so cost nothing."""
+        return self._refusing
 
     def close(self) -> None:
         """Free the codecs."""
@@ -283,7 +284,9 @@ class Transcoder:
         if unit.key:
             self._refused = ""
             self._judge_size()
-        if refused := unit.refused or self._refusal_of_size(*self._stream.size) or self._refused or self._too_slow:
+        refused = unit.refused or self._refusal_of_size(*self._stream.size) or self._refused or self._too_slow
+        self._refusing = bool(refused)
+        if refused:
             return self._refuse(frame, unit, refused)
         if frame.key and not unit.key:
             return self._lost_sync(frame, key=True, reason="marked as a key, but it is none")

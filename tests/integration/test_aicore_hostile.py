@@ -288,6 +288,10 @@ class TestStrangePictures:
                 assert result.disposition == pb.DISPOSITION_UNCHANGED
                 assert result.advice == pb.ADVICE_NATIVE
                 assert "size" in result.reason
+            others = [await opens(channel) for _ in range(2 * WORKERS)]
+            assert {answer for _, answer in others} == {"STATUS_OK"}  # it takes nobody's room
+            for other, _ in others:
+                other.call.cancel()
         assert memory(server)[1] - before[1] < 64 * MIB
 
     async def test_a_size_that_takes_too_long_here_is_unsupported_or_native_with_the_reason(

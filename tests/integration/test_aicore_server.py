@@ -320,6 +320,7 @@ class TestFailing:
             health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
             assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
             assert (await http_get(server.http_port, "/health"))[0] == 503
+            assert (await pb_grpc.AICoreStub(channel).GetCapabilities(pb.CapabilitiesRequest())).draining
             assert (await Stream(channel).open()).status == pb.SessionOpened.STATUS_FULL
             assert (await stream.exchange(units[2:3]))[0].disposition == pb.DISPOSITION_COMPRESSED
             await stream.control(end=pb.End())

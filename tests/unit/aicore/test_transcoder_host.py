@@ -80,6 +80,15 @@ class TestTooMuchForTheHost:
         assert not bench.transcoder.refused
 
 
+def test_a_stream_of_a_size_that_is_not_served_costs_nothing_until_it_has_another() -> None:
+    """By its size alone an 8K stream that stays native would have filled its worker."""
+    bench = Bench()
+    bench.run(clips.h264(size="16x16")[:3])
+    assert bench.transcoder.refused
+    bench.run(clips.h264()[:3])
+    assert not bench.transcoder.refused
+
+
 class TestReport:
     def test_there_is_one_while_frames_are_compressed(self) -> None:
         bench, units = Bench(), clips.h264()
