@@ -124,6 +124,10 @@ def force_key_message() -> Message:
     return pb.ClientMessage(control=pb.Control(force_key=pb.ForceKey()))
 
 
+def promote_message() -> Message:
+    return pb.ClientMessage(control=pb.Control(promote=pb.Promote()))
+
+
 def policy_message(policy: Compression) -> Message:
     return pb.ClientMessage(control=pb.Control(policy=_policy(policy)))
 
