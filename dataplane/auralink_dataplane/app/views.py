@@ -156,6 +156,7 @@ class Views:
             "codec": stream.codec,
             "ssrc": stream.ssrc,
             "mode": stream.pipeline.state.value if stream.pipeline else "bypass",
+            "endpoint": stream.endpoint,
             "standby": _standby(stream),
             "fallback": stream.pipeline.fallback if stream.pipeline else None,
             "frames_in": stream.counted.frames,

@@ -117,6 +117,12 @@ class Stream:
         """What all its receivers decode."""
         return lowest(self._takes[leg] for leg in self.outs)
 
+    @property
+    def endpoint(self) -> str | None:
+        """The AI Core that answers for it."""
+        session = self._sessions.get(self.pipeline.session) if self.pipeline else None
+        return session.endpoint_address if session else None
+
     def close(self) -> None:
         if self.pipeline:
             self.run(self.pipeline.close())
