@@ -25,7 +25,7 @@ from auralink_dataplane.media.frames import (
 from auralink_dataplane.media.h264 import ANYTHING, Ceiling, ceiling_of, lowest
 from auralink_dataplane.media.legs.plain_rtp import CLOCK_RATES, OpenLeg
 from auralink_dataplane.media.packets import PacketEngine
-from auralink_dataplane.media.pipeline import Decision, Failure, Limits, Pipeline, Refusal
+from auralink_dataplane.media.pipeline import Decision, Failure, Limits, Pipeline, Refusal, Takeover
 from auralink_dataplane.media.pipeline import decisions as act
 from auralink_dataplane.media.streams.books import Books, Counters, Savings, Timing, counters
 from auralink_dataplane.policy import Rules
@@ -295,7 +295,10 @@ class Stream:
             "endpoint": session.endpoint_address if session else None,
             "took_ms": round(decision.took_s * 1000, 1),
         }
-        log.info("session followed by its standby", extra={**self.names(), **said})
+        if decision.outcome in (Takeover.PROMOTED, Takeover.NEXT_FRAME):
+            log.info("standby took over", extra={**self.names(), **said})
+        else:
+            log.warning("standby did not take over", extra={**self.names(), **said})
 
     def _send(self, decision: act.Send) -> None:
         session = self._sessions.get(decision.session)
