@@ -50,6 +50,12 @@ class Metrics:
         self.switches = Counter(
             "auralink_aic_switches", "Changes of a stream's state", ["from_state", "to_state"], registry=own
         )
+        self.promotions = Counter(
+            "auralink_aic_promotions",
+            "Sessions that ended with a standby beside them, by outcome",
+            ["outcome"],
+            registry=own,
+        )
         self.circuit_breaker_open = Gauge(
             "auralink_aic_circuit_breaker_open", "1 when every endpoint's breaker is open", registry=own
         )

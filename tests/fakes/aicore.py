@@ -78,15 +78,19 @@ class FakeAiCore(rpc.AICoreServicer):
 
     async def _serve(self, messages: AsyncIterator[pb.ClientMessage], context: Any) -> None:
         ours = force = False
+        last = pb.Frame()
         async for message in messages:
             if message.HasField("control"):
                 self.controls.append(message.control)
                 force = force or message.control.HasField("force_key")
+                if message.control.HasField("promote") and not self.mute:
+                    await context.write(pb.ServerMessage(result=self._promoted(last)))
+                    ours = True
                 if message.control.HasField("end"):
                     self.ended += 1
                     return
                 continue
-            frame = message.frame
+            frame = last = message.frame
             self.frames.append(frame)
             if self.mute:
                 continue
@@ -98,8 +102,17 @@ class FakeAiCore(rpc.AICoreServicer):
             else:
                 result.disposition = pb.DISPOSITION_COMPRESSED
                 result.key = frame.key or force or not ours
-                result.payload = frame.payload[: len(frame.payload) * 6 // 10]
-                result.ratio, result.quality, result.model_hash = 400, 950, 7
+                self._fill(result, frame)
                 ours, force = True, False
             await context.write(pb.ServerMessage(result=result))
             await asyncio.sleep(0)
+
+    @staticmethod
+    def _fill(result: pb.FrameResult, frame: pb.Frame) -> None:
+        result.payload = frame.payload[: len(frame.payload) * 6 // 10]
+        result.ratio, result.quality, result.model_hash = 400, 950, 7
+
+    def _promoted(self, frame: pb.Frame) -> pb.FrameResult:
+        result = pb.FrameResult(frame_id=frame.frame_id, disposition=pb.DISPOSITION_COMPRESSED, key=True)
+        self._fill(result, frame)
+        return result

@@ -247,7 +247,9 @@ class App:
             return
         logging.getLogger("auralink_dataplane").setLevel(bridge.log_level.upper())
         self.aic.configure(bridge.ai_core)
-        self.streams.configure(self.duty.rules, Limits(timeout_s=bridge.ai_core.timeout_ms / 1000))
+        core = bridge.ai_core
+        limits = Limits(timeout_s=core.timeout_ms / 1000, standby=core.failover == "Standby")
+        self.streams.configure(self.duty.rules, limits)
         self._want_legs()
         self.metrics.config_generation.set(self.duty.generation)
 
@@ -318,6 +320,8 @@ class App:
             found["CredentialsMissing"] = "; ".join(filter(None, (said, found.get("CredentialsMissing"))))
         if self.duty.compresses and (problem := self.aic.problem()):
             found["AICoreUnavailable"] = f"{problem}; video goes on uncompressed"
+        if self.duty.compresses and (problem := self.aic.standby_problem()):
+            found["StandbyUnavailable"] = f"{problem}; until then a failure costs the picture until the next keyframe"
         if refused := [stream for stream in self.streams if stream.pipeline and stream.pipeline.unsupported]:
             one = refused[0]
             found["CompressionDisabled"] = (

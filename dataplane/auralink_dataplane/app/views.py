@@ -140,6 +140,7 @@ class Views:
                 "total_bandwidth_saved_mb": f"{saved / 1e6:.2f}",
                 "circuit_breaker_open": self._aic.circuit_breaker_open,
                 "endpoints": self._aic.endpoints(),
+                "promotions": dict(books.takeovers),
             },
             "streams": [self._stream(stream, stats, now) for stream in self._streams],
         }
@@ -155,6 +156,8 @@ class Views:
             "codec": stream.codec,
             "ssrc": stream.ssrc,
             "mode": stream.pipeline.state.value if stream.pipeline else "bypass",
+            "endpoint": stream.endpoint,
+            "standby": _standby(stream),
             "fallback": stream.pipeline.fallback if stream.pipeline else None,
             "frames_in": stream.counted.frames,
             "frames_out": stream.counted.frames_out,
@@ -164,6 +167,13 @@ class Views:
             "source": dict(source) if source else {},
             "outs": [{**(counted or {}), "leg": leg} for leg, counted in outs.items()],
         }
+
+
+def _standby(stream: Stream) -> str | None:
+    """Whether another session could go on for this stream's."""
+    if stream.pipeline is None or not stream.pipeline.standby.live:
+        return None
+    return "ready" if stream.pipeline.standby.ready else "waiting"
 
 
 def packet_counters(stats: "Stats") -> dict[str, dict[str, int]]:

@@ -8,6 +8,7 @@ from typing import Any
 PHASES = ("Starting", "Serving", "Draining")
 PROBLEMS = (
     "AICoreUnavailable",
+    "StandbyUnavailable",
     "RedisUnavailable",
     "PostgresUnavailable",
     "JitsiUnavailable",

@@ -6,7 +6,6 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from auralink_operator.models.schema import (
-    NOT_YET,
     SET,
     Address,
     Domain,
@@ -116,8 +115,8 @@ class AICore(Model):
     failover: Annotated[
         Failover,
         Field(
-            description="Standby: a second AI Core decodes along and takes over within a frame, at twice the cost"
-            f" {NOT_YET}; None: video goes on as it came, from the next keyframe"
+            description="Standby: a second AI Core decodes along and takes over within a frame, at the cost of decoding"
+            " twice; it needs two AI Cores behind the addresses. None: video goes on as it came, from the next keyframe"
         ),
     ] = Failover.NONE
     tls_secret_name: (
@@ -129,7 +128,7 @@ class AICore(Model):
             ge=5,
             le=1000,
             description="how long an answer may take, milliseconds (a keyframe's twice that); a later one ends the"
-            " session: the picture holds until the sender's next keyframe, and goes on from there as it came",
+            " session: without a standby the picture holds until the sender's next keyframe, and goes on as it came",
         ),
     ] = 100
     breaker: Annotated[

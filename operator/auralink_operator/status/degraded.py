@@ -30,6 +30,10 @@ DEGRADING: Mapping[str, str] = {
         "the AI Core does not answer, video is sent as it came: check spec.aiCore.addresses, that the AI Core's pods"
         " are ready, and that the network lets the bridge reach them; compression comes back by itself"
     ),
+    "StandbyUnavailable": (
+        "streams are to have a standby and no second AI Core answers: run two behind spec.aiCore.addresses, or set"
+        " spec.aiCore.failover None; compression goes on"
+    ),
     "PostgresUnavailable": (
         "PostgreSQL does not answer, records wait in memory: check spec.postgres, the server and the network"
     ),

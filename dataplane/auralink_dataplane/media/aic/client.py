@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from auralink_dataplane.media.aic.endpoint import Endpoint
@@ -86,18 +86,39 @@ class AicClient:
     # --- placement ------------------------------------------------------------------------------------------
 
     def open(self, request: SessionRequest, listener: Listener) -> Session | None:
-        """None when no endpoint is usable now."""
+        """None when no endpoint is usable now. One that does not answer gets a session only where no other is."""
         now = self._clock()
-        usable = [endpoint for endpoint in self._endpoints.values() if endpoint.open_for(now)]
-        for endpoint in sorted(usable, key=lambda one: weight(one.address, request.name), reverse=True):
+        usable = [one for one in self._endpoints.values() if one.open_for(now)]
+        return self._open_on(usable, request, listener, now)
+
+    def open_standby(self, request: SessionRequest, listener: Listener, beside: Session) -> Session | None:
+        """Never where `beside` is, nor where nobody answers. None when there is no such endpoint now."""
+        now = self._clock()
+        active = beside.endpoint_address
+        usable = [one for one in self._endpoints.values() if one.open_for(now) and one.answers]
+        return self._open_on([one for one in usable if one.address != active], request, listener, now, standby=True)
+
+    def _open_on(
+        self,
+        usable: Iterable[Endpoint],
+        request: SessionRequest,
+        listener: Listener,
+        now: float,
+        *,
+        standby: bool = False,
+    ) -> Session | None:
+        """On the first that the name prefers and whose breaker allows it."""
+        for endpoint in sorted(usable, key=lambda one: (one.answers, weight(one.address, request.name)), reverse=True):
             permit = endpoint.breaker.permit(now)
             if permit is not Permit.NONE:
-                return self._place(endpoint, request, listener, probe=permit is Permit.PROBE)
+                return self._place(endpoint, request, listener, probe=permit is Permit.PROBE, standby=standby)
         return None
 
-    def _place(self, endpoint: Endpoint, request: SessionRequest, listener: Listener, *, probe: bool) -> Session:
+    def _place(
+        self, endpoint: Endpoint, request: SessionRequest, listener: Listener, *, probe: bool, standby: bool
+    ) -> Session:
         endpoint.sessions += 1
-        session = Session(endpoint, self._identity, request, listener, probe=probe)
+        session = Session(endpoint, self._identity, request, listener, probe=probe, standby=standby)
         self._own(session.task)
         # Not from within: a task that is cancelled before its first step runs none of its own code.
         session.task.add_done_callback(lambda _: self._finished(endpoint))
@@ -123,6 +144,20 @@ class AicClient:
         names = ", ".join(sorted(one.address for one in self._endpoints.values())[:3])
         return f"AI Core at {names} does not answer or shuts down: check its pods and the network between"
 
+    def standby_problem(self) -> str | None:
+        """Why a stream that is to have a standby has none, and what to do, where that is the AI Cores' fault and one of
+        them still answers."""
+        if self._spec.failover != "Standby" or not self.usable or not self._endpoints:
+            return None
+        silent = sorted(one.address for one in self._endpoints.values() if not one.serves)
+        if len(self._endpoints) - len(silent) > 1:
+            return None
+        if silent:
+            names = ", ".join(silent[:3])
+            return f"AI Core at {names} does not answer or shuts down, one other is left: check its pods"
+        [only] = self._endpoints.values()
+        return f"aiCore.addresses stand for {only.address} alone: run a second AI Core behind them"
+
     @property
     def missing_secret(self) -> str | None:
         return self._missing_secret
@@ -146,6 +181,8 @@ class AicClient:
                 "reachable": endpoint.reachable,
                 "load": round(endpoint.load, 3),
                 "sessions": endpoint.sessions,
+                "standbys": endpoint.standbys,
+                "takeovers": endpoint.takeovers,
             }
             for endpoint in self._endpoints.values()
         ]

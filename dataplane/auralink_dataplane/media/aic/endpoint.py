@@ -35,6 +35,10 @@ class Endpoint:
         self.reachable: bool | None = None  # None: not heard of yet
         self.rests_until = 0.0
         self.sessions = 0
+        self.standbys = 0
+        """Of the sessions; the others answer for their streams."""
+        self.takeovers = 0
+        """Standbys that have become their streams' sessions."""
         self.gone = False
         self.channel = open_channel(address, host, credentials)
         self._service = Service(self.channel, identity)
@@ -44,7 +48,12 @@ class Endpoint:
     @property
     def serves(self) -> bool:
         """As far as is known."""
-        return self.breaker.state is State.CLOSED and self.reachable is not False and not self.draining
+        return self.breaker.state is State.CLOSED and self.answers and not self.draining
+
+    @property
+    def answers(self) -> bool:
+        """As far as is known; the breaker has its own opinion."""
+        return self.reachable is not False
 
     def open_for(self, now: float) -> bool:
         """Whether a new session may go here, the breaker apart."""

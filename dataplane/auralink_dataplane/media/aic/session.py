@@ -33,16 +33,25 @@ class Listener(Protocol):
 
 class Session:
     """One `Compress` stream. Sending never blocks; answers go to the listener until `close`. Whoever opens it owns
-    `task`."""
+    `task`. `standby`: it decodes along with another one, until it is promoted."""
 
     def __init__(
-        self, endpoint: Endpoint, identity: Identity, request: SessionRequest, listener: Listener, *, probe: bool
+        self,
+        endpoint: Endpoint,
+        identity: Identity,
+        request: SessionRequest,
+        listener: Listener,
+        *,
+        probe: bool,
+        standby: bool = False,
     ) -> None:
         self.number = request.number
         self.model = ""
         self._endpoint = endpoint
         self._listener: Listener | None = listener
         self._probe = probe
+        self.standby = standby
+        endpoint.standbys += standby
         self._outbox: deque[wire.Message] = deque()
         self._wake = asyncio.Event()
         self._put(wire.open_message(identity, request))
@@ -58,6 +67,15 @@ class Session:
     def force_key(self) -> None:
         self._put(wire.force_key_message())
 
+    def promote(self, *, picture: bool) -> None:
+        """It answers for its stream from here on. `picture`: with one answer more, the last picture as a key."""
+        if self.standby:
+            self.standby = False
+            self._endpoint.standbys -= 1
+            self._endpoint.takeovers += 1
+        if picture:
+            self._put(wire.promote_message())
+
     def update_policy(self, policy: Compression) -> None:
         self._put(wire.policy_message(policy))
 
@@ -70,6 +88,7 @@ class Session:
         if self._listener is None:
             return
         self._listener = None
+        self._endpoint.standbys -= self.standby
         self._endpoint.ended(failure, probe=self._probe)
         if failure is None:
             self._put(wire.end_message())

@@ -124,6 +124,10 @@ def force_key_message() -> Message:
     return pb.ClientMessage(control=pb.Control(force_key=pb.ForceKey()))
 
 
+def promote_message() -> Message:
+    return pb.ClientMessage(control=pb.Control(promote=pb.Promote()))
+
+
 def policy_message(policy: Compression) -> Message:
     return pb.ClientMessage(control=pb.Control(policy=_policy(policy)))
 
@@ -189,7 +193,10 @@ _NOTICES: Final = {
 }
 
 
-def _heard(message: pb.ServerMessage) -> Heard:
+def _heard(message: pb.ServerMessage | None) -> Heard:
+    """`message` None: gRPC's word for bytes that are no message."""
+    if message is None:
+        return None
     match message.WhichOneof("message"):
         case "result":
             return Answer(_result(message.result), failed=message.result.disposition == pb.DISPOSITION_FAILED)

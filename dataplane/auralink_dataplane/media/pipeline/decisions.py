@@ -40,11 +40,25 @@ class Refusal(StrEnum):
     NO_ENDPOINT = "no_endpoint"
 
 
+class Takeover(StrEnum):
+    """What came of a session's end with a standby beside it."""
+
+    PROMOTED = "promoted"  # its last picture went out as a key
+    NEXT_FRAME = "next_frame"  # the next frame did, for the last one was out already
+    NATIVE = "native"  # the stream went native before
+    FAILED = "failed"  # it gave no key either
+    NOT_READY = "not_ready"  # it was not there, or not fit to go on
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     timeout_s: float = 0.1
     """No answer for so long is a failure; keys may take twice that."""
-    in_flight: int = 16
+    in_flight: int = 15
+    """One less than the packet core holds: that it overflows because a session answers no more is the session's
+    failure, and the frames are still there for another."""
+    standby: bool = False
+    """A second session decodes along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +119,20 @@ class ForceKey:
 
 @dataclass(frozen=True, slots=True)
 class OpenSession:
+    """`standby`: beside the active one, at another endpoint."""
+
     session: int
     policy: Compression
+    standby: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """The standby is the stream's session from here on. `picture`: it gives its last picture as a key now, else its own
+    key comes with the next frame."""
+
+    session: int
+    picture: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +155,17 @@ class CloseSession:
 
 
 @dataclass(frozen=True, slots=True)
+class TookOver:
+    """Told once of every session that ended while its stream compressed and had, or was to have, a standby. `session`:
+    the one that goes on, or was left; `took_s`: from then until its key."""
+
+    session: int
+    outcome: Takeover
+    reason: str
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Switched:
     old: State
     new: State
@@ -148,5 +185,7 @@ Decision = (
     | UpdatePolicy
     | Proven
     | CloseSession
+    | Promote
+    | TookOver
     | Switched
 )

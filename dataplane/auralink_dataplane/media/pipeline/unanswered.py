@@ -2,8 +2,18 @@
 
 from collections import deque
 from dataclasses import dataclass
+from enum import Enum
 
-from auralink_dataplane.media.frames import Frame, Mode
+from auralink_dataplane.media.frames import Frame
+
+
+class Asked(Enum):
+    """What was asked for, and so what the answer is for."""
+
+    OURS = "ours"  # the packet core waits for it
+    NATIVE = "native"  # nothing: the frame has gone out as it came
+    BESIDE = "beside"  # nothing: another session answers for the frame
+    PROMOTION = "promotion"  # the last picture as a key; the packet core waits for it
 
 
 @dataclass(slots=True)
@@ -11,9 +21,14 @@ class Entry:
     frame: Frame | None  # until it is sent
     frame_id: int
     key: bool
-    compress: bool
+    asked: Asked
     sent_at: float
     deadline: float
+
+    @property
+    def owed(self) -> bool:
+        """To the packet core."""
+        return self.asked in (Asked.OURS, Asked.PROMOTION)
 
 
 class Unanswered:
@@ -25,25 +40,28 @@ class Unanswered:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, frame: Frame, mode: Mode, now: float, patience_s: float, *, waits: bool) -> None:
+    def add(self, frame: Frame, asked: Asked, now: float, patience_s: float, *, waits: bool) -> None:
         """`waits`: it is not sent yet."""
-        self._entries.append(
-            Entry(
-                frame=frame if waits else None,
-                frame_id=frame.frame_id,
-                key=frame.key,
-                compress=mode is Mode.COMPRESS,
-                sent_at=now,
-                # answers come in order: nobody is late while the one before may still be working
-                deadline=max(now + patience_s, self._entries[-1].deadline if self._entries else 0.0),
-            )
-        )
+        self._append(Entry(frame if waits else None, frame.frame_id, frame.key, asked, now, now + patience_s))
+
+    def add_promotion(self, frame_id: int, now: float, patience_s: float) -> None:
+        """`frame_id`: of the frame that its key is to answer."""
+        self._append(Entry(None, frame_id, False, Asked.PROMOTION, now, now + patience_s))
+
+    def _append(self, entry: Entry) -> None:
+        if self._entries:  # answers come in order: nobody is late while the one before may still be working
+            entry.deadline = max(entry.deadline, self._entries[-1].deadline)
+        self._entries.append(entry)
 
     def next_deadline(self) -> float | None:
         return self._entries[0].deadline if self._entries else None
 
     def is_next(self, frame_id: int) -> bool:
-        return bool(self._entries) and self._entries[0].frame_id == frame_id
+        """A promotion is answered with the last picture, which a hidden frame may follow."""
+        if not self._entries:
+            return False
+        first = self._entries[0]
+        return frame_id == first.frame_id or (first.asked is Asked.PROMOTION and frame_id < first.frame_id)
 
     def take(self) -> Entry:
         """The one that is answered."""
@@ -63,7 +81,7 @@ class Unanswered:
         """Those that the packet core waits for, up to here: from now on their answers are looked at only."""
         owed = self._owed()
         for entry in owed:
-            entry.compress = False
+            entry.asked = Asked.NATIVE
         return owed
 
     def release(self) -> list[Entry]:
@@ -73,4 +91,4 @@ class Unanswered:
         return owed
 
     def _owed(self) -> list[Entry]:
-        return [entry for entry in self._entries if entry.compress]
+        return [entry for entry in self._entries if entry.owed]

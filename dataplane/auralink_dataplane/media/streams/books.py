@@ -1,6 +1,6 @@
 """What the pod has done so far, for `/status` and `/metrics`: bytes saved, packets lost, where the time went."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -155,6 +155,7 @@ class Books:
         self.requests = 0
         self.successes = 0
         self.failures = 0
+        self.takeovers: Counter[str] = Counter()
         self._metrics = metrics
 
     def answered(self, timing: Timing, result: Result, now: float) -> None:
@@ -178,6 +179,10 @@ class Books:
 
     def switched(self, switch: act.Switched) -> None:
         self._metrics.switches.labels(switch.old.value, switch.new.value).inc()
+
+    def took_over(self, told: act.TookOver) -> None:
+        self.takeovers[told.outcome.value] += 1
+        self._metrics.promotions.labels(told.outcome.value).inc()
 
     def processed(self, frames: int, fallback: str | None) -> None:
         """`fallback`: why they went out as they came, against the policy's will."""

@@ -25,7 +25,7 @@ from auralink_dataplane.media.frames import (
 from auralink_dataplane.media.h264 import ANYTHING, Ceiling, ceiling_of, lowest
 from auralink_dataplane.media.legs.plain_rtp import CLOCK_RATES, OpenLeg
 from auralink_dataplane.media.packets import PacketEngine
-from auralink_dataplane.media.pipeline import Decision, Failure, Limits, Pipeline, Refusal
+from auralink_dataplane.media.pipeline import Decision, Failure, Limits, Pipeline, Refusal, Takeover
 from auralink_dataplane.media.pipeline import decisions as act
 from auralink_dataplane.media.streams.books import Books, Counters, Savings, Timing, counters
 from auralink_dataplane.policy import Rules
@@ -75,9 +75,9 @@ class Stream:
         self._taken_over: dict[int, tuple[int, int]] = {}  # out -> frames and bytes of the stream that had it before
         self._counts_as: str | None = None  # fallback for which reason
         self._spared = 0  # bytes that went out less than they came in as, not yet accounted for
-        self._session: Session | None = None
+        self._sessions: dict[int, Session] = {}  # its own and, if there is one, the standby
         self._takes: dict[int, Ceiling] = {}  # leg -> what its receiver decodes
-        self._asked = ANYTHING  # of the session
+        self._asked = ANYTHING  # of the newest session
         self._timings: OrderedDict[int, Timing] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -110,12 +110,18 @@ class Stream:
         before = self._engine.stats()["outs"].get(out)
         self._taken_over[out] = (before["frames"], before["payload_bytes"]) if before else (0, 0)
         self._takes[target.id] = ceiling_of(taken.fmtp) if self.codec == "H264" else ANYTHING
-        if self.pipeline and self._session and self._ceiling() != self._asked:
-            self.run(self.pipeline.draining(self._session.number, self._clock()))
+        if self.pipeline and self.pipeline.session in self._sessions and self._ceiling() != self._asked:
+            self.run(self.pipeline.renew(self.pipeline.session, self._clock()))
 
     def _ceiling(self) -> Ceiling:
         """What all its receivers decode."""
         return lowest(self._takes[leg] for leg in self.outs)
+
+    @property
+    def endpoint(self) -> str | None:
+        """The AI Core that answers for it."""
+        session = self._sessions.get(self.pipeline.session) if self.pipeline else None
+        return session.endpoint_address if session else None
 
     def close(self) -> None:
         if self.pipeline:
@@ -200,7 +206,7 @@ class Stream:
         if self.pipeline is None:
             return
         now = self._clock()
-        timing = self._timings.get(result.frame_id)
+        timing = self._timings.get(result.frame_id) if session == self.pipeline.session else None
         if timing:
             timing.answered = now
             self._books.answered(timing, result, now)
@@ -256,23 +262,50 @@ class Stream:
                 return self._open_session(decision)
             case act.CloseSession():
                 self._close_session(decision)
-            case act.ForceKey() if self._session:
-                self._session.force_key()
-            case act.UpdatePolicy() if self._session:
-                self._session.update_policy(decision.policy)
-            case act.Proven() if self._session:
-                self._session.proven()
+            case act.ForceKey() | act.UpdatePolicy() | act.Proven() | act.Promote():
+                self._tell(decision)
+            case act.TookOver():
+                self._took_over(decision)
             case act.Switched():
                 self._books.switched(decision)
                 said = {"from": decision.old.value, "to": decision.new.value, "reason": decision.reason}
                 log.info("stream switched", extra={**self.names(), **said})
         return []
 
+    def _tell(self, decision: act.ForceKey | act.UpdatePolicy | act.Proven | act.Promote) -> None:
+        session = self._sessions.get(decision.session)
+        if session is None:
+            return
+        match decision:
+            case act.ForceKey():
+                session.force_key()
+            case act.UpdatePolicy():
+                session.update_policy(decision.policy)
+            case act.Proven():
+                session.proven()
+            case act.Promote():
+                session.promote(picture=decision.picture)
+
+    def _took_over(self, decision: act.TookOver) -> None:
+        self._books.took_over(decision)
+        session = self._sessions.get(decision.session)
+        said = {
+            "outcome": decision.outcome.value,
+            "reason": decision.reason,
+            "endpoint": session.endpoint_address if session else None,
+            "took_ms": round(decision.took_s * 1000, 1),
+        }
+        if decision.outcome in (Takeover.PROMOTED, Takeover.NEXT_FRAME):
+            log.info("standby took over", extra={**self.names(), **said})
+        else:
+            log.warning("standby did not take over", extra={**self.names(), **said})
+
     def _send(self, decision: act.Send) -> None:
-        if self._session is None:
+        session = self._sessions.get(decision.session)
+        if session is None:
             return
         frame = decision.frame
-        self._session.send(frame, decision.mode, decision.deadline_ms)
+        session.send(frame, decision.mode, decision.deadline_ms)
         if decision.mode is Mode.COMPRESS:
             self._timings[frame.frame_id] = Timing(frame.t_first, frame.t_complete, frame.native_bytes, self._clock())
             if len(self._timings) > TIMED_FRAMES:
@@ -296,21 +329,35 @@ class Stream:
             policy=decision.policy,
             ceiling=self._asked,
         )
-        self._session = self._aic.open(request, self)
-        if self._session is None and self.pipeline:
+        session = self._place(request) if decision.standby else self._aic.open(request, self)
+        if session is not None:
+            self._sessions[decision.session] = session
+        elif self.pipeline:
             return self.pipeline.refused(decision.session, Refusal.NO_ENDPOINT, self._clock())
         return []
 
+    def _place(self, request: SessionRequest) -> Session | None:
+        """Beside the session whose answers go out."""
+        active = self._sessions.get(self.pipeline.session) if self.pipeline else None
+        return self._aic.open_standby(request, self, active) if active else None
+
     def _close_session(self, decision: act.CloseSession) -> None:
-        if self._session and self._session.number == decision.session:
-            self._session.close(decision.failure)
-            self._session = None
+        session = self._sessions.pop(decision.session, None)
+        if session is None:
+            return
+        session.close(decision.failure)
+        if not session.standby:
+            self._forget_unanswered(lost=decision.failure is not None)
         if decision.failure:
-            unanswered = [frame for frame, timing in self._timings.items() if not timing.answered]
+            said = {"reason": decision.failure.value, "endpoint": session.endpoint_address, "standby": session.standby}
+            log.warning("session failed", extra={**self.names(), **said})
+
+    def _forget_unanswered(self, *, lost: bool) -> None:
+        unanswered = [frame for frame, timing in self._timings.items() if not timing.answered]
+        if lost:
             self._books.lost(len(unanswered))
-            for frame in unanswered:
-                del self._timings[frame]
-            log.warning("session failed", extra={**self.names(), "reason": decision.failure.value})
+        for frame in unanswered:
+            del self._timings[frame]
 
     def _arm(self) -> None:
         """One timer per stream, armed anew only when something is due earlier than it rings."""

@@ -81,15 +81,21 @@ class Bench:
     def _kick(self) -> None:
         self.kicks += 1
 
-    async def use(self, *addresses: str, failures: int = 5) -> None:
-        spec = AiCoreSpec(addresses=addresses, breaker=BreakerSpec(failures=failures, open_seconds=60))
+    async def use(self, *addresses: str, failures: int = 5, standby: bool = False) -> None:
+        breaker = BreakerSpec(failures=failures, open_seconds=60)
+        spec = AiCoreSpec(addresses=addresses, breaker=breaker, failover="Standby" if standby else "None")
         self.client.configure(spec)
         await self.client.resolve_once()
 
     def open(self, name: str = "r/1", codec: str = "H264") -> Session | None:
+        return self.client.open(self._request(name, codec), self.heard)
+
+    def open_standby(self, beside: Session, name: str = "r/1") -> Session | None:
+        return self.client.open_standby(self._request(name, "H264"), self.heard, beside)
+
+    def _request(self, name: str, codec: str) -> SessionRequest:
         self._number += 1
-        request = SessionRequest(name, self._number, "r", codec, 90000, Compression())
-        return self.client.open(request, self.heard)
+        return SessionRequest(name, self._number, "r", codec, 90000, Compression())
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(5):
