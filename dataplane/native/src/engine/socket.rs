@@ -1,12 +1,14 @@
-//! UDP sockets and their batched calls (recvmmsg, sendmmsg, UDP_SEGMENT).
+//! UDP sockets and their batched calls (recvmmsg, sendmmsg, UDP_GRO, UDP_SEGMENT).
 
 use super::filter;
 use crate::core::output::Transmit;
 use crate::core::source::Senders;
+use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike,
-    SockaddrStorage, bind, getsockname, recvmmsg, sendmmsg, sendmsg, setsockopt, socket, sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrIn,
+    SockaddrIn6, SockaddrLike, SockaddrStorage, bind, getsockname, recvmmsg, sendmmsg, sendmsg, setsockopt, socket,
+    sockopt,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,8 +16,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Datagrams per system call; 64 are enough to hide its cost.
 pub const BATCH: usize = 64;
+/// Receives per system call: each may bring a train of datagrams (UDP_GRO), and has its headers made anew.
+const TRAINS: usize = 16;
+/// The kernel puts no more than this into one train.
+const TRAIN_BYTES: usize = 1 << 16;
 /// Longest datagram we take: more than any path MTU.
-const BUFFER_BYTES: usize = 2048;
+const DATAGRAM_BYTES: usize = 2048;
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// Tries to find an even port with its odd neighbour free.
 const PAIR_TRIES: usize = 64;
@@ -58,6 +64,8 @@ impl Socket {
         if setsockopt(&fd, sockopt::SndBufForce, &SOCKET_BUFFER_BYTES).is_err() {
             let _ = setsockopt(&fd, sockopt::SndBuf, &SOCKET_BUFFER_BYTES);
         }
+        // Without it (Linux before 5.0) every receive brings one datagram.
+        let _ = setsockopt(&fd, sockopt::UdpGroSegment, &true);
         bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(ip, port)))?;
         let local = getsockname::<SockaddrStorage>(fd.as_raw_fd())?;
         let local = to_std(&local).ok_or(Errno::EAFNOSUPPORT)?;
@@ -110,38 +118,34 @@ impl AsFd for Socket {
 
 /// Buffers of one thread's batches, used again and again.
 pub struct Batches {
-    // One per family: the kernel writes the length of an address back into its header.
-    receive_v4: MultiHeaders<SockaddrIn>,
-    receive_v6: MultiHeaders<SockaddrIn6>,
     send: MultiHeaders<SockaddrStorage>,
     /// UDP_SEGMENT works, as far as we know.
     segments: bool,
-    buffers: Vec<[u8; BUFFER_BYTES]>,
+    /// [`TRAINS`] of [`TRAIN_BYTES`]; the kernel gives memory to what was ever written.
+    received: Vec<u8>,
     addresses: Vec<Option<SockaddrStorage>>,
 }
 
-/// One datagram of a batch; `None` if it was longer than the buffer.
+/// One datagram of a batch; `None` if it was longer than [`DATAGRAM_BYTES`].
 pub type Datagram<'a> = (SocketAddr, Option<&'a [u8]>);
 
 impl Default for Batches {
     fn default() -> Batches {
         Batches {
-            receive_v4: MultiHeaders::preallocate(BATCH, None),
-            receive_v6: MultiHeaders::preallocate(BATCH, None),
             send: MultiHeaders::preallocate(BATCH, None),
             segments: true,
-            buffers: vec![[0; BUFFER_BYTES]; BATCH],
+            received: vec![0; TRAINS * TRAIN_BYTES],
             addresses: Vec::with_capacity(BATCH),
         }
     }
 }
 
 impl Batches {
-    /// Hands over what waits on a socket, at most [`BATCH`] datagrams.
+    /// Hands over what waits on a socket, at most [`TRAINS`] datagrams or trains of them.
     pub fn receive(&mut self, socket: &Socket, each: impl FnMut(Datagram<'_>)) -> io::Result<()> {
         match socket.local {
-            SocketAddr::V4(_) => receive(&mut self.receive_v4, &mut self.buffers, socket, each),
-            SocketAddr::V6(_) => receive(&mut self.receive_v6, &mut self.buffers, socket, each),
+            SocketAddr::V4(_) => receive::<SockaddrIn>(&mut self.received, socket, each),
+            SocketAddr::V6(_) => receive::<SockaddrIn6>(&mut self.received, socket, each),
         }
     }
 
@@ -226,25 +230,45 @@ fn run_length(packets: &[Transmit]) -> usize {
     length
 }
 
-fn receive<S: Family>(
-    headers: &mut MultiHeaders<S>,
-    buffers: &mut [[u8; BUFFER_BYTES]],
-    socket: &Socket,
-    mut each: impl FnMut(Datagram<'_>),
-) -> io::Result<()> {
-    let mut slices: Vec<[IoSliceMut<'_>; 1]> = buffers.iter_mut().map(|b| [IoSliceMut::new(b)]).collect();
-    let received = recvmmsg(socket.fd.as_raw_fd(), headers, &mut slices, MsgFlags::MSG_DONTWAIT, None);
+/// `S` is the socket's family: the kernel writes the length of an address back into its header.
+fn receive<S: Family>(buffer: &mut [u8], socket: &Socket, mut each: impl FnMut(Datagram<'_>)) -> io::Result<()> {
+    // Anew each time: the kernel also writes back how much of the control space it used, and nix leaves it at that.
+    let mut headers = MultiHeaders::<S>::preallocate(TRAINS, Some(cmsg_space!(i32)));
+    let mut slices: [[IoSliceMut<'_>; 1]; TRAINS] = std::array::from_fn(|_| [IoSliceMut::new(&mut [])]);
+    for (slice, part) in slices.iter_mut().zip(buffer.chunks_exact_mut(TRAIN_BYTES)) {
+        *slice = [IoSliceMut::new(part)];
+    }
+    let received = recvmmsg(socket.fd.as_raw_fd(), &mut headers, &mut slices, MsgFlags::MSG_DONTWAIT, None);
     let received = match received {
         Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
         other => other?,
     };
     for message in received {
         let Some(from) = message.address.map(S::to_std) else { continue };
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let train = message.iovs().next().unwrap_or_default();
+        let size = message.cmsgs().ok().and_then(|mut found| found.find_map(segment_bytes));
         let whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
-        let bytes = message.iovs().next().unwrap_or_default();
-        each((SocketAddr::new(from.ip().to_canonical(), from.port()), whole.then_some(bytes)));
+        for datagram in datagrams(train, size) {
+            each((from, (whole && datagram.len() <= DATAGRAM_BYTES).then_some(datagram)));
+        }
     }
     Ok(())
+}
+
+/// How long each datagram of a train is but the last, which may be shorter.
+fn segment_bytes(message: ControlMessageOwned) -> Option<usize> {
+    match message {
+        ControlMessageOwned::UdpGroSegments(size) => usize::try_from(size).ok().filter(|size| *size > 0),
+        _ => None,
+    }
+}
+
+/// A train's datagrams. One by itself comes without a size, and may be empty.
+fn datagrams(train: &[u8], size: Option<usize>) -> impl Iterator<Item = &[u8]> {
+    let size = size.unwrap_or(train.len()).max(1);
+    let alone = train.is_empty().then_some(train);
+    train.chunks(size).chain(alone)
 }
 
 trait Family: SockaddrLike + Copy {
@@ -321,6 +345,28 @@ mod tests {
             assert_eq!(batches.send(&from, &sent), 0);
             let expected: Vec<Vec<u8>> = sent.iter().map(|packet| packet.bytes.to_vec()).collect();
             assert_eq!(received(&mut batches, &to), expected);
+        }
+    }
+
+    #[test]
+    fn a_train_is_cut_where_its_datagrams_end_and_one_by_itself_is_left_whole() {
+        let cut = |train: &[u8], size| datagrams(train, size).map(<[u8]>::len).collect::<Vec<_>>();
+        assert_eq!(cut(&[0; 10], Some(4)), [4, 4, 2]);
+        assert_eq!(cut(&[0; 8], Some(4)), [4, 4]);
+        assert_eq!(cut(&[0; 10], None), [10]);
+        assert_eq!(cut(&[], None), [0]);
+    }
+
+    #[test]
+    fn a_train_comes_in_one_piece_and_leaves_nothing_behind_for_the_next() {
+        let (from, to) = (Socket::bind(LOCAL, 0).unwrap(), Socket::bind(LOCAL, 0).unwrap());
+        let mut batches = Batches::default();
+        for sizes in [vec![1200; 40], vec![0, 7], vec![1200; 40], vec![DATAGRAM_BYTES + 1, 9]] {
+            assert_eq!(batches.send(&from, &packets(to.port(), &sizes)), 0);
+            let mut lengths = Vec::new();
+            batches.receive(&to, |(_, data)| lengths.push(data.map_or(0, <[u8]>::len))).unwrap();
+            let taken = sizes.iter().map(|size| if *size > DATAGRAM_BYTES { 0 } else { *size });
+            assert_eq!(lengths, taken.collect::<Vec<_>>(), "in one call, though {TRAINS} is less than 40");
         }
     }
 
