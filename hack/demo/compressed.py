@@ -134,7 +134,8 @@ def outage(scene: Scene) -> list[Row]:
 
 def outage_facts(scene: Scene, seen: Seen, recording: Path, went_ns: int, back_ns: int) -> list[Row]:
     after = [frame for frame in seen.received.frames if frame.last_arrived_ns >= went_ns]
-    runs = measure.runs(after)
+    # From their own beginning: a stream that was native when the AI Core went has its key before that.
+    runs = [run for run in measure.runs(seen.received.frames) if run.last.last_arrived_ns >= went_ns]
     native = next((run for run in runs if run.native), None)
     again = next((run for run in runs if not run.native and run.first.last_arrived_ns > back_ns), None)
     if native is None or again is None:
