@@ -17,9 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from auralink_aicore.codecs import SERVED
 
-from hack.demo import compressed, native
+from hack.demo import compressed
 from hack.demo.account import KEY_EVERY_S, REPORT, Account, ClaimError, Scene, step
 from hack.lab import clip, kube
 from hack.lab.bridge import QUICKSTART, AICore, Bridge, install
@@ -73,8 +72,7 @@ def show(account: Account, work: Path) -> Scene:
     step(3, f"kubectl apply -f {QUICKSTART.relative_to(kube.ROOT)}{instead}")
     account.rows += apply(scene)
     account.show()
-    served = codec.name in {one.name for one in SERVED}
-    (compressed if served else native).show(account, scene)
+    compressed.show(account, scene)
     return scene
 
 

@@ -15,8 +15,8 @@ import grpc
 import grpc.aio
 import pytest
 import pytest_asyncio
-from auralink_aicore.codecs import SERVED, Codec
 from auralink_aicore.__main__ import usable_cores
+from auralink_aicore.codecs import SERVED, Codec
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
 from auralink_pb.aicore.v1 import aicore_pb2_grpc as pb_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc

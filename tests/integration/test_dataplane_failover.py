@@ -14,7 +14,7 @@ import pytest_asyncio
 from auralink_aicore.codecs import SERVED
 from auralink_dataplane.media.pipeline import State
 
-from tests.integration.aicore_server import Running, aicore
+from hack.lab.aicore import Running, aicore
 from tests.integration.core_relay import Fault, relay
 from tests.integration.onlooker import CODECS, FPS, Scene, encode, pictures, scene
 

@@ -94,21 +94,3 @@ async def test_other_codecs_cross_as_they_came_and_every_frame_of_the_recording_
     [video] = [one for one in status["aic_compression"]["streams"] if one["media"] == "video"]
     assert (video["codec"], video["mode"]) == (codec, "bypass")
     assert video["source"]["frames"] == video["outs"][0]["frames"] == 8 * FPS
-
-
-async def test_a_codec_that_the_core_does_not_serve_goes_on_natively_and_the_status_says_so(tmp_path: Path) -> None:
-    unserved = [codec for codec in ("H265", "AV1") if codec not in {one.name for one in SERVED}]
-    if not unserved:
-        pytest.skip("the AI Core serves every codec that the data plane carries")
-    studio = Studio(tmp_path, unserved[0])
-
-    async def told() -> bool:
-        return "CompressionDisabled" in (await studio.status())["problems"]
-
-    async with studio.core(), studio.pod(), studio.receiver(5), studio.sender(8) as sender:
-        await until(told, "word of the codec")
-        assert await studio.mode_is("bypass")
-        await sender.wait()
-    frames, errors = await studio.decode()
-    assert errors == ""
-    assert frames >= 4 * FPS

@@ -5,7 +5,6 @@ libx264 in ``libx264-dev``, 1.12 of libvpx in ``libvpx-dev``, 3.5 of libx265 in 
 ``libaom-dev``). The results use Python's stable ABI, so they do not depend on 3.x.
 """
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -119,9 +118,9 @@ def build(library: str, face: str) -> None:
         libraries=[library],
         extra_compile_args=["-O2", *_WARNINGS],
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        built = ffi.compile(tmpdir=scratch, target=f"_{library}.abi3.so")
-        shutil.copy(built, HERE)
+    with tempfile.TemporaryDirectory(dir=HERE) as scratch:
+        built = Path(ffi.compile(tmpdir=scratch, target=f"_{library}.abi3.so"))
+        built.replace(HERE / built.name)  # a process that has the old one loaded keeps it
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class Session:
         endpoint.standbys += standby
         self._outbox: deque[wire.Message] = deque()
         self._wake = asyncio.Event()
-        self._put(wire.open_message(identity, request))
+        self._put(wire.open_message(identity, request, Mode.SHADOW if standby or probe else Mode.COMPRESS))
         self.task = asyncio.create_task(self._run(), name=f"aic-session-{request.name}-{request.number}")
 
     @property

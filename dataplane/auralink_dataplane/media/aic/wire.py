@@ -34,6 +34,7 @@ _DISPOSITIONS: Final = {
     pb.DISPOSITION_FAILED: Disposition.FAILED,
 }
 _ADVICE: Final = {pb.ADVICE_COMPRESS: Advice.COMPRESS, pb.ADVICE_NATIVE: Advice.NATIVE}
+_MODES: Final = {Mode.COMPRESS: pb.MODE_COMPRESS, Mode.SHADOW: pb.MODE_SHADOW}
 _OPTIONS: Final = [
     ("grpc.max_send_message_length", 8 << 20),
     ("grpc.max_receive_message_length", 8 << 20),
@@ -91,7 +92,8 @@ class CallError(Exception):
 # --- what a session says -------------------------------------------------------------------------------------
 
 
-def open_message(identity: Identity, request: SessionRequest) -> Message:
+def open_message(identity: Identity, request: SessionRequest, mode: Mode) -> Message:
+    """`mode`: of its first frames; the AI Core keeps less room for a session that begins decode-only."""
     return pb.ClientMessage(
         open=pb.SessionOpen(
             session_id=f"{identity.pod}/{request.name}/{request.number}",
@@ -103,6 +105,7 @@ def open_message(identity: Identity, request: SessionRequest) -> Message:
             max_level=request.ceiling.level,
             content=pb.CONTENT_CAMERA,  # plain RTP carries no signalling that could say otherwise
             protocol_minor=PROTOCOL_MINOR,
+            mode=_MODES[mode],
         )
     )
 
@@ -115,7 +118,7 @@ def frame_message(frame: Frame, mode: Mode, deadline_ms: int) -> Message:
             key=frame.key,
             payload=frame.data,
             deadline_ms=deadline_ms,
-            mode=pb.MODE_COMPRESS if mode is Mode.COMPRESS else pb.MODE_SHADOW,
+            mode=_MODES[mode],
         )
     )
 

@@ -28,6 +28,7 @@ async def test_a_session_says_who_it_is_and_answers_in_order(bench: Bench) -> No
         opened = core.opened[0]
         assert opened.session_id == "pod-1/r/1/1"
         assert opened.group_id == "r"
+        assert opened.mode == pb.MODE_COMPRESS
         assert opened.policy.target_savings == pytest.approx(0.4)
         assert core.metadata["auralink-protocol"] == "1.0"
         assert core.metadata["auralink-bridge-id"] == "ns/b"

@@ -4,6 +4,7 @@ import pytest
 from auralink_dataplane.media.breaker import State
 from auralink_dataplane.media.frames import Disposition, Mode
 from auralink_dataplane.media.pipeline import Failure
+from auralink_pb.aicore.v1 import aicore_pb2 as pb
 
 from tests.fakes.aicore import FakeAiCore
 from tests.unit.dataplane.aic.bench import Bench, core_for, frame
@@ -23,6 +24,7 @@ async def test_a_standby_goes_to_the_next_endpoint_that_its_stream_prefers(bench
         standby = bench.open_standby(active, name)
         assert standby
         assert standby.endpoint_address != active.endpoint_address
+        assert standby._outbox[0].open.mode == pb.MODE_SHADOW
         bench.names.found["core"].remove(active.endpoint_address.removesuffix(":1"))
         await bench.client.resolve_once()
         after = bench.open(name)
