@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import uvloop
+
 from auralink_aicore.metrics import Metrics
 from auralink_aicore.server import AiCore, TlsFiles
 from auralink_aicore.settings import USAGE, Settings, SettingsError, from_env
@@ -98,7 +100,8 @@ async def run(settings: Settings, tls: TlsFiles | None) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    await AiCore(settings.workers, Metrics()).run(settings.listen, settings.http_port, tls, stop)
+    core = AiCore(settings.workers, Metrics(), settings.picture_cores)
+    await core.run(settings.listen, settings.http_port, tls, stop)
 
 
 def main() -> int:
@@ -117,7 +120,7 @@ def main() -> int:
             logging.error("bad setting: %s", problem)  # noqa: TRY400 - the message says it all
         return EX_CONFIG
     try:
-        asyncio.run(run(settings, tls))
+        uvloop.run(run(settings, tls))
     except asyncio.CancelledError:
         return 1
     except (OSError, RuntimeError, TimeoutError) as error:

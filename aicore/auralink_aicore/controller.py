@@ -19,6 +19,7 @@ STEP_EVERY = 5  # frames; more often, the bytes of a step are not yet in the mea
 FIRST_STEP_AT = 10
 DEBT_FROM = 20  # frames; earlier the debt is the first key's alone
 MEASURED_FRAMES = 10
+SMALL_MOVE = 0.05  # of T; a room's allocation drifts by less from one second to the next
 GAIN = 0.45  # share of the error corrected at once; higher swings, lower is late after a cut
 DEBT_S = 5.0
 DEBT_LIMIT = 0.15
@@ -75,6 +76,23 @@ CURVES: Final[Mapping[str, Curve]] = {
     "AV1": Curve(17.9, 4, 63, 24.0, _LOSSES, (13.0, 20.0, 24.0, 29.0, 34.0)),
 }
 """By codec: medians of 12 to 14 streams each, 270p to 720p, 350 to 2500 kb/s."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableCurves:
+    """One stream by its codec's medians alone, through the point where it stands: what there is without a model."""
+
+    curve: Curve
+    q: float
+    byte_rate: float  # bytes per second at q
+
+    def bytes_at(self, q: float) -> float:
+        """Bytes per second."""
+        return self.byte_rate * math.exp((self.q - q) / self.curve.k)
+
+    def loss_at(self, q: float) -> float:
+        """Points of VMAF."""
+        return self.curve.loss(q)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +164,7 @@ class Controller:
         self._curve = curve
         self._screen = screen
         self._policy = policy
+        self._share: float | None = None  # T by the room's allocation, instead of the policy's
         self._ceiling = curve.ceiling(policy.allowed_loss(screen=screen))
         self._q = first_q(curve, policy.target_savings, self._ceiling)
         self._samples: deque[Sample] = deque(maxlen=2000)  # 5 s; the number bounds absurd frame rates
@@ -188,13 +207,45 @@ class Controller:
 
     def apply(self, policy: Policy) -> None:
         """Aim anew: q moves by what the model says at once, and old bytes no longer count as debt."""
-        old, self._policy = self._policy, policy
+        old, self._policy = self._aim(), policy
+        self._share = None  # it was made for the old policy; the room's next one comes within a second
         self._ceiling = self._curve.ceiling(policy.allowed_loss(screen=self._screen))
-        change = math.log((1 - old.target_savings) / (1 - policy.target_savings))
+        if self._move(old):
+            self._forgive()
+
+    def share(self, target: float | None) -> None:
+        """T by the room's allocation; None: the policy's own again. What is owed stays owed over small moves."""
+        old, self._share = self._aim(), target
+        if abs(self._aim() - old) > SMALL_MOVE:
+            self._forgive()
+        self._move(old)
+
+    def table_curves(self) -> TableCurves | None:
+        """The codec's curves through what the last pictures took; None before there were some."""
+        last = [s for s in list(self._samples)[-MEASURED_FRAMES:] if s.comparable]
+        span = self._samples[-1].at_s - self._samples[0].at_s if self._samples else 0.0
+        if not last or span <= 0:
+            return None
+        frame_rate = (len(self._samples) - 1) / span
+        return TableCurves(self._curve, self._q, frame_rate * sum(s.our_bytes for s in last) / len(last))
+
+    def candidates(self) -> range:
+        """Every quantiser that may be asked for."""
+        return range(self._curve.lowest_q, self._curve.highest_q + 1)
+
+    def _aim(self) -> float:
+        return self._policy.target_savings if self._share is None else self._share
+
+    def _move(self, old: float) -> float:
+        """Take q from one T to the present one at once; returns by how much, in ln bytes."""
+        change = math.log((1 - old) / (1 - self._aim()))
         self._q = min(max(self._q + self._curve.k * change, self._curve.lowest_q), self._ceiling)
-        if change:
-            self._aimed_at_s = self._samples[-1].at_s if self._samples else -math.inf
-            self._frames = 0
+        return change
+
+    def _forgive(self) -> None:
+        """What was sent before counts as debt no more."""
+        self._aimed_at_s = self._samples[-1].at_s if self._samples else -math.inf
+        self._frames = 0
 
     def record(self, sample: Sample) -> None:
         """Take note of one COMPRESS frame, and step every few of them."""
@@ -218,7 +269,7 @@ class Controller:
 
     def _target(self) -> float:
         """T, raised where the path carries less than T leaves."""
-        target, limit = self._policy.target_savings, self._policy.max_bitrate_bps
+        target, limit = self._aim(), self._policy.max_bitrate_bps
         if not limit or len(self._samples) < FIRST_STEP_AT:
             return target
         span = self._samples[-1].at_s - self._samples[0].at_s
@@ -261,7 +312,7 @@ class Worth:
         """Whether to go native, while compressing; nothing is said before it was measured (None)."""
         if predicted is None:
             return False
-        self._ceiling_bps = (1 - predicted) * self._source_bps()
+        self._ceiling_bps = (1 - predicted) * self.source_bps()
         if self._policy.always:
             return False
         return predicted < self._policy.min_savings or self._bits_per_pixel < LEAST_BITS_PER_PIXEL
@@ -294,12 +345,12 @@ class Worth:
     def _promising(self) -> bool:
         if self._bits_per_pixel < LEAST_BITS_PER_PIXEL:
             return False
-        source_bps = self._source_bps()
+        source_bps = self.source_bps()
         if self._ceiling_bps is None or not source_bps:
             return True
         return 1 - self._ceiling_bps / source_bps >= self._policy.min_savings + RETURN_MARGIN
 
-    def _source_bps(self) -> float:
+    def source_bps(self) -> float:
         """Over the whole window; 0 before there is one."""
         if len(self._source) < 2:
             return 0.0

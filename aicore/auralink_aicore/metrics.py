@@ -32,6 +32,9 @@ class Metrics:
         self.refused = Counter(
             "auralink_aicore_sessions_refused", "Sessions not opened, by status", ["status"], registry=registry
         )
+        self.shed = Counter(
+            "auralink_aicore_sessions_shed", "Standbys ended for streams that compress", registry=registry
+        )
         self.lost = Counter("auralink_aicore_sessions_lost", "Sessions that died with their worker", registry=registry)
         self.workers = Gauge("auralink_aicore_workers", "Worker processes up now", registry=registry)
         self.worker_deaths = Counter("auralink_aicore_worker_deaths", "Worker processes that died", registry=registry)

@@ -18,6 +18,7 @@ A port of 0 takes a free one; the log line "serving" says which.
 """
 
 MAX_WORKERS = 64
+PICTURE_CORES = 2  # for large pictures of the dear codecs; more bring nothing at these sizes
 
 
 class SettingsError(ValueError):
@@ -35,6 +36,7 @@ class Settings:
     listen: str
     http_port: int
     workers: int
+    picture_cores: int  # that may work on one picture
     tls_dir: Path | None
 
 
@@ -52,6 +54,7 @@ def from_env(env: Mapping[str, str], usable_cores: int) -> Settings:
         listen=listen,
         http_port=_number(env, "AICORE_HTTP_PORT", 9090, 0, 65535, problems),
         workers=_number(env, "AICORE_WORKERS", min(max(workers, 1), MAX_WORKERS), 1, MAX_WORKERS, problems),
+        picture_cores=min(usable_cores, PICTURE_CORES),
         tls_dir=tls_dir,
     )
     if problems:

@@ -9,21 +9,31 @@ again nothing is sent at all. Native and recompressed frames change places only 
 - COMPRESSED after UNCHANGED only as a key.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 
 import av
 import av.error
 from av.video.frame import PictureType, VideoFrame
 
+from auralink_aicore.allocator import Curves
 from auralink_aicore.codecs import MAX_PIXELS, MIN_SIDE, SERVED, Codec, Limits
 from auralink_aicore.codecs.interface import AccessUnit, BitstreamError, Encoder, EncoderError, OutputFormat
 from auralink_aicore.controller import CURVES, Controller, Governor, Policy, Sample, Worth
 
 # The model is the table of constants in `controller`; a learned one will bring its own name.
 MODEL = "auralink-table-1.0.0"
+
+
+def model_sha256() -> str:
+    """Of the model in use, as canonical JSON: two AI Cores that show the same decide the same."""
+    table = {codec: asdict(curve) for codec, curve in CURVES.items()}
+    return hashlib.sha256(json.dumps(table, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
 
 BAD_KEYS_ALLOWED = 2  # the third in a row is a sender we do not understand
 FORMAT_CHANGE_EVERY_S = 1.0
@@ -101,6 +111,22 @@ class Result:
     need_key: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a room's allocation has to know of one of its streams."""
+
+    learned: bool  # the curves are this stream's own, not its codec's
+    source_rate: float  # bytes per second
+    target: float  # T by its policy
+    allowed_loss: float  # L
+    ln_bytes: tuple[float, ...]  # of bytes per second, over ascending quantisers
+    loss: tuple[float, ...]  # points of VMAF
+
+
+Judge = Callable[[int, int, Policy], str]
+"""(width, height, policy) -> why this host cannot serve such a stream in time; empty when it can."""
+
+
 def model_hash(model: str) -> int:
     """h = 31 h + byte, mod 2^32, over the model's id."""
     value = 0
@@ -112,11 +138,18 @@ def model_hash(model: str) -> int:
 class Transcoder:
     """Decoder, encoder and controller of one session; one thread only."""
 
-    def __init__(self, session: Session, clock: Callable[[], float], cores: int = 1) -> None:
+    def __init__(
+        self, session: Session, clock: Callable[[], float], cores: int = 1, judge: Judge = lambda *_: ""
+    ) -> None:
         """`cores`: how many may work on one picture."""
         self._session = session
         self._clock = clock
         self._cores = cores
+        self._judge = judge
+        self._judged = (0, 0)
+        self._too_slow = ""  # for good, unless the policy changes
+        self._refusing = False
+        self.curves: Curves | None = None  # a model's, once it knows this stream; for the room's allocation
         self._stream = SERVED[session.codec](session.limits)
         self._decoder = self._stream.open_decoder(2 * MAX_PIXELS)
         self._encoder: Encoder | None = None
@@ -149,6 +182,11 @@ class Transcoder:
         width, height = self._stream.size
         return width * height
 
+    @property
+    def refused(self) -> bool:
+        """Whether its frames are answered without decoding them, and so cost nothing."""
+        return self._refusing
+
     def close(self) -> None:
         """Free the codecs."""
         if self._encoder is not None:
@@ -173,6 +211,27 @@ class Transcoder:
         self._policy = policy
         self._controller.apply(policy)
         self._worth.apply(policy)
+        self._too_slow, self._judged = "", (0, 0)
+
+    def share(self, target: float | None) -> None:
+        """T by the room's allocation, from the next frame on; None: the policy's."""
+        self._controller.share(target)
+
+    def report(self) -> Report | None:
+        """For the room's allocation; None while nothing is being compressed."""
+        source_rate = self._worth.source_bps() / 8
+        curves = self.curves or self._controller.table_curves()
+        if curves is None or not self._ours or not source_rate:
+            return None
+        candidates = self._controller.candidates()
+        return Report(
+            learned=self.curves is not None,
+            source_rate=source_rate,
+            target=self._policy.target_savings,
+            allowed_loss=self._policy.allowed_loss(screen=self._session.screen),
+            ln_bytes=tuple(math.log(max(curves.bytes_at(q), 1.0)) for q in candidates),
+            loss=tuple(curves.loss_at(q) for q in candidates),
+        )
 
     def promote(self) -> Result:
         """The last decoded picture as a key, under its own id: this session takes over from another."""
@@ -224,7 +283,10 @@ class Transcoder:
             return self._lost_sync(frame, key=frame.key, reason=str(error))
         if unit.key:
             self._refused = ""
-        if refused := unit.refused or self._refusal_of_size(*self._stream.size) or self._refused:
+            self._judge_size()
+        refused = unit.refused or self._refusal_of_size(*self._stream.size) or self._refused or self._too_slow
+        self._refusing = bool(refused)
+        if refused:
             return self._refuse(frame, unit, refused)
         if frame.key and not unit.key:
             return self._lost_sync(frame, key=True, reason="marked as a key, but it is none")
@@ -235,6 +297,12 @@ class Transcoder:
         except av.error.FFmpegError as error:
             return self._lost_sync(frame, key=unit.key, reason=f"does not decode: {error.strerror}")
         return self._compress(frame, unit, picture)
+
+    def _judge_size(self) -> None:
+        """The size is often known from a key only, and then it may be too much for this host."""
+        if self._stream.size != self._judged and not self._too_slow:
+            self._judged = self._stream.size
+            self._too_slow = self._judge(*self._judged, self._policy)
 
     def _compress(self, frame: Frame, unit: AccessUnit, picture: VideoFrame | None) -> Result:
         if picture is not None:

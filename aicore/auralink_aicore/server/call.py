@@ -14,7 +14,7 @@ from auralink_pb.aicore.v1 import aicore_pb2 as pb
 from auralink_aicore.controller import Policy
 from auralink_aicore.metrics import Metrics
 from auralink_aicore.server.opening import BadRequestError, Fault, parse_policy
-from auralink_aicore.transcoder import Disposition, Frame, Mode
+from auralink_aicore.transcoder import Disposition, Frame, Mode, Report
 from auralink_aicore.worker.admission import Load
 from auralink_aicore.worker.pool import Seat
 from auralink_aicore.worker.wire import Timed
@@ -22,6 +22,10 @@ from auralink_aicore.worker.wire import Timed
 log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 16
+# Of frames without an answer: two of the largest that a message may carry. 16 of them would be 128 MiB a session.
+MAX_IN_FLIGHT_BYTES = 16 * 1024 * 1024
+LAST_WORDS_S = 2.0  # for what stands before a call's end to reach a client that reads
+REPORT_HOLDS_S = 3.0  # a stream that reported nothing so long takes no part in its room's allocation
 
 
 class _End:
@@ -33,19 +37,27 @@ class Core(Protocol):
 
     @property
     def metrics(self) -> Metrics: ...
-    def count(self, timed: Timed, source_bytes: int) -> None: ...
+    def count(self, timed: Timed, call: "Call", source_bytes: int) -> None: ...
+    def turned(self, call: "Call") -> None:
+        """It only watched, and compresses now."""
 
 
 class Call:
     """One `Compress` stream, between its client and its seat."""
 
-    def __init__(self, core: Core, name: str, load: Load) -> None:
+    def __init__(self, core: Core, name: str, load: Load, room: tuple[str, str] | None = None) -> None:
+        """`room`: whose byte budget it shares, None for nobody's."""
         self._core = core
         self.name = name
         self.load = load
+        self.room = room
         self.seat: Seat | None = None
         self.heard_s = time.monotonic()
         self._outgoing: asyncio.Queue[pb.ServerMessage | BadRequestError | _End] = asyncio.Queue()
+        self._report: Report | None = None
+        self._reported_s = -math.inf
+        self.shared = False  # the room's allocation set its T
+        self._closing = asyncio.Event()
         self._policy: Policy | None = None  # controls wait for the next frame, the newest of each kind
         self._force_key = False
         self._unanswered: dict[int, int] = {}  # frame id -> bytes
@@ -62,7 +74,8 @@ class Call:
         if result.disposition is Disposition.FAILED and not self._failed:
             self._failed = True
             log.error("session failed", extra={"session": self.name, "reason": result.reason})
-        self._core.count(timed, self._unanswered.pop(result.frame_id, 0))
+        self.load.refused = timed.refused
+        self._core.count(timed, self, self._unanswered.pop(result.frame_id, 0))
         message = pb.ServerMessage(
             result=pb.FrameResult(
                 frame_id=result.frame_id,
@@ -82,13 +95,32 @@ class Call:
         )
         self._outgoing.put_nowait(message)
 
+    def reported(self, report: Report) -> None:
+        """Once a second while it compresses."""
+        self._report, self._reported_s = report, time.monotonic()
+
     def lost(self, reason: str) -> None:
         """The worker died: tell the client, then end."""
         self._core.metrics.lost.inc()
         self.notice(pb.Notice.KIND_LOST, reason)
-        self._outgoing.put_nowait(_End())
+        self._close_with(_End())
 
     # From the server.
+
+    def report(self, now: float) -> Report | None:
+        """What the room's allocation needs; None while it takes no part."""
+        return self._report if not self.load.shadow and now - self._reported_s <= REPORT_HOLDS_S else None
+
+    def share(self, target: float | None) -> None:
+        """T by the room's allocation; None: the policy's own."""
+        if self.seat is not None:
+            self.shared = target is not None
+            self.seat.share(target)
+
+    def shed(self, reason: str) -> None:
+        """Its room is needed: tell the client, then end."""
+        self.notice(pb.Notice.KIND_SHED, reason)
+        self._close_with(_End())
 
     def notice(self, kind: pb.Notice.Kind.ValueType, detail: str) -> None:
         """Tell the client something about its session."""
@@ -96,7 +128,7 @@ class Call:
 
     def fail(self, error: BadRequestError) -> None:
         """End the call with an error."""
-        self._outgoing.put_nowait(error)
+        self._close_with(error)
 
     # From the client.
 
@@ -115,7 +147,7 @@ class Call:
             return
         self._ending = True
         if self._owed == 0:
-            self._outgoing.put_nowait(_End())
+            self._close_with(_End())
 
     def _take(self, message: pb.ClientMessage) -> bool:
         """False at the client's wish to end."""
@@ -129,7 +161,8 @@ class Call:
             if control == "end":
                 return False
             if control == "promote":
-                self._owe()
+                self._owe(0)
+                self._turn(shadow=False)
                 self._pass_controls(self.seat)
                 self.seat.promote()
             elif control == "force_key":
@@ -152,19 +185,48 @@ class Call:
     def _frame(self, seat: Seat, frame: pb.Frame) -> None:
         if frame.mode not in (pb.MODE_COMPRESS, pb.MODE_SHADOW):
             raise BadRequestError("a frame needs a mode, COMPRESS or SHADOW")
-        self._owe()
-        self._unanswered[frame.frame_id] = len(frame.payload)
-        self.load.shadow = frame.mode == pb.MODE_SHADOW
+        payload = frame.payload
+        self._owe(len(payload))
+        self._unanswered[frame.frame_id] = len(payload)
+        self.load.arrived(self.heard_s)
+        self._turn(shadow=frame.mode == pb.MODE_SHADOW)
         deadline_s = self.heard_s + frame.deadline_ms / 1000 if frame.deadline_ms else math.inf
         self._pass_controls(seat)
-        seat.frame(Frame(frame.frame_id, frame.payload, frame.key, Mode(frame.mode), self.heard_s, deadline_s))
+        seat.frame(Frame(frame.frame_id, payload, frame.key, Mode(frame.mode), self.heard_s, deadline_s))
 
-    def _owe(self) -> None:
+    def _turn(self, *, shadow: bool) -> None:
+        was, self.load.shadow = self.load.shadow, shadow
+        if was and not shadow:
+            self._core.turned(self)
+
+    def _owe(self, size: int) -> None:
+        if size + sum(self._unanswered.values()) > MAX_IN_FLIGHT_BYTES:
+            text = f"more than {MAX_IN_FLIGHT_BYTES} bytes of frames without an answer"
+            raise BadRequestError(text, Fault.RESOURCE_EXHAUSTED)
         self._owed += 1
         if self._owed > MAX_IN_FLIGHT:
             raise BadRequestError(f"more than {MAX_IN_FLIGHT} frames without an answer", Fault.RESOURCE_EXHAUSTED)
 
     # To the client.
+
+    def _close_with(self, last: "BadRequestError | _End") -> None:
+        if not self._closing.is_set():
+            self._closing.set()
+            self._outgoing.put_nowait(last)
+
+    async def run(self, send: Callable[[pb.ServerMessage], Awaitable[None]]) -> None:
+        """`write`, but not forever: what a client does not read may stand before the end of its call."""
+        writer = asyncio.create_task(self.write(send), name=f"write {self.name}")
+        closing = asyncio.create_task(self._closing.wait(), name=f"closing {self.name}")
+        try:
+            await asyncio.wait({writer, closing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({writer}, timeout=LAST_WORDS_S)
+            if not writer.done():
+                raise BadRequestError("the client does not read", Fault.DEADLINE_EXCEEDED)
+            await writer
+        finally:
+            writer.cancel()
+            closing.cancel()
 
     async def write(self, send: Callable[[pb.ServerMessage], Awaitable[None]]) -> None:
         """Write what comes back, until it ends. Raises BadRequestError to end the call with an error."""

@@ -22,6 +22,7 @@ class Fault(Enum):
     RESOURCE_EXHAUSTED = auto()
     DEADLINE_EXCEEDED = auto()
     INTERNAL = auto()
+    UNAVAILABLE = auto()
 
 
 class BadRequestError(ValueError):

@@ -7,12 +7,12 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 from auralink_aicore.controller import Policy
-from auralink_aicore.transcoder import Frame, Session
+from auralink_aicore.transcoder import Frame, Report
 from auralink_aicore.worker import wire
-from auralink_aicore.worker.wire import Kind, Timed
+from auralink_aicore.worker.wire import Kind, Opening, Timed
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,9 @@ class Listener(Protocol):
 
     def answered(self, timed: Timed) -> None:
         """One result."""
+
+    def reported(self, report: Report) -> None:
+        """What the room's allocation needs, once a second."""
 
     def lost(self, reason: str) -> None:
         """The worker died and the session's state with it; nothing more will come."""
@@ -55,7 +58,7 @@ class Seat:
     def frame(self, frame: Frame) -> None:
         """Hand over a frame; its result comes to the listener."""
         self.worker.owe(self)
-        self.worker.send(Kind.FRAME, self.number, wire.pack_frame(frame))
+        self.worker.send(Kind.FRAME, self.number, wire.frame_head(frame), frame.payload)
 
     def promote(self) -> None:
         """Ask for the last picture as a key; one result more comes."""
@@ -69,6 +72,10 @@ class Seat:
     def policy(self, policy: Policy) -> None:
         """In force from the next frame on."""
         self.worker.send(Kind.POLICY, self.number, wire.pack_policy(policy))
+
+    def share(self, target: float | None) -> None:
+        """T by the room's allocation; None: the policy's own."""
+        self.worker.send(Kind.SHARE, self.number, wire.pack_share(target))
 
     def close(self) -> None:
         """Give the place back; nothing more comes. Harmless when it is lost already."""
@@ -92,8 +99,7 @@ class Child(asyncio.Protocol):
     moved_s: float = 0.0  # when a result last came, or the first owed one was asked for
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - a stream socket's always is
-        self.transport = transport
+        self.transport = cast("asyncio.WriteTransport", transport)  # a stream socket's; uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
         self.moved_s = self.clock()
@@ -103,6 +109,9 @@ class Child(asyncio.Protocol):
                 if seat is not None:
                     seat.owed -= 1
                     seat.listener.answered(wire.unpack_result(body))
+            elif kind is Kind.REPORT:
+                if number in self.seats:
+                    self.seats[number].listener.reported(wire.unpack_report(body))
             elif kind is Kind.READY:
                 self.is_ready = True
                 self.ready(self, wire.unpack_ready(body))
@@ -122,16 +131,18 @@ class Child(asyncio.Protocol):
             return now - self.born_s > START_TIMEOUT_S
         return self.owed > 0 and now - self.moved_s > HANGS_AFTER_S
 
-    def send(self, kind: Kind, number: int, body: bytes = b"") -> None:
+    def send(self, kind: Kind, number: int, *parts: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():
-            self.transport.write(wire.pack(kind, number, body))
+            self.transport.write(wire.pack(kind, number, *parts))
 
 
 class Pool:
     """All workers. `start` returns when every one has been ready once."""
 
-    def __init__(self, size: int, watcher: Watcher) -> None:
+    def __init__(self, size: int, watcher: Watcher, cores: int = 1) -> None:
+        """`cores`: how many may work on one picture."""
         self._size = size
+        self._cores = cores
         self._watcher = watcher
         self._workers: dict[int, Child] = {}
         self._keepers: list[asyncio.Task[None]] = []
@@ -159,13 +170,13 @@ class Pool:
             task.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
 
-    def seat(self, index: int, session: Session, listener: Listener) -> Seat:
+    def seat(self, index: int, opening: Opening, listener: Listener) -> Seat:
         """A place for a session in a worker that is up."""
         worker = self._workers[index]
         self._next_number += 1
         seat = Seat(worker, self._next_number, listener)
         worker.seats[seat.number] = seat
-        worker.send(Kind.OPEN, seat.number, wire.pack_session(session))
+        worker.send(Kind.OPEN, seat.number, wire.pack_opening(opening))
         return seat
 
     async def _keep(self, index: int) -> None:
@@ -190,7 +201,13 @@ class Pool:
         loop = asyncio.get_running_loop()
         worker = Child(index, self._ready, loop.time)
         worker.born_s = loop.time()
-        arguments = ("-m", "auralink_aicore.worker.process", str(theirs.fileno()), str(int(calibrate)))
+        arguments = (
+            "-m",
+            "auralink_aicore.worker.process",
+            str(theirs.fileno()),
+            str(int(calibrate)),
+            str(self._cores),
+        )
         with theirs:
             try:
                 worker.process = await asyncio.create_subprocess_exec(

@@ -1,10 +1,13 @@
-"""The child: ``python -m auralink_aicore.worker.process <socket fd> <calibrate 0|1>``, started by `pool` only.
+"""The child: ``python -m auralink_aicore.worker.process <socket fd> <calibrate 0|1> <cores>``, started by
+`pool` only; `cores` may work on one picture.
 
 One thread. Whatever has arrived is sorted into its session's lane first; then the lane whose next frame is due
 first gets the codecs. Controls wait in the lane too, so they keep their place between frames. The child ends when
 the front closes the socket.
 """
 
+import gc
+import math
 import signal
 import socket
 import sys
@@ -14,14 +17,17 @@ from dataclasses import dataclass, field
 
 import av.logging
 
+from auralink_aicore.controller import Policy
 from auralink_aicore.transcoder import Frame, Result, Transcoder
 from auralink_aicore.worker import wire
 from auralink_aicore.worker.calibration import picture_ms
+from auralink_aicore.worker.costs import Host, refusal
 from auralink_aicore.worker.wire import Kind
 
 # Frames without a deadline of their own are taken as if they had this much time, so that none starves.
 NO_DEADLINE_S = 1.0
 READ_BYTES = 1 << 20
+REPORT_EVERY_S = 1.0
 
 
 @dataclass(slots=True)
@@ -35,14 +41,17 @@ class _Item:
 @dataclass(slots=True)
 class _Lane:
     transcoder: Transcoder
+    reports_s: float  # when the room's allocation next wants to hear of it; infinite for never
     items: deque[_Item] = field(default_factory=deque)
 
 
 class Worker:
     """Sessions of one process, and the socket to the front."""
 
-    def __init__(self, link: socket.socket) -> None:
+    def __init__(self, link: socket.socket, cores: int = 1) -> None:
+        """`cores`: how many may work on one picture."""
         self._link = link
+        self._cores = cores
         self._unpacker = wire.Unpacker()
         self._lanes: dict[int, _Lane] = {}
         self._buffer = memoryview(bytearray(READ_BYTES))
@@ -50,6 +59,8 @@ class Worker:
     def run(self, *, calibrate: bool) -> None:
         """Serve until the front is gone."""
         calibration_ms = picture_ms(time.perf_counter) if calibrate else 0.0
+        gc.collect()
+        gc.freeze()  # what the imports made stays; a collection that looks through it stops all streams for 30 ms
         try:
             self._link.sendall(wire.pack(Kind.READY, 0, wire.pack_ready(calibration_ms)))
             while self._take_in(wait=not self._due()):
@@ -81,7 +92,7 @@ class Worker:
 
     def _sort_in(self, kind: Kind, number: int, body: bytes) -> None:
         if kind is Kind.OPEN:
-            self._lanes[number] = _Lane(Transcoder(wire.unpack_session(body), time.monotonic))
+            self._lanes[number] = self._open(wire.unpack_opening(body))
             return
         lane = self._lanes.get(number)
         if lane is None:
@@ -94,6 +105,15 @@ class Worker:
             lane.items.append(_Item(kind, min(frame.deadline_s, frame.arrived_s + NO_DEADLINE_S), frame=frame))
         else:
             lane.items.append(_Item(kind, time.monotonic(), body))
+
+    def _open(self, opening: wire.Opening) -> _Lane:
+        session, host = opening.session, Host(opening.host_factor, self._cores)
+
+        def judge(width: int, height: int, policy: Policy) -> str:
+            return refusal(session.codec, width, height, policy, host)
+
+        transcoder = Transcoder(session, time.monotonic, self._cores, judge)
+        return _Lane(transcoder, -math.inf if opening.reports else math.inf)
 
     def _serve(self, number: int, lane: _Lane) -> None:
         item = lane.items.popleft()
@@ -111,8 +131,12 @@ class Worker:
             encoder_us=_microseconds(time.monotonic() - started),
             queue_us=_microseconds(started - item.frame.arrived_s) if item.frame else 0,
             pixels=transcoder.pixels,
+            refused=transcoder.refused,
         )
-        self._link.sendall(wire.pack(Kind.RESULT, number, wire.pack_result(timed)))
+        self._link.sendall(wire.pack(Kind.RESULT, number, wire.result_head(timed), result.payload))
+        if started >= lane.reports_s and (report := transcoder.report()) is not None:
+            lane.reports_s = started + REPORT_EVERY_S
+            self._link.sendall(wire.pack(Kind.REPORT, number, wire.pack_report(report)))
 
 
 def _microseconds(seconds: float) -> int:
@@ -130,6 +154,8 @@ def _apply(item: _Item, transcoder: Transcoder) -> Result | None:
         transcoder.force_key()
     elif item.kind is Kind.POLICY:
         transcoder.apply(wire.unpack_policy(item.body))
+    elif item.kind is Kind.SHARE:
+        transcoder.share(wire.unpack_share(item.body))
     return None
 
 
@@ -140,7 +166,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     av.logging.set_level(av.logging.PANIC)  # libav's remarks on broken input; results carry the reason
     with socket.socket(fileno=int(sys.argv[1])) as link:
-        Worker(link).run(calibrate=sys.argv[2] == "1")
+        Worker(link, cores=int(sys.argv[3])).run(calibrate=sys.argv[2] == "1")
 
 
 if __name__ == "__main__":

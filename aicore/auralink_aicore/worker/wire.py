@@ -5,6 +5,7 @@ there is no version in it and the byte order is the machine's.
 """
 
 import json
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -12,14 +13,16 @@ from enum import IntEnum
 
 from auralink_aicore.codecs import Codec, Limits
 from auralink_aicore.controller import Policy
-from auralink_aicore.transcoder import Advice, Disposition, Frame, Mode, Result, Session
+from auralink_aicore.transcoder import Advice, Disposition, Frame, Mode, Report, Result, Session
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024  # a frame of the largest message, doubled by an encoder gone wild
 
 _HEAD = struct.Struct("=IBI")  # length of the whole record, kind, session
 _FRAME = struct.Struct("=Q??dd")  # frame id, key, shadow, arrival, deadline
-_RESULT = struct.Struct("=QBBHHIBB?IIIH")
+_RESULT = struct.Struct("=QBBHHIBB?IIIH?")
 _READY = struct.Struct("=d")
+_SHARE = struct.Struct("=d")  # NaN for none
+_REPORT = struct.Struct("=?dddH")  # learned, source rate, T, L, candidates; then two arrays of them
 
 
 class Kind(IntEnum):
@@ -33,6 +36,17 @@ class Kind(IntEnum):
     CLOSE = 6
     READY = 7
     RESULT = 8
+    SHARE = 9
+    REPORT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a worker is told of a session."""
+
+    session: Session
+    host_factor: float = 1.0
+    reports: bool = False  # whether a room's allocation wants to hear of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +57,12 @@ class Timed:
     encoder_us: int
     queue_us: int
     pixels: int
+    refused: bool = False  # nothing of the session is decoded, see Transcoder.refused
 
 
-def pack(kind: Kind, session: int = 0, body: bytes = b"") -> bytes:
-    """One record."""
-    return _HEAD.pack(_HEAD.size + len(body), kind, session) + body
+def pack(kind: Kind, session: int = 0, *parts: bytes) -> bytes:
+    """One record; its body is the parts one after the other."""
+    return b"".join((_HEAD.pack(_HEAD.size + sum(map(len, parts)), kind, session), *parts))
 
 
 class Unpacker:
@@ -72,19 +87,23 @@ class Unpacker:
         del buffer[:at]
 
 
-def pack_session(session: Session) -> bytes:
+def pack_opening(opening: Opening) -> bytes:
     """Body of OPEN."""
-    return json.dumps(asdict(session)).encode()
+    return json.dumps(asdict(opening)).encode()
 
 
-def unpack_session(body: bytes) -> Session:
+def unpack_opening(body: bytes) -> Opening:
     """Body of OPEN."""
     fields = json.loads(body)
-    return Session(
-        codec=Codec(fields["codec"]),
-        policy=Policy(**fields["policy"]),
-        limits=Limits(**fields["limits"]),
-        screen=fields["screen"],
+    session = fields.pop("session")
+    return Opening(
+        session=Session(
+            codec=Codec(session["codec"]),
+            policy=Policy(**session["policy"]),
+            limits=Limits(**session["limits"]),
+            screen=session["screen"],
+        ),
+        **fields,
     )
 
 
@@ -98,10 +117,10 @@ def unpack_policy(body: bytes) -> Policy:
     return Policy(**json.loads(body))
 
 
-def pack_frame(frame: Frame) -> bytes:
-    """Body of FRAME; both times are of the machine's monotonic clock."""
+def frame_head(frame: Frame) -> bytes:
+    """Body of FRAME up to the payload; both times are of the machine's monotonic clock."""
     shadow = frame.mode is Mode.SHADOW
-    return _FRAME.pack(frame.frame_id, frame.key, shadow, frame.arrived_s, frame.deadline_s) + frame.payload
+    return _FRAME.pack(frame.frame_id, frame.key, shadow, frame.arrived_s, frame.deadline_s)
 
 
 def unpack_frame(body: bytes) -> Frame:
@@ -111,8 +130,8 @@ def unpack_frame(body: bytes) -> Frame:
     return Frame(frame_id, body[_FRAME.size :], key, mode, arrived_s, deadline_s)
 
 
-def pack_result(timed: Timed) -> bytes:
-    """Body of RESULT."""
+def result_head(timed: Timed) -> bytes:
+    """Body of RESULT up to the payload."""
     result = timed.result
     reason = result.reason.encode()[:1000]
     head = _RESULT.pack(
@@ -129,15 +148,17 @@ def pack_result(timed: Timed) -> bytes:
         timed.queue_us,
         timed.pixels,
         len(reason),
+        timed.refused,
     )
-    return head + reason + result.payload
+    return head + reason
 
 
 def unpack_result(body: bytes) -> Timed:
     """Body of RESULT."""
-    (frame_id, disposition, key, ratio, quality, hash_, flags, advice, need_key, encoder_us, queue_us, pixels, size) = (
+    (frame_id, disposition, key, ratio, quality, hash_, flags, advice, need_key, *cost, size, refused) = (
         _RESULT.unpack_from(body)
     )
+    encoder_us, queue_us, pixels = cost
     start = _RESULT.size
     result = Result(
         frame_id=frame_id,
@@ -152,7 +173,7 @@ def unpack_result(body: bytes) -> Timed:
         reason=body[start : start + size].decode(errors="replace"),
         need_key=need_key,
     )
-    return Timed(result, encoder_us, queue_us, pixels)
+    return Timed(result, encoder_us, queue_us, pixels, refused)
 
 
 def pack_ready(calibration_ms: float) -> bytes:
@@ -164,3 +185,28 @@ def unpack_ready(body: bytes) -> float:
     """Body of READY."""
     (calibration_ms,) = _READY.unpack(body)
     return float(calibration_ms)
+
+
+def pack_share(target: float | None) -> bytes:
+    """Body of SHARE: T by the room's allocation, None for the policy's own."""
+    return _SHARE.pack(math.nan if target is None else target)
+
+
+def unpack_share(body: bytes) -> float | None:
+    """Body of SHARE."""
+    (target,) = _SHARE.unpack(body)
+    return None if math.isnan(target) else float(target)
+
+
+def pack_report(report: Report) -> bytes:
+    """Body of REPORT."""
+    n = len(report.ln_bytes)
+    head = _REPORT.pack(report.learned, report.source_rate, report.target, report.allowed_loss, n)
+    return head + struct.pack(f"={2 * n}d", *report.ln_bytes, *report.loss)
+
+
+def unpack_report(body: bytes) -> Report:
+    """Body of REPORT."""
+    learned, source_rate, target, allowed_loss, n = _REPORT.unpack_from(body)
+    curves = struct.unpack_from(f"={2 * n}d", body, _REPORT.size)
+    return Report(learned, source_rate, target, allowed_loss, curves[:n], curves[n:])

@@ -294,3 +294,62 @@ class TestGovernor:
         for number in range(10 * FPS):
             governor.observe(number / FPS, 40.0 if number % FPS == 7 else 5.0, 10.0)
         assert governor.level == 0
+
+
+class TestRoomsShare:
+    """T by a room's allocation instead of the policy's."""
+
+    def test_the_stream_saves_its_share_and_its_own_target_when_the_room_takes_it_back(self) -> None:
+        controller, sender = Controller(H264, FREE, screen=False), Sender()
+        run(controller, sender, 10)
+        controller.share(0.55)
+        run(controller, sender, 5, 10)
+        assert saved(run(controller, sender, 10, 15)) == pytest.approx(0.55, abs=0.03)
+        controller.share(None)
+        run(controller, sender, 5, 25)
+        assert saved(run(controller, sender, 10, 30)) == pytest.approx(0.4, abs=0.03)
+
+    def test_small_moves_every_second_leave_the_debt_alone(self) -> None:
+        """A reset with every move would never let the debt be measured."""
+        controller, sender = Controller(H264, FREE, screen=False), Sender()
+        samples = []
+        for second in range(30):
+            controller.share(0.4 + 0.03 * math.sin(second))
+            samples += run(controller, sender, 1, second)
+        assert saved(samples[10 * FPS :]) == pytest.approx(0.4, abs=0.02)
+
+    def test_a_cut_is_paid_back_through_small_moves_too(self) -> None:
+        controller, sender = Controller(H264, FREE, screen=False), Sender()
+        run(controller, sender, 5)
+        controller.record(Sample(5.0, 50_000, 150_000, comparable=False))
+        before = controller.q
+        controller.share(0.41)
+        run(controller, sender, 1, 5.03)
+        assert controller.q > before
+
+    def test_q_moves_with_the_share_at_once_and_stays_under_the_ceiling(self) -> None:
+        controller = Controller(H264, FREE, screen=False)
+        before = controller.q
+        controller.share(0.6)
+        assert controller.q == pytest.approx(before + 8.66 * math.log(0.6 / 0.4), abs=1)
+        floored = Controller(H264, Policy(), screen=False)
+        floored.share(0.9)
+        assert floored.q == 27
+
+    def test_a_new_policy_ends_the_share(self) -> None:
+        controller, sender = Controller(H264, FREE, screen=False), Sender()
+        controller.share(0.7)
+        run(controller, sender, 5)
+        controller.apply(replace(FREE, target_savings=0.2))
+        run(controller, sender, 5, 5)
+        assert saved(run(controller, sender, 10, 10)) == pytest.approx(0.2, abs=0.03)
+
+    def test_the_codecs_curves_go_through_where_the_stream_stands(self) -> None:
+        controller, sender = Controller(H264, FREE, screen=False), Sender(noise=0.0)
+        assert controller.table_curves() is None
+        run(controller, sender, 10)
+        curves = controller.table_curves()
+        assert curves is not None
+        for q in (20, 30):
+            assert curves.bytes_at(q) == pytest.approx(FPS * 10_000 * math.exp((22 - q) / 8.66), rel=0.1)
+        assert [curves.loss_at(q) for q in (22, 27, 33)] == [1.0, 3.0, 8.0]

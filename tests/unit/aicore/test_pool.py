@@ -4,7 +4,7 @@ import asyncio
 from typing import NoReturn
 
 import pytest
-from auralink_aicore.transcoder import Disposition, Frame, Mode, Result
+from auralink_aicore.transcoder import Disposition, Frame, Mode, Report, Result
 from auralink_aicore.worker import wire
 from auralink_aicore.worker.pool import HANGS_AFTER_S, START_TIMEOUT_S, Child, Pool, Seat
 from auralink_aicore.worker.wire import Kind, Timed
@@ -18,6 +18,9 @@ class Listener:
 
     def answered(self, timed: Timed) -> None:
         self.heard.append(timed.result.frame_id)
+
+    def reported(self, report: Report) -> None:
+        raise AssertionError(report)
 
     def lost(self, reason: str) -> None:
         raise AssertionError(reason)
@@ -36,7 +39,7 @@ class Scene:
 
     def answer(self, frame_id: int) -> None:
         timed = Timed(Result(frame_id, Disposition.SKIPPED), 0, 0, 0)
-        self.child.data_received(wire.pack(Kind.RESULT, 7, wire.pack_result(timed)))
+        self.child.data_received(wire.pack(Kind.RESULT, 7, wire.result_head(timed)))
 
 
 def test_a_worker_that_owes_nothing_never_hangs() -> None:

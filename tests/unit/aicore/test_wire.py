@@ -5,9 +5,9 @@ import math
 import pytest
 from auralink_aicore.codecs import Codec, Limits
 from auralink_aicore.controller import Policy
-from auralink_aicore.transcoder import Advice, Disposition, Frame, Mode, Result, Session
+from auralink_aicore.transcoder import Advice, Disposition, Frame, Mode, Report, Result, Session
 from auralink_aicore.worker import wire
-from auralink_aicore.worker.wire import Kind, Timed, Unpacker
+from auralink_aicore.worker.wire import Kind, Opening, Timed, Unpacker
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,10 +32,11 @@ def test_an_absurd_length_is_refused() -> None:
 
 def test_bodies_come_out_as_they_went_in() -> None:
     session = Session(Codec.H264, Policy(target_savings=0.3, always=True), Limits(2, 31), screen=True)
-    assert wire.unpack_session(wire.pack_session(session)) == session
+    opening = Opening(session, host_factor=1.7, reports=True)
+    assert wire.unpack_opening(wire.pack_opening(opening)) == opening
     assert wire.unpack_policy(wire.pack_policy(session.policy)) == session.policy
     frame = Frame(2**63, b"\0frame", True, Mode.SHADOW, 12.5, math.inf)
-    assert wire.unpack_frame(wire.pack_frame(frame)) == frame
+    assert wire.unpack_frame(wire.frame_head(frame) + frame.payload) == frame
     result = Result(
         frame_id=2**63,
         disposition=Disposition.SKIPPED,
@@ -49,6 +50,10 @@ def test_bodies_come_out_as_they_went_in() -> None:
         reason="Grün",
         need_key=True,
     )
-    timed = Timed(result, encoder_us=5500, queue_us=120, pixels=1280 * 720)
-    assert wire.unpack_result(wire.pack_result(timed)) == timed
+    timed = Timed(result, encoder_us=5500, queue_us=120, pixels=1280 * 720, refused=True)
+    assert wire.unpack_result(wire.result_head(timed) + result.payload) == timed
     assert wire.unpack_ready(wire.pack_ready(2.5)) == 2.5
+    assert wire.unpack_share(wire.pack_share(0.35)) == 0.35
+    assert wire.unpack_share(wire.pack_share(None)) is None
+    report = Report(True, 3e5, 0.4, 3.0, (12.0, 11.5, 11.0), (0.5, 1.0, 2.0))
+    assert wire.unpack_report(wire.pack_report(report)) == report

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 import pytest
 from auralink_aicore.codecs import Codec, Limits
 from auralink_aicore.controller import Policy
-from auralink_aicore.transcoder import Disposition, Frame, Mode, Session, Transcoder
+from auralink_aicore.transcoder import Advice, Disposition, Frame, Mode, Session, Transcoder
 from auralink_aicore.worker import wire
 from auralink_aicore.worker.process import Worker
-from auralink_aicore.worker.wire import Kind, Timed, Unpacker
+from auralink_aicore.worker.wire import Kind, Opening, Timed, Unpacker
 
 from tests.unit.aicore import clips
 
-SESSION = wire.pack_session(Session(Codec.H264, Policy(always=True), Limits(), screen=False))
+SESSION = wire.pack_opening(Opening(Session(Codec.H264, Policy(always=True), Limits(), screen=False)))
 
 
 class Front:
@@ -37,14 +37,14 @@ class Front:
 
     def result(self) -> tuple[int, Timed]:
         kind, number, body = self.record()
-        assert kind is Kind.RESULT
+        assert kind is Kind.RESULT, kind
         return number, wire.unpack_result(body)
 
 
 def frame(number: int, frame_id: int, deadline_s: float = math.inf, payload: bytes | None = None) -> bytes:
     payload = clips.h264()[frame_id] if payload is None else payload
     sent = Frame(frame_id, payload, clips.is_key(payload), Mode.COMPRESS, time.monotonic(), deadline_s)
-    return wire.pack(Kind.FRAME, number, wire.pack_frame(sent))
+    return wire.pack(Kind.FRAME, number, wire.frame_head(sent), payload)
 
 
 @contextmanager
@@ -117,3 +117,44 @@ def test_a_fault_in_one_stream_fails_that_stream_only(monkeypatch: pytest.Monkey
         Disposition.COMPRESSED,
     ]
     assert "a fault of ours" in answers[0][1].reason
+
+
+def opened(number: int, policy: Policy, **fields: object) -> bytes:
+    session = Session(Codec.H264, policy, Limits(), screen=False)
+    return wire.pack(Kind.OPEN, number, wire.pack_opening(Opening(session, **fields)))  # type: ignore[arg-type]
+
+
+def test_a_size_that_is_too_much_for_the_host_is_judged_when_the_key_shows_it() -> None:
+    with running() as front:
+        front.link.sendall(opened(1, Policy(latency_budget_ms=1), host_factor=20.0) + frame(1, 0) + frame(1, 1))
+        front.link.sendall(opened(2, Policy(latency_budget_ms=1, always=True), host_factor=20.0) + frame(2, 0))
+        answers = sorted(((n, t.result.frame_id), t) for n, t in (front.result() for _ in range(3)))
+    for _, timed in answers[:2]:
+        assert (timed.result.disposition, timed.result.advice) == (Disposition.UNCHANGED, Advice.NATIVE)
+        assert "H264 at 320x240 takes" in timed.result.reason
+        assert timed.refused
+    assert answers[2][1].result.disposition is Disposition.COMPRESSED
+
+
+def test_a_session_of_a_room_reports_once_a_second_and_takes_its_share() -> None:
+    reports = []
+    with running() as front:
+        front.link.sendall(opened(1, Policy(always=True), reports=True))
+        for frame_id in range(5):
+            front.link.sendall(wire.pack(Kind.SHARE, 1, wire.pack_share(0.3)) + frame(1, frame_id))
+        results = 0
+        while results < 5:
+            kind, _, body = front.record()
+            results += kind is Kind.RESULT
+            reports += [wire.unpack_report(body)] if kind is Kind.REPORT else []
+    (report,) = reports
+    assert (report.learned, report.target) == (False, 0.4)
+    assert len(report.loss) == len(report.ln_bytes) > 20
+    assert list(report.ln_bytes) == sorted(report.ln_bytes, reverse=True)
+    assert list(report.loss) == sorted(report.loss)
+
+
+def test_a_session_of_no_room_reports_nothing() -> None:
+    with running() as front:
+        front.link.sendall(opened(1, Policy(always=True)) + b"".join(frame(1, frame_id) for frame_id in range(5)))
+        assert [front.record()[0] for _ in range(5)] == 5 * [Kind.RESULT]

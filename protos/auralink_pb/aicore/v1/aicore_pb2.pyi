@@ -249,6 +249,7 @@ class SessionOpen(_message.Message):
     MAX_PROFILE_FIELD_NUMBER: _builtins.int
     MAX_LEVEL_FIELD_NUMBER: _builtins.int
     PROTOCOL_MINOR_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """<pod>/<room>/<ssrc>/<n>; n grows with every re-open"""
     codec: Global___Codec.ValueType
@@ -268,6 +269,8 @@ class SessionOpen(_message.Message):
     max_level: _builtins.int
     """H.264 level_idc, e.g. 31; 0 = the sender's own"""
     protocol_minor: _builtins.int
+    mode: Global___Mode.ValueType
+    """of its first frames; unspecified counts as COMPRESS. A standby says SHADOW: it takes less room"""
     @_builtins.property
     def policy(self) -> Global___Policy: ...
     def __init__(
@@ -285,10 +288,11 @@ class SessionOpen(_message.Message):
         max_profile: Global___H264Profile.ValueType = ...,
         max_level: _builtins.int = ...,
         protocol_minor: _builtins.int = ...,
+        mode: Global___Mode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_rate", b"clock_rate", "codec", b"codec", "content", b"content", "group_id", b"group_id", "height", b"height", "max_fps", b"max_fps", "max_level", b"max_level", "max_profile", b"max_profile", "policy", b"policy", "protocol_minor", b"protocol_minor", "session_id", b"session_id", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_rate", b"clock_rate", "codec", b"codec", "content", b"content", "group_id", b"group_id", "height", b"height", "max_fps", b"max_fps", "max_level", b"max_level", "max_profile", b"max_profile", "mode", b"mode", "policy", b"policy", "protocol_minor", b"protocol_minor", "session_id", b"session_id", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -670,6 +674,8 @@ Global___CapabilitiesRequest: _TypeAlias = CapabilitiesRequest  # noqa: Y015
 
 @_typing.final
 class CodecCapability(_message.Message):
+    """What keeps the default latency budget on this host now."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CODEC_FIELD_NUMBER: _builtins.int
@@ -677,7 +683,9 @@ class CodecCapability(_message.Message):
     MAX_HEIGHT_FIELD_NUMBER: _builtins.int
     codec: Global___Codec.ValueType
     max_width: _builtins.int
+    """of a landscape picture; portrait ones of as many pixels are served as well"""
     max_height: _builtins.int
+    """0: no size keeps it, the codec is served with a larger budget only"""
     def __init__(
         self,
         *,
