@@ -40,7 +40,7 @@ class Stream:
     input_rate: float  # bytes per second that come from its sender, > 0
     allowed_loss: float  # L
     ln_bytes: Sequence[float] = ()  # per second, as `input_rate`; empty when nothing was learned of this stream
-    loss: Sequence[float] = ()
+    loss: Sequence[float] = ()  # never falling
 
 
 def allocate(streams: Sequence[Stream], target: float) -> list[float]:
@@ -92,17 +92,22 @@ def _bytes(room: Sequence[Stream], target: float) -> Floats:
 
 
 def _candidates(room: Sequence[Stream]) -> tuple[Floats, Floats]:
-    """(streams, n) bytes and losses; what a stream may not lose, or has no candidate for, loses infinitely much."""
+    """(streams, n + 1) bytes and losses; what a stream may not lose, or has no candidate for, loses infinitely much.
+
+    The last column is the point between two candidates where just what is allowed is lost.
+    """
     widest = max(len(stream.ln_bytes) for stream in room)
-    sizes = np.ones((len(room), widest))
-    losses = np.full((len(room), widest), np.inf)
+    sizes = np.ones((len(room), widest + 1))
+    losses = np.full((len(room), widest + 1), np.inf)
     for row, stream in enumerate(room):
         n = len(stream.ln_bytes)
-        # More than the sender spends is never sent, and less than HIGHEST_TARGET leaves is never asked for.
-        sizes[row, :n] = np.clip(np.exp(stream.ln_bytes), (1.0 - HIGHEST_TARGET) * stream.input_rate, stream.input_rate)
         given = np.asarray(stream.loss, dtype=np.float64)
-        allowed = np.where(given <= stream.allowed_loss, given, np.inf)
-        if not np.isfinite(allowed).any():
-            allowed[int(np.argmin(given))] = float(np.min(given))
-        losses[row, :n] = allowed
+        ln_bytes = np.asarray(stream.ln_bytes, dtype=np.float64)
+        losses[row, :n] = np.where(given <= stream.allowed_loss, given, np.inf)
+        sizes[row, :n] = np.exp(ln_bytes)
+        # At or below its lowest loss that is the first candidate, allowed or not: there is none better.
+        losses[row, widest] = np.clip(stream.allowed_loss, given[0], given[-1])
+        sizes[row, widest] = math.exp(float(np.interp(stream.allowed_loss, given, ln_bytes)))
+        # More than the sender spends is never sent, and less than HIGHEST_TARGET leaves is never asked for.
+        sizes[row] = np.clip(sizes[row], (1.0 - HIGHEST_TARGET) * stream.input_rate, stream.input_rate)
     return sizes, losses

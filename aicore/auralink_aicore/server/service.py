@@ -265,6 +265,7 @@ class AiCore(pb_grpc.AICoreServicer):
         """End the calls of clients that went silent."""
         while True:
             await asyncio.sleep(SWEEP_S)
+            self._admission.relax()
             now = time.monotonic()
             for call in self._calls:
                 if now - call.heard_s > SILENT_S:

@@ -24,6 +24,7 @@ MAX_SEATS = 128  # sessions of one worker; each holds a decoder, whatever its fr
 RATE_S = 2.0  # over which a session's frames are counted
 
 LIVE_WEIGHT = 0.01  # of one frame in the running host factor: some seconds of one stream
+RELAX_WEIGHT = 0.2  # of one pause between frames
 HOST_FACTORS = (0.2, 20.0)  # beyond these a clock is wrong
 
 
@@ -72,6 +73,8 @@ class Admission:
     host_factor: float = 1.0
     picture_cores: int = 1
     seats: dict[int, dict[int, Load]] = field(default_factory=dict)
+    _calibrated: float = 1.0
+    _observed: bool = False
 
     @property
     def host(self) -> Host:
@@ -134,12 +137,22 @@ class Admission:
 
     def calibrated(self, picture_ms: float) -> None:
         """A worker measured the reference picture."""
-        self.host_factor = _bounded(picture_ms / CALIBRATION_MS)
+        self.host_factor = self._calibrated = _bounded(picture_ms / CALIBRATION_MS)
 
     def observed(self, frame_took_ms: float, codec: Codec, pixels: int) -> None:
         """An inter frame was decoded and encoded, at the governor's first level, in so many milliseconds."""
+        self._observed = True
         seen = _bounded(frame_took_ms / elapsed_ms(codec, pixels, Host(1.0, self.picture_cores)))
         self.host_factor += LIVE_WEIGHT * (seen - self.host_factor)
+
+    def relax(self) -> None:
+        """Once every few seconds: without frames to tell better, the host is again what calibration found.
+
+        Else a busy hour that ended would refuse every stream, and so never be found to have ended.
+        """
+        if not self._observed:
+            self.host_factor += RELAX_WEIGHT * (self._calibrated - self.host_factor)
+        self._observed = False
 
 
 def _bounded(factor: float) -> float:

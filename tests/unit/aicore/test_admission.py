@@ -153,6 +153,19 @@ def test_the_host_factor_starts_with_calibration_and_follows_live_frames_of_any_
     assert admission.host_factor < 1.3  # one stopped clock does not close the door
 
 
+def test_a_busy_hour_that_ended_does_not_keep_the_door_closed() -> None:
+    admission = Admission(seats={0: {}})
+    admission.calibrated(CALIBRATION_MS)
+    for _ in range(2000):
+        admission.observed(100.0, Codec.H264, HD)
+    admission.relax()
+    assert admission.place(hd()) is None  # frames told so a moment ago
+    for _ in range(20):
+        admission.relax()
+    assert admission.place(hd()) == Place(0)
+    assert admission.host_factor == pytest.approx(1.0, abs=0.2)
+
+
 kinds = st.tuples(st.sampled_from(list(Codec)), st.sampled_from([0, 57600, HD]), st.integers(0, 60), st.booleans())
 
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from auralink_aicore.allocator import HIGHEST_TARGET, Stream, allocate
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 CANDIDATES = np.arange(16, 46)
@@ -60,8 +60,8 @@ def test_the_room_meets_its_budget_or_every_stream_stands_at_a_bound(room: list[
         return
     spends_more = left(room, shares) > budget
     for one, share in zip(room, shares, strict=True):
-        allowed = [ln for ln, loss in zip(one.ln_bytes, one.loss, strict=True) if loss <= one.allowed_loss]
-        fewest = max(math.exp(min(allowed)), (1 - HIGHEST_TARGET) * one.input_rate)
+        at_limit = math.exp(float(np.interp(one.allowed_loss, one.loss, one.ln_bytes)))
+        fewest = max(at_limit, (1 - HIGHEST_TARGET) * one.input_rate)
         # At the fewest bytes that its loss allows, or as near to the sender's as its best candidate is.
         bound = min(fewest, one.input_rate) if spends_more else one.input_rate
         assert (1 - share) * one.input_rate == pytest.approx(bound, rel=0.25 if not spends_more else 1e-6)
@@ -91,6 +91,11 @@ def test_a_room_that_saves_more_takes_it_from_every_stream_or_leaves_it(
         assert more >= less - 1e-6
 
 
+@example(
+    [stream(20000.0, 16.0, 5.0, 1.0, 1.0)] * 3
+    + [stream(20000.0, 16.0, 5.0, 1.0, 6.0), stream(82706.0, 16.5, 5.0, 1.0, 1.0)],
+    0.5,
+)
 @given(rooms, targets)
 def test_together_they_lose_no_more_than_with_one_share_for_all(room: list[Stream], target: float) -> None:
     """At equal bytes; where one share for all would break no stream's bound."""
