@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 from auralink_aicore.__main__ import usable_cores
 from auralink_aicore.codecs import SERVED, Codec
+from auralink_aicore.model import packaged
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
 from auralink_pb.aicore.v1 import aicore_pb2_grpc as pb_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -59,7 +60,7 @@ class TestServing:
         units = sender.send(frames=90)
         stream = Stream(channel, sender)
         opened = await stream.open()
-        assert (opened.status, opened.max_in_flight, opened.model) == (OK, 16, "auralink-table-1.0.0")
+        assert (opened.status, opened.max_in_flight, opened.model) == (OK, 16, packaged().id)
         results = await stream.exchange(units)
         assert [r.frame_id for r in results] == list(range(90))
         assert {r.disposition for r in results} == {pb.DISPOSITION_COMPRESSED}
@@ -227,7 +228,7 @@ class TestOperating:
     async def test_capabilities_name_codecs_workers_and_model(self, channel: grpc.aio.Channel) -> None:
         answer = await pb_grpc.AICoreStub(channel).GetCapabilities(pb.CapabilitiesRequest())
         assert {int(c.codec) for c in answer.codecs} == {int(codec) for codec in SERVED}
-        assert (answer.workers, answer.model, answer.draining) == (2, "auralink-table-1.0.0", False)
+        assert (answer.workers, answer.model, answer.draining) == (2, packaged().id, False)
         assert 0.2 <= answer.host_factor <= 20
         assert len(bytes.fromhex(answer.model_sha256)) == 32
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, cast
+from typing import ClassVar, Final, Protocol, cast
 
 import av
 from av.video.frame import VideoFrame
@@ -126,6 +126,10 @@ def colour_of(picture: VideoFrame) -> tuple[int, int, int, int]:
         int(picture.color_trc),
         MATRIX_UNSPECIFIED if matrix == _MATRIX_RGB else matrix,
     )
+
+
+FOR_FEATURES: Final = {"export_side_data": "venc_params"}
+"""The sender's quantisers beside each picture, for `features`; h264's and vp9's decoders have it."""
 
 
 def open_decoder(name: str, most_pixels: int, **options: str) -> av.VideoCodecContext:

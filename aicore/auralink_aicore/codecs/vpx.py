@@ -11,6 +11,7 @@ from av.video.frame import VideoFrame
 
 from auralink_aicore.codecs import vpx_syntax as syntax
 from auralink_aicore.codecs.interface import (
+    FOR_FEATURES,
     MATRIX_UNSPECIFIED,
     NOT_SERVED,
     AccessUnit,
@@ -196,7 +197,7 @@ class VP9:
         self._layered = False
 
     def open_decoder(self, most_pixels: int) -> av.VideoCodecContext:
-        return open_decoder("vp9", most_pixels)
+        return open_decoder("vp9", most_pixels, **FOR_FEATURES)
 
     def open_encoder(self, output: OutputFormat, cores: int) -> Encoder:
         return Libvpx(VP9_SETTINGS, output, cores)

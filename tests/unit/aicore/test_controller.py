@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 from auralink_aicore.controller import (
-    CURVES,
     DEBT_LIMIT,
     Controller,
     Governor,
@@ -18,10 +17,11 @@ from auralink_aicore.controller import (
     first_q,
     next_q,
 )
+from auralink_aicore.model import packaged
 from hypothesis import given
 from hypothesis import strategies as st
 
-H264 = CURVES["H264"]
+H264 = packaged().curves["H264"]
 
 FPS = 30
 FREE = Policy(quality_level=1, quality_floor=0)

@@ -30,7 +30,7 @@ def test_bad_settings_are_told_all_at_once_a_line_each_without_a_traceback(tmp_p
 def test_without_a_ca_clients_need_no_certificate(tmp_path: Path) -> None:
     (tmp_path / "tls.crt").write_bytes(b"c")
     (tmp_path / "tls.key").write_bytes(b"k")
-    assert configured({"AICORE_TLS_DIR": str(tmp_path)}, 1)[1] == read_tls(tmp_path)
+    assert configured({"AICORE_TLS_DIR": str(tmp_path)}, 1).tls == read_tls(tmp_path)
     assert read_tls(tmp_path).ca is None
     (tmp_path / "ca.crt").write_bytes(b"a")
     assert read_tls(tmp_path).ca == b"a"
