@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 
 from auralink_aicore.metrics import Metrics
-from auralink_aicore.model import MAX_BYTES, BadModelError, Model, packaged, read
+from auralink_aicore.model import MAX_BYTES, BadModelError, Model, packaged, read, version_of
 from auralink_aicore.server import AiCore, TlsFiles
 from auralink_aicore.settings import USAGE, Settings, SettingsError, from_env
 
@@ -87,16 +87,36 @@ def configured(env: Mapping[str, str], cores: int) -> Configured:
 
 
 def read_model(path: Path | None) -> Model:
-    """The file of AICORE_MODEL, or the packaged one. Raises SettingsError."""
+    """The file of AICORE_MODEL, of a folder the newest version, or the packaged one. Raises SettingsError."""
     if path is None:
         return packaged()
     try:
+        if path.is_dir():
+            path = newest(path)
         with path.open("rb") as file:
             return read(path.name, file.read(MAX_BYTES + 1))
     except OSError as error:
         raise SettingsError([f"AICORE_MODEL: {path}: {error.strerror}"]) from error
     except BadModelError as error:
         raise SettingsError([f"AICORE_MODEL: {path}: {error}"]) from error
+
+
+def newest(folder: Path) -> Path:
+    """The model file of the highest version in it. Raises OSError, SettingsError if there is none."""
+    found = [(version, path) for path in folder.iterdir() if (version := version_of(path.name))]
+    if not found:
+        raise SettingsError([f"AICORE_MODEL: {folder} has no auralink-q-<version>.json"])
+    return max(found)[1]
+
+
+def newer_model(path: Path | None, old: Model) -> Model | None:
+    """What SIGHUP found; None for the one in use. Raises SettingsError, also for other bytes under the same id."""
+    new = read_model(path)
+    if new.id != old.id:
+        return new
+    if new.sha256 != old.sha256:
+        raise SettingsError([f"AICORE_MODEL: {new.id} is not what it was; another model needs another version"])
+    return None
 
 
 def read_tls(folder: Path) -> TlsFiles:
@@ -133,9 +153,11 @@ async def run(told: Configured) -> None:
 
     def on_hangup() -> None:
         try:
-            core.use(read_model(settings.model))
+            model = newer_model(settings.model, core.model)
+            if model is not None:
+                core.use(model)
         except SettingsError as error:
-            logging.error("the model stays", extra={"model": core.model_id, "reason": str(error)})  # noqa: TRY400 - as below
+            logging.error("the model stays", extra={"model": core.model.id, "reason": str(error)})  # noqa: TRY400 - as below
 
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     await core.run(settings.listen, settings.http_port, told.tls, stop)

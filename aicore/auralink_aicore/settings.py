@@ -13,7 +13,8 @@ The reference AI Core: recompresses encoded video frames over gRPC. Told by envi
   AICORE_HTTP_PORT   port of /health and /metrics on the same host (9090)
   AICORE_WORKERS     codec processes, 1 to 64 (one per usable core; from four cores up one less)
   AICORE_TLS_DIR     folder with tls.crt and tls.key; with ca.crt too, clients need a certificate (unset: plaintext)
-  AICORE_MODEL       model file, auralink-q-<version>.json (the packaged one); SIGHUP reads it again
+  AICORE_MODEL       model file auralink-q-<version>.json, or a folder, whose newest version is taken (the packaged
+                     one); SIGHUP looks again
 
 A port of 0 takes a free one; the log line "serving" says which.
 """

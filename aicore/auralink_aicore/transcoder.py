@@ -370,6 +370,7 @@ class Transcoder:
         coded = encoder.encode(picture, q, key=source_key or self._want_key)
         now = self._clock()
         quality, binds = self._controller.quality, self._controller.floor_binds
+        model = self._insight.model
         self._controller.record(
             Sample(now, source_bytes, len(coded.data), comparable=not (source_key or coded.key)),
         )
@@ -388,7 +389,7 @@ class Transcoder:
             key=coded.key,
             ratio=self._controller.ratio(now),
             quality=quality,
-            model_hash=self._insight.model.hash,
+            model_hash=model.hash,
             flags=flags,
         )
 

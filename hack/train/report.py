@@ -191,12 +191,9 @@ def allocation(judged: Sequence[Judged], target: float = TARGET, allowed: float 
     for _ in range(ROOMS):
         room = [chance.choice(groups[name]) for name in chance.sample(sorted(groups), size)]
         rates = [sum(one.half.stream.sizes) / len(one.half.stream.sizes) * one.half.stream.fps for one in room]
-        truth = [
-            Stream(r, allowed, _bytes(one.half.ln_ratio, r), tuple(one.half.loss))
-            for one, r in zip(room, rates, strict=True)
-        ]
-        told = []
+        truth, told = [], []
         for one, rate in zip(room, rates, strict=True):
+            truth.append(Stream(rate, allowed, _bytes(one.half.ln_ratio, rate), tuple(one.half.loss)))
             stands = _q_for(one.half, target)
             seen = one.from_near(stands)
             # The level of the bytes is measured where the stream stands; the model gives the slope.
@@ -206,8 +203,8 @@ def allocation(judged: Sequence[Judged], target: float = TARGET, allowed: float 
             losses = [true_loss(one.half, _q_for(one.half, share)) for one, share in zip(room, shares, strict=True)]
             sums[number].append(_mean(losses))
             sums[number].append(max(losses))
-    means, worst = [s[::2] for s in sums], [s[1::2] for s in sums]
-    return Allocation(*(_mean(one) for one in means), _mean(worst[0]), _mean(worst[1]))
+    means, worst = [_mean(one[::2]) for one in sums], [_mean(one[1::2]) for one in sums]
+    return Allocation(means[0], means[1], means[2], worst[0], worst[1])
 
 
 def _bytes(ln_ratio: Any, rate: float) -> tuple[float, ...]:

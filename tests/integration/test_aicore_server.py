@@ -25,7 +25,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from hack.lab.aicore import SOURCES, Running, aicore
 from tests.integration.aicore_server import Stream
-from tests.unit.aicore import clips
+from tests.unit.aicore import clips, models
 
 OK = pb.SessionOpened.STATUS_OK
 
@@ -406,3 +406,28 @@ class TestStarting:
             assert done.returncode == 1
             assert "cannot serve" in done.stderr
             assert "Traceback" not in done.stderr
+
+
+async def test_a_hangup_brings_a_new_model_to_sessions_that_run(tmp_path: Path) -> None:
+    """Their clients are told, and a file that is no model changes nothing."""
+    first, second = (models.made(name=f"auralink-q-9.{minor}.0.json") for minor in (0, 1))
+    (tmp_path / f"{first.id}.json").write_bytes(first.data)
+    units = clips.h264(frames=90)
+    async with (
+        aicore(workers=1, AICORE_MODEL=str(tmp_path)) as running,
+        grpc.aio.insecure_channel(running.address) as channel,
+    ):
+        stream = Stream(channel)
+        assert (await stream.open()).model == first.id
+        assert (await stream.exchange(units[:20]))[-1].model_hash == first.hash
+        (tmp_path / f"{second.id}.json").write_bytes(second.data)
+        running.process.send_signal(signal.SIGHUP)
+        notice = (await stream.read()).notice
+        assert (notice.kind, notice.detail) == (pb.Notice.KIND_MODEL_CHANGED, second.id)
+        assert (await stream.exchange(units[20:60]))[-1].model_hash == second.hash
+        (tmp_path / "auralink-q-9.2.0.json").write_bytes(b"{}")
+        running.process.send_signal(signal.SIGHUP)
+        await running.wait_logged("the model stays")
+        answer = await pb_grpc.AICoreStub(channel).GetCapabilities(pb.CapabilitiesRequest())
+        assert (answer.model, answer.model_sha256) == (second.id, second.sha256)
+        assert (await stream.exchange(units[60:]))[-1].model_hash == second.hash

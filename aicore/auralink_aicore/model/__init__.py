@@ -12,6 +12,7 @@ from auralink_aicore.model.file import (
     StreamCurves,
     model_hash,
     read,
+    version_of,
 )
 from auralink_aicore.model.packaged import PACKAGED, packaged
 
@@ -26,4 +27,5 @@ __all__ = [
     "model_hash",
     "packaged",
     "read",
+    "version_of",
 ]

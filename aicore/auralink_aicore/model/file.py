@@ -38,7 +38,7 @@ SUFFIX: Final = ".json"
 
 _MOST: Final = 1000.0  # of any number but the trees'
 
-_ID: Final = re.compile(r"auralink-q-\d{1,5}\.\d{1,5}\.\d{1,5}")
+_NAME: Final = re.compile(r"auralink-q-(\d{1,5})\.(\d{1,5})\.(\d{1,5})\.json")
 
 Floats = npt.NDArray[np.float64]
 
@@ -145,10 +145,15 @@ def canonical(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
+def version_of(name: str) -> tuple[int, ...] | None:
+    """Of a model file by its name; None if it is called otherwise."""
+    said = _NAME.fullmatch(name)
+    return tuple(map(int, said.groups())) if said else None
+
+
 def read(name: str, data: bytes) -> Model:
     """A file by its name, without a folder. Raises BadModelError."""
-    stem = name.removesuffix(SUFFIX)
-    if stem == name or not _ID.fullmatch(stem):
+    if version_of(name) is None:
         raise BadModelError(f"it is called {name!r}, expected auralink-q-<major>.<minor>.<patch>.json")
     if len(data) > MAX_BYTES:
         raise BadModelError(f"it has more than {MAX_BYTES} bytes")
@@ -169,7 +174,7 @@ def read(name: str, data: bytes) -> Model:
     learned = {codec: _learned(codec, of_codec) for codec, of_codec in _mapping(content, "learned").items()}
     if not learned.keys() <= curves.keys():
         raise BadModelError("it has learned a codec that it has no curve of")
-    return Model(stem, hashlib.sha256(data).hexdigest(), curves, learned, data)
+    return Model(name.removesuffix(SUFFIX), hashlib.sha256(data).hexdigest(), curves, learned, data)
 
 
 def _curve(codec: str, given: Any) -> Curve:

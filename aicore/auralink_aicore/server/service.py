@@ -70,9 +70,9 @@ class AiCore(pb_grpc.AICoreServicer):
     def __init__(self, workers: int, metrics: Metrics, picture_cores: int = 1, model: Model | None = None) -> None:
         """`picture_cores`: how many may work on one picture; `model`: None for the packaged one."""
         self.metrics = metrics
-        self._model = model or packaged()
+        self.model = model or packaged()
         self._admission = Admission(picture_cores=picture_cores)
-        self._pool = Pool(workers, self, self._model, picture_cores)
+        self._pool = Pool(workers, self, self.model, picture_cores)
         self._size = workers
         self._calls: set[Call] = set()
         self._under_way = 0  # calls, with or without a session
@@ -93,12 +93,12 @@ class AiCore(pb_grpc.AICoreServicer):
     @property
     def model_id(self) -> str:
         """Of the model in use."""
-        return self._model.id
+        return self.model.id
 
     def use(self, model: Model) -> None:
         """Another model: sessions change to it at their next window, and their clients are told."""
-        log.info("model changed", extra={"model": model.id, "was": self._model.id, "sha256": model.sha256})
-        self._model = model
+        log.info("model changed", extra={"model": model.id, "was": self.model.id, "sha256": model.sha256})
+        self.model = model
         self._pool.use(model)
         for call in self._calls:
             call.notice(pb.Notice.KIND_MODEL_CHANGED, model.id)
@@ -149,8 +149,8 @@ class AiCore(pb_grpc.AICoreServicer):
             protocol_minor=PROTOCOL_MINOR,
             load=self._admission.load(),
             host_factor=self._admission.host_factor,
-            model=self._model.id,
-            model_sha256=self._model.sha256,
+            model=self.model.id,
+            model_sha256=self.model.sha256,
             draining=self._draining,
             keeps_temporal_layers=False,
             lossless_references=False,
@@ -188,7 +188,7 @@ class AiCore(pb_grpc.AICoreServicer):
             "workers": up,
             "sessions": len(self._calls),
             "load": round(self._admission.load(), 3),
-            "model": self._model.id,
+            "model": self.model.id,
         }
 
     @staticmethod
@@ -206,7 +206,7 @@ class AiCore(pb_grpc.AICoreServicer):
         if first.WhichOneof("message") != "open":
             raise BadRequestError("the first message must be open")
         request = first.open
-        session = parse_open(request, self._model.id)
+        session = parse_open(request, self.model.id)
         if isinstance(session, str):
             return None, self._refuse(pb.SessionOpened.STATUS_UNSUPPORTED, session)
         if self._draining:
@@ -224,7 +224,7 @@ class AiCore(pb_grpc.AICoreServicer):
             "session opened",
             extra={"session": call.name, "worker": place.worker, "bridge": caller.get("auralink-bridge-id", "")},
         )
-        opened = pb.SessionOpened(status=pb.SessionOpened.STATUS_OK, max_in_flight=MAX_IN_FLIGHT, model=self._model.id)
+        opened = pb.SessionOpened(status=pb.SessionOpened.STATUS_OK, max_in_flight=MAX_IN_FLIGHT, model=self.model.id)
         return call, opened
 
     def _seat(self, request: pb.SessionOpen, session: Session, worker: int, bridge: str) -> Call:
@@ -258,7 +258,7 @@ class AiCore(pb_grpc.AICoreServicer):
     def _refuse(self, status: pb.SessionOpened.Status.ValueType, reason: str) -> pb.SessionOpened:
         name = pb.SessionOpened.Status.Name(status).removeprefix("STATUS_").lower()
         self.metrics.refused.labels(name).inc()
-        return pb.SessionOpened(status=status, reason=reason, model=self._model.id)
+        return pb.SessionOpened(status=status, reason=reason, model=self.model.id)
 
     async def _serve(self, call: Call, messages: AsyncIterator[pb.ClientMessage], context: _Context) -> None:
         reader = asyncio.create_task(call.read(messages), name=f"read {call.name}")
