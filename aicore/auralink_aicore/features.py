@@ -71,8 +71,14 @@ class Eye:
     def __init__(self) -> None:
         self._before: npt.NDArray[np.int16] | None = None
 
-    def look(self, luma: Luma, parameters: bytes | memoryview = b"", vectors: bytes | memoryview = b"") -> Look:
-        """`luma` is (height, width); the rest is libavcodec's side data, raw, where there is some."""
+    def look(
+        self,
+        luma: Luma,
+        parameters: bytes | memoryview = b"",
+        vectors: bytes | memoryview = b"",
+        sender_q: float = math.nan,
+    ) -> Look:
+        """`luma` is (height, width); then as far as known: libavcodec's side data, raw, and the header's quantiser."""
         grid = luma[::STRIDE, ::STRIDE].astype(np.int16)
         beside = luma[::STRIDE, 1::STRIDE].astype(np.int16)
         gradient = np.abs(beside - grid[:, : beside.shape[1]])
@@ -88,7 +94,7 @@ class Eye:
             changed,
             float(grid.std()),
             float(gradient.mean()),
-            quantiser_of(parameters),
+            quantiser_of(parameters) if parameters else sender_q,
             motion,
             count / blocks if vectors else math.nan,
         )

@@ -37,9 +37,9 @@ class Insight:
         """Another model, from the next window on."""
         self._next = model
 
-    def see(self, picture: VideoFrame) -> None:
-        """A picture of the sender's came out of the decoder."""
-        self._look = look_at(self._eye, picture) if self.learned else None
+    def see(self, picture: VideoFrame, sender_q: float = math.nan) -> None:
+        """A picture of the sender's came out of the decoder. `sender_q`: by its frame's header."""
+        self._look = look_at(self._eye, picture, sender_q) if self.learned else None
 
     def take(self, source_bytes: int, *, key: bool, q: float = math.nan, psnr: float | None = None) -> bool:
         """What became of that picture: q and PSNR of ours, if we coded it. Whether a window is through.
@@ -69,12 +69,12 @@ class Insight:
         return self.prediction
 
 
-def look_at(eye: Eye, picture: VideoFrame) -> Look:
+def look_at(eye: Eye, picture: VideoFrame, sender_q: float = math.nan) -> Look:
     """`Eye.look` of a decoded picture, and of what its decoder said of the sender's choices."""
     plane = picture.planes[0]
     rows = np.frombuffer(memoryview(cast("Buffer", plane)), np.uint8).reshape(-1, plane.line_size)
     luma = rows[: picture.height, : picture.width]
-    return eye.look(luma, _side(picture, "VIDEO_ENC_PARAMS"), _side(picture, "MOTION_VECTORS"))
+    return eye.look(luma, _side(picture, "VIDEO_ENC_PARAMS"), _side(picture, "MOTION_VECTORS"), sender_q)
 
 
 def _side(picture: VideoFrame, name: str) -> memoryview:

@@ -25,7 +25,7 @@ from hack.lab.sender import Sent
 from hack.progress import say
 from hack.train.scenes import FRAMES, Scene
 
-KBPS = {"720p": (2500, 1500), "360p": (800, 500)}
+KBPS = {"720p": (2500, 1500), "360p": (800, 500), "270p": (800, 350)}
 CANDIDATES = {
     "H264": (18, 21, 24, 26, 28, 30, 33, 37),
     "VP8": (6, 13, 20, 26, 32, 38, 44, 52),
@@ -158,11 +158,12 @@ def _decoded(sent: Sent) -> tuple[list[VideoFrame], list[Look], OutputFormat]:
     eye = Eye()
     pictures, looks = [], []
     for unit in sent.units:
-        out = decoder.decode(av.Packet(stream.read(unit.payload).for_decoder))
+        read = stream.read(unit.payload)
+        out = decoder.decode(av.Packet(read.for_decoder))
         if len(out) != 1:
             raise RuntimeError(f"{len(out)} pictures came out of one frame")
         pictures.append(out[0])
-        looks.append(look_at(eye, out[0]))
+        looks.append(look_at(eye, out[0], read.sender_q))
     return pictures, looks, stream.output_for(pictures[0])
 
 

@@ -23,7 +23,7 @@ from hack.lab.pristine import Form
 
 FRAMES = 90  # of each clip: five windows of half a second to learn from, and one before them
 SHORT_SIDE = {"720p": 720, "360p": 360}
-SIZES = {"720p": (1280, 720), "360p": (640, 360)}
+SIZES = {"720p": (1280, 720), "360p": (640, 360), "270p": (480, 270)}
 SMALLEST_SIDE = 140
 CUT_EVERY_S = 7.0  # between the parts of a long clip
 

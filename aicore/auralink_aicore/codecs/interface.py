@@ -1,5 +1,6 @@
 """What a codec looks like from outside: the two protocols that every codec module fulfils, and what they speak in."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol, cast
@@ -31,6 +32,7 @@ class AccessUnit:
     key: bool
     bidirectional: bool
     for_decoder: bytes
+    sender_q: float = math.nan  # the sender's quantiser, on its codec's own scale, where the decoder does not say it
     refused: str = ""  # why this stream is not served, by what its own headers say
 
 

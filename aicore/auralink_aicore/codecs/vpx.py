@@ -169,7 +169,7 @@ class VP8:
         """Read one frame. Raises BitstreamError when it is no VP8 frame."""
         frame = syntax.parse_vp8(payload)
         self._size = frame.size or self._size
-        return AccessUnit(key=frame.key, bidirectional=False, for_decoder=payload)
+        return AccessUnit(key=frame.key, bidirectional=False, for_decoder=payload, sender_q=frame.base_q)
 
     @property
     def size(self) -> tuple[int, int]:
