@@ -68,7 +68,7 @@ class Measurement:
     trials: Sequence[Trial]
 
 
-def measured(scenes: Sequence[Scene], codec: str, until_s: float) -> Iterator[Measurement]:
+def measured(scenes: Sequence[Scene], codec: str, until_s: float = math.inf) -> Iterator[Measurement]:
     """Every scene at its two rates: what the cache has, and the rest until that time of the monotonic clock."""
     jobs = [(scene, kbps) for scene in scenes for kbps in KBPS[scene.size]]
     for number, (scene, kbps) in enumerate(jobs, 1):

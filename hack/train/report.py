@@ -58,7 +58,7 @@ def held_out(streams: Sequence[Measurement], say: Callable[[str], None]) -> list
         told = [half for half in found if half.stream.public and fold[half.stream.group] != number]
         model = learned(streams[0].codec, fit.boosters(told))
         out = [half for half in found if fold[half.stream.group] == number]
-        judged += [_judge(half, model) for half in out]
+        judged += [judge(half, model) for half in out]
         say(f"held out {number + 1} of {max(fold.values()) + 1}")
     return judged
 
@@ -67,7 +67,8 @@ def _groups(streams: Sequence[Measurement], *, real: bool) -> list[str]:
     return sorted({stream.group for stream in streams if stream.real is real})
 
 
-def _judge(half: Half, model: Learned) -> Judged:
+def judge(half: Half, model: Learned) -> Judged:
+    """What a model foresees of it."""
     return Judged(half, {seen: model.predict_rows(half.rows(seen)) for seen in range(len(half.q))})
 
 

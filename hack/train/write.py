@@ -56,9 +56,10 @@ def _clips(streams: Sequence[Measurement]) -> list[dict[str, str]]:
     return [
         {
             "clip": one.clip,
+            "codec": one.codec,
             "licence": one.licence,
             "sha256": one.sha256,
-            "stream": f"{one.codec} {one.size} {one.kbps} kb/s",
+            "stream": f"{one.size} {one.kbps} kb/s",
         }
         for one in told
     ]

@@ -10,7 +10,7 @@ the same decide the same. It holds
   half second to come, at the quantisers ``candidates``; ``psnr_falls``, dB per step; ``moves``, how many steps the
   learned curve may move the ceiling away from the medians'; ``error``, how far a predicted loss was from the true one,
   on average, for clips that were held out;
-- ``clips``, ``libraries``, ``scores``, ``seed``: where it came from; nobody here reads them.
+- ``clips``: which it was learned from; ``libraries``, ``scores``, ``seed``, which nobody here reads.
 
 `hack.train` writes it; `__main__` reads it for the front, which hands it to the workers. Pure.
 """
@@ -124,6 +124,7 @@ class Model:
     sha256: str
     curves: Mapping[str, Curve]  # by codec
     learned: Mapping[str, Learned]
+    taught: Mapping[str, frozenset[str]]  # by codec, the names of the clips that it was learned from
     data: bytes  # the file, for a worker to read too
 
     @property
@@ -174,7 +175,7 @@ def read(name: str, data: bytes) -> Model:
     learned = {codec: _learned(codec, of_codec) for codec, of_codec in _mapping(content, "learned").items()}
     if not learned.keys() <= curves.keys():
         raise BadModelError("it has learned a codec that it has no curve of")
-    return Model(name.removesuffix(SUFFIX), hashlib.sha256(data).hexdigest(), curves, learned, data)
+    return Model(name.removesuffix(SUFFIX), hashlib.sha256(data).hexdigest(), curves, learned, _taught(content), data)
 
 
 def _curve(codec: str, given: Any) -> Curve:
@@ -214,6 +215,15 @@ def _learned(codec: str, given: Any) -> Learned:
         _number(codec, given, "error", low=0.0),
         *forests,
     )
+
+
+def _taught(content: Mapping[str, Any]) -> Mapping[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for one in content.get("clips") or []:
+        if not isinstance(one, dict) or not all(isinstance(one.get(name), str) for name in ("codec", "clip")):
+            raise BadModelError("its clips are no list of objects with codec and clip")
+        found.setdefault(one["codec"], set()).add(one["clip"])
+    return {codec: frozenset(names) for codec, names in found.items()}
 
 
 def _mapping(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
