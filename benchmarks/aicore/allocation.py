@@ -39,8 +39,8 @@ def _row(codec: str, streams: Sequence[Measurement], room: Allocation) -> Row:
     seen = any(one.clip in packaged().taught[codec] for one in streams)
     clips = ", ".join(sorted({one.group for one in streams}))
     note = (
-        f"mean loss: equal shares {room.constant:.2f}, by the model {room.learned:.2f}, by the truth {room.oracle:.2f}; "
-        f"40 % saved, {report.ROOMS} rooms of up to {report.ROOM_SIZE} of {clips}"
+        f"mean loss: equal shares {room.constant:.2f}, by the model {room.learned:.2f}, by the truth {room.oracle:.2f} "
+        f"(40 % saved, {report.ROOMS} rooms of up to {report.ROOM_SIZE} of {clips})"
         f"{'; the model learned from these' if seen else ''}"
     )
     return row(NAME, 100 * gained / possible if possible > 0 else None, note, also=f" {codec}")

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from auralink_aicore.codecs import Codec, Limits
 from auralink_aicore.controller import Policy
-from auralink_aicore.transcoder import FLAG_DEGRADED, Disposition, Frame, Mode, Session
+from auralink_aicore.transcoder import FLAG_DEGRADED, Disposition, Frame, Mode, Report, Session
 from auralink_aicore.worker.pool import Pool
-from auralink_aicore.worker.wire import Timed
+from auralink_aicore.worker.wire import Opening, Timed
 
 from benchmarks.aicore import figures
 from hack.lab.sender import Sent
@@ -62,6 +62,9 @@ class _Listener:
         self.in_time += timed.result.disposition is Disposition.COMPRESSED and now <= deadline
         self.cheaper += bool(timed.result.flags & FLAG_DEGRADED)
 
+    def reported(self, report: Report) -> None:
+        """Nothing to do: no room shares bytes here."""
+
     def lost(self, reason: str) -> None:
         self.broken = reason
 
@@ -92,8 +95,8 @@ async def measure(sent: Sent, seconds: float, say: Callable[[str], None]) -> lis
 async def _step(pool: Pool, sent: Sent, count: int, seconds: float) -> Step:
     loop = asyncio.get_running_loop()
     listeners = [_Listener(loop.time) for _ in range(count)]
-    session = Session(Codec[sent.codec], Policy(always=True), Limits(), screen=False)
-    seats = [pool.seat(0, session, listener) for listener in listeners]
+    opening = Opening(Session(Codec[sent.codec], Policy(always=True), Limits(), screen=False))
+    seats = [pool.seat(0, opening, listener) for listener in listeners]
     start = loop.time() + 0.05
     late: list[float] = []
 
