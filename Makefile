@@ -116,7 +116,7 @@ e2e: deps cluster images ## Promises to users, on the cluster
 	@$(BIN)/pytest tests/e2e
 
 # --- what users run ------------------------------------------------------------------------------------------
-.PHONY: demo bench bench-media bench-aicore
+.PHONY: demo bench bench-media bench-aicore train
 CODEC ?= H264
 demo: deps ## The main job, shown and measured: a bridge recompresses a live stream (CODEC=VP8 or VP9 too; others: carries it)
 	@$(BIN)/python -m hack.demo --codec $(CODEC) $(DEMO_ARGS)
@@ -130,6 +130,9 @@ bench-media: deps ## Measure the packet core beside a bare relay, rtpengine and 
 
 bench-aicore: deps ## Measure the AI Core: savings, quality, latency, codec by codec (AURALINK_CLIPS: with your clips)
 	@$(BIN)/python -m benchmarks.aicore $(BENCH_ARGS)
+
+train: deps ## Make the AI Core's model file anew, in build/train/, and say what it is worth (docs/model.md; hours)
+	@$(BIN)/python -m hack.train $(TRAIN_ARGS)
 
 .PHONY: clean
 clean: ## Remove what was built here (not the caches, not the cluster)
