@@ -20,7 +20,7 @@ def stream(number: int, *, real: bool = False, public: bool = True, hard: float 
         Trial(
             q,
             [round(size * 1.6 * math.exp(-(q - 18) / 8.66)) for size in sizes],
-            [46 - 0.55 * (q - 18)] * FRAMES,
+            [46 - 0.69 * (q - 18)] * FRAMES,
             [95.0 - hard * (q - 18)] * scored,
         )
         for q in CANDIDATES["H264"]

@@ -33,7 +33,7 @@ class TestRows:
         told = halves[0].rows(seen=2)
         assert told.shape == (8, len(NAMES))
         psnr = told[:, NAMES.index("psnr")]
-        assert psnr[2] == pytest.approx(46 - 0.55 * 6)
+        assert psnr[2] == pytest.approx(46 - 0.69 * 6)
         assert np.isnan(halves[0].rows(seen=None)[:, NAMES.index("psnr")]).all()
 
     def test_its_bytes_and_loss_are_those_that_were_measured(self) -> None:
