@@ -26,9 +26,9 @@ DEBT_LIMIT = 0.15
 HIGHEST_TARGET = 0.95
 RATIO_S = 1.0
 
-# The quality floor by a learned curve: from which loss on it is nearer to the truth than the medians, and how far it
-# may go at once, which the eye must not see.
-LEARNED_FROM_LOSS = 3.0
+# The quality floor by a learned curve: at which losses it is nearer to the truth than the medians (beyond, the floor is
+# as good as off, and nothing was judged there), and how far it may go at once, which the eye must not see.
+LEARNED_LOSSES = (3.0, 8.0)
 FORESEE_EVERY_S = 0.5
 CEILING_STEP = 2.0
 
@@ -232,7 +232,8 @@ class Controller:
             return
         self._foreseen_s, self._foresight = now, foresight
         allowed = self._policy.allowed_loss(screen=self._screen)
-        if allowed < LEARNED_FROM_LOSS:
+        lowest, highest = LEARNED_LOSSES
+        if not lowest <= allowed <= highest:
             return
         usual = self._curve.ceiling(allowed)
         wanted = min(max(foresight.ceiling(allowed), usual - moves), usual + moves, self._curve.highest_q)

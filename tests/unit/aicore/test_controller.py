@@ -395,6 +395,10 @@ class TestForesight:
     def test_below_three_points_the_medians_stay(self) -> None:
         assert self.settled(self.floored(level=8), 40.0) == 25
 
+    def test_a_floor_that_is_as_good_as_off_stays_where_it_is(self) -> None:
+        free = Controller(H264, replace(FREE, target_savings=0.9), screen=False)
+        assert self.settled(free, 20.0) == round(H264.ceiling(12.0))
+
     def test_the_quality_told_is_the_learned_one(self) -> None:
         controller = self.floored()
         controller.foresee(0.0, self.Says(27.0), 4.0)
