@@ -117,7 +117,7 @@ e2e: deps cluster images ## Promises to users, on the cluster
 	@$(BIN)/pytest tests/e2e
 
 # --- what users run ------------------------------------------------------------------------------------------
-.PHONY: demo bench bench-media bench-aicore
+.PHONY: demo bench bench-media bench-aicore train
 CODEC ?= H264
 demo: deps ## The main job, shown and measured: a bridge recompresses a live stream (CODEC=VP8, VP9, H265, AV1)
 	@$(BIN)/python -m hack.demo --codec $(CODEC) $(DEMO_ARGS)
@@ -131,6 +131,9 @@ bench-media: deps ## Measure the packet core beside a bare relay, rtpengine and 
 
 bench-aicore: deps ## Measure the AI Core: savings, quality, latency, codec by codec (AURALINK_CLIPS: with your clips)
 	@$(BIN)/python -m benchmarks.aicore $(BENCH_ARGS)
+
+train: deps ## Make the AI Core's model file anew, in build/train/, and say what it is worth (docs/model.md; hours)
+	@$(BIN)/python -m hack.train $(TRAIN_ARGS)
 
 .PHONY: clean
 clean: ## Remove what was built here (not the caches, not the cluster)

@@ -8,11 +8,13 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
 
 from auralink_aicore.metrics import Metrics
+from auralink_aicore.model import MAX_BYTES, BadModelError, Model, packaged, read, version_of
 from auralink_aicore.server import AiCore, TlsFiles
 from auralink_aicore.settings import USAGE, Settings, SettingsError, from_env
 
@@ -53,10 +55,19 @@ def usable_cores() -> int:
     return cores
 
 
-def configured(env: Mapping[str, str], cores: int) -> tuple[Settings, TlsFiles | None]:
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """The settings, and what is in the files that they name."""
+
+    settings: Settings
+    tls: TlsFiles | None
+    model: Model
+
+
+def configured(env: Mapping[str, str], cores: int) -> Configured:
     """All that is to be told, files included. Raises SettingsError with every mistake found."""
     problems: list[str] = []
-    settings, tls = None, None
+    settings, tls, model = None, None, None
     try:
         settings = from_env(env, cores)
     except SettingsError as error:
@@ -66,9 +77,46 @@ def configured(env: Mapping[str, str], cores: int) -> tuple[Settings, TlsFiles |
             tls = read_tls(Path(folder))
     except SettingsError as error:
         problems += error.problems
-    if problems or settings is None:
+    try:
+        model = read_model(settings.model if settings else None)
+    except SettingsError as error:
+        problems += error.problems
+    if problems or settings is None or model is None:
         raise SettingsError(problems)
-    return settings, tls
+    return Configured(settings, tls, model)
+
+
+def read_model(path: Path | None) -> Model:
+    """The file of AICORE_MODEL, of a folder the newest version, or the packaged one. Raises SettingsError."""
+    if path is None:
+        return packaged()
+    try:
+        if path.is_dir():
+            path = newest(path)
+        with path.open("rb") as file:
+            return read(path.name, file.read(MAX_BYTES + 1))
+    except OSError as error:
+        raise SettingsError([f"AICORE_MODEL: {path}: {error.strerror}"]) from error
+    except BadModelError as error:
+        raise SettingsError([f"AICORE_MODEL: {path}: {error}"]) from error
+
+
+def newest(folder: Path) -> Path:
+    """The model file of the highest version in it. Raises OSError, SettingsError if there is none."""
+    found = [(version, path) for path in folder.iterdir() if (version := version_of(path.name))]
+    if not found:
+        raise SettingsError([f"AICORE_MODEL: {folder} has no auralink-q-<version>.json"])
+    return max(found)[1]
+
+
+def newer_model(path: Path | None, old: Model) -> Model | None:
+    """What SIGHUP found; None for the one in use. Raises SettingsError, also for other bytes under the same id."""
+    new = read_model(path)
+    if new.id != old.id:
+        return new
+    if new.sha256 != old.sha256:
+        raise SettingsError([f"AICORE_MODEL: {new.id} is not what it was; another model needs another version"])
+    return None
 
 
 def read_tls(folder: Path) -> TlsFiles:
@@ -87,8 +135,9 @@ def read_tls(folder: Path) -> TlsFiles:
     return TlsFiles(certificate, key, contents.get("ca.crt"))
 
 
-async def run(settings: Settings, tls: TlsFiles | None) -> None:
-    """Serve until the first SIGTERM or SIGINT, drain; the second ends at once."""
+async def run(told: Configured) -> None:
+    """Serve until the first SIGTERM or SIGINT, drain; the second ends at once. SIGHUP reads the model file again."""
+    settings = told.settings
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     serving = asyncio.current_task()
@@ -100,8 +149,18 @@ async def run(settings: Settings, tls: TlsFiles | None) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    core = AiCore(settings.workers, Metrics(), settings.picture_cores)
-    await core.run(settings.listen, settings.http_port, tls, stop)
+    core = AiCore(settings.workers, Metrics(), settings.picture_cores, told.model)
+
+    def on_hangup() -> None:
+        try:
+            model = newer_model(settings.model, core.model)
+            if model is not None:
+                core.use(model)
+        except SettingsError as error:
+            logging.error("the model stays", extra={"model": core.model.id, "reason": str(error)})  # noqa: TRY400 - as below
+
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    await core.run(settings.listen, settings.http_port, told.tls, stop)
 
 
 def main() -> int:
@@ -114,13 +173,13 @@ def main() -> int:
     handler.setFormatter(_JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
-        settings, tls = configured(os.environ, usable_cores())
+        told = configured(os.environ, usable_cores())
     except SettingsError as error:
         for problem in error.problems:
             logging.error("bad setting: %s", problem)  # noqa: TRY400 - the message says it all
         return EX_CONFIG
     try:
-        uvloop.run(run(settings, tls))
+        uvloop.run(run(told))
     except asyncio.CancelledError:
         return 1
     except (OSError, RuntimeError, TimeoutError) as error:

@@ -11,9 +11,9 @@ are over (or, negative, under) what T allows: scene cuts cost us more than the s
 import math
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 STEP_EVERY = 5  # frames; more often, the bytes of a step are not yet in the measure
 FIRST_STEP_AT = 10
@@ -25,6 +25,12 @@ DEBT_S = 5.0
 DEBT_LIMIT = 0.15
 HIGHEST_TARGET = 0.95
 RATIO_S = 1.0
+
+# The quality floor by a learned curve: at which losses it is nearer to the truth than the medians (beyond, the floor is
+# as good as off, and nothing was judged there), and how far it may go at once, which the eye must not see.
+LEARNED_LOSSES = (3.0, 8.0)
+FORESEE_EVERY_S = 0.5
+CEILING_STEP = 2.0
 
 # Whether compressing is worth it.
 JUDGED_AFTER_S = 5.0
@@ -66,16 +72,14 @@ class Curve:
         return max(0.0, _interpolate(q, self.ceilings, self.losses))
 
 
-_LOSSES: Final = (1.0, 2.0, 3.0, 5.0, 8.0)
+class Foresight(Protocol):
+    """What a model says of one stream's next half second."""
 
-CURVES: Final[Mapping[str, Curve]] = {
-    "H264": Curve(8.66, 16, 51, 28.0, _LOSSES, (22.0, 25.0, 27.0, 30.0, 33.0)),  # CRF
-    "H265": Curve(8.7, 14, 51, 25.0, _LOSSES, (19.0, 23.0, 25.0, 28.0, 30.0)),  # QP
-    "VP8": Curve(23.5, 4, 63, 28.0, _LOSSES, (12.0, 21.0, 28.0, 37.0, 42.0)),  # these three on the libraries' 0..63
-    "VP9": Curve(18.6, 4, 63, 24.0, _LOSSES, (13.0, 21.0, 26.0, 31.0, 36.0)),
-    "AV1": Curve(17.9, 4, 63, 24.0, _LOSSES, (13.0, 20.0, 24.0, 29.0, 34.0)),
-}
-"""By codec: medians of 12 to 14 streams each, 270p to 720p, 350 to 2500 kb/s."""
+    def ceiling(self, loss: float) -> float:
+        """The q at which so many points are lost."""
+
+    def loss_at(self, q: float) -> float:
+        """Points lost at q, >= 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +169,8 @@ class Controller:
         self._screen = screen
         self._policy = policy
         self._share: float | None = None  # T by the room's allocation, instead of the policy's
+        self._foresight: Foresight | None = None
+        self._foreseen_s = -math.inf
         self._ceiling = curve.ceiling(policy.allowed_loss(screen=screen))
         self._q = first_q(curve, policy.target_savings, self._ceiling)
         self._samples: deque[Sample] = deque(maxlen=2000)  # 5 s; the number bounds absurd frame rates
@@ -185,7 +191,8 @@ class Controller:
     @property
     def quality(self) -> int:
         """1000 x (1 - predicted loss / 100) at the current quantiser."""
-        return round(1000 * (1 - min(self._curve.loss(self.q), 100.0) / 100))
+        loss = self._curve.loss(self.q) if self._foresight is None else self._foresight.loss_at(self.q)
+        return round(1000 * (1 - min(loss, 100.0) / 100))
 
     def ratio(self, now: float) -> int:
         """1000 x share saved over the last second, 0..1000."""
@@ -212,6 +219,27 @@ class Controller:
         self._ceiling = self._curve.ceiling(policy.allowed_loss(screen=self._screen))
         if self._move(old):
             self._forgive()
+
+    def use(self, curve: Curve) -> None:
+        """Another model's medians; what is known of the stream so far stays, but for what the old model foresaw."""
+        self._curve, self._foresight = curve, None
+        self._ceiling = curve.ceiling(self._policy.allowed_loss(screen=self._screen))
+        self._q = min(max(self._q, curve.lowest_q), self._ceiling)
+
+    def foresee(self, now: float, foresight: Foresight, moves: float) -> None:
+        """Let the learned curve move the ceiling: by up to `moves` away from the medians' in all, slowly."""
+        if now < self._foreseen_s + FORESEE_EVERY_S:
+            return
+        self._foreseen_s, self._foresight = now, foresight
+        allowed = self._policy.allowed_loss(screen=self._screen)
+        lowest, highest = LEARNED_LOSSES
+        if not lowest <= allowed <= highest:
+            return
+        usual = self._curve.ceiling(allowed)
+        wanted = min(max(foresight.ceiling(allowed), usual - moves), usual + moves, self._curve.highest_q)
+        step = min(max(wanted - self._ceiling, -CEILING_STEP), CEILING_STEP)
+        self._ceiling = max(self._ceiling + step, self._curve.lowest_q)
+        self._q = min(self._q, self._ceiling)
 
     def share(self, target: float | None) -> None:
         """T by the room's allocation; None: the policy's own again. What is owed stays owed over small moves."""
@@ -349,6 +377,11 @@ class Worth:
         if self._ceiling_bps is None or not source_bps:
             return True
         return 1 - self._ceiling_bps / source_bps >= self._policy.min_savings + RETURN_MARGIN
+
+    def fps(self) -> float:
+        """Of the sender's pictures over the whole window; 0 before there is one."""
+        span = self._source[-1][0] - self._source[0][0] if self._source else 0.0
+        return (len(self._source) - 1) / span if span > 0 else 0.0
 
     def source_bps(self) -> float:
         """Over the whole window; 0 before there is one."""

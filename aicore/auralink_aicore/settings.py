@@ -13,6 +13,8 @@ The reference AI Core: recompresses encoded video frames over gRPC. Told by envi
   AICORE_HTTP_PORT   port of /health and /metrics on the same host (9090)
   AICORE_WORKERS     codec processes, 1 to 64 (one per usable core; from four cores up one less)
   AICORE_TLS_DIR     folder with tls.crt and tls.key; with ca.crt too, clients need a certificate (unset: plaintext)
+  AICORE_MODEL       model file auralink-q-<version>.json, or a folder, whose newest version is taken (the packaged
+                     one); SIGHUP looks again
 
 A port of 0 takes a free one; the log line "serving" says which.
 """
@@ -38,6 +40,7 @@ class Settings:
     workers: int
     picture_cores: int  # that may work on one picture
     tls_dir: Path | None
+    model: Path | None  # None for the packaged one
 
 
 def from_env(env: Mapping[str, str], usable_cores: int) -> Settings:
@@ -56,6 +59,7 @@ def from_env(env: Mapping[str, str], usable_cores: int) -> Settings:
         workers=_number(env, "AICORE_WORKERS", min(max(workers, 1), MAX_WORKERS), 1, MAX_WORKERS, problems),
         picture_cores=min(usable_cores, PICTURE_CORES),
         tls_dir=tls_dir,
+        model=Path(env["AICORE_MODEL"]) if env.get("AICORE_MODEL") else None,
     )
     if problems:
         raise SettingsError(problems)

@@ -9,11 +9,9 @@ again nothing is sent at all. Native and recompressed frames change places only 
 - COMPRESSED after UNCHANGED only as a key.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
 
 import av
@@ -23,17 +21,9 @@ from av.video.frame import VideoFrame
 from auralink_aicore.allocator import Curves
 from auralink_aicore.codecs import MAX_PIXELS, MIN_SIDE, SERVED, Codec, Limits
 from auralink_aicore.codecs.interface import AccessUnit, BitstreamError, Encoder, EncoderError, OutputFormat
-from auralink_aicore.controller import CURVES, Controller, Governor, Policy, Sample, Worth
-
-# The model is the table of constants in `controller`; a learned one will bring its own name.
-MODEL = "auralink-table-1.0.0"
-
-
-def model_sha256() -> str:
-    """Of the model in use, as canonical JSON: two AI Cores that show the same decide the same."""
-    table = {codec: asdict(curve) for codec, curve in CURVES.items()}
-    return hashlib.sha256(json.dumps(table, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
+from auralink_aicore.controller import Controller, Governor, Policy, Sample, Worth
+from auralink_aicore.insight import Insight
+from auralink_aicore.model import Model, StreamCurves, packaged
 
 BAD_KEYS_ALLOWED = 2  # the third in a row is a sender we do not understand
 FORMAT_CHANGE_EVERY_S = 1.0
@@ -127,21 +117,18 @@ Judge = Callable[[int, int, Policy], str]
 """(width, height, policy) -> why this host cannot serve such a stream in time; empty when it can."""
 
 
-def model_hash(model: str) -> int:
-    """h = 31 h + byte, mod 2^32, over the model's id."""
-    value = 0
-    for byte in model.encode():
-        value = (31 * value + byte) & 0xFFFFFFFF
-    return value
-
-
 class Transcoder:
     """Decoder, encoder and controller of one session; one thread only."""
 
     def __init__(
-        self, session: Session, clock: Callable[[], float], cores: int = 1, judge: Judge = lambda *_: ""
+        self,
+        session: Session,
+        clock: Callable[[], float],
+        cores: int = 1,
+        judge: Judge = lambda *_: "",
+        model: Model | None = None,
     ) -> None:
-        """`cores`: how many may work on one picture."""
+        """`cores`: how many may work on one picture; `model`: None for the packaged one."""
         self._session = session
         self._clock = clock
         self._cores = cores
@@ -149,15 +136,15 @@ class Transcoder:
         self._judged = (0, 0)
         self._too_slow = ""  # for good, unless the policy changes
         self._refusing = False
-        self.curves: Curves | None = None  # a model's, once it knows this stream; for the room's allocation
         self._stream = SERVED[session.codec](session.limits)
         self._decoder = self._stream.open_decoder(2 * MAX_PIXELS)
         self._encoder: Encoder | None = None
-        self._controller = Controller(CURVES[session.codec.name], session.policy, screen=session.screen)
+        self._insight = Insight(model or packaged(), session.codec.name)
+        curve = self._insight.model.curves[session.codec.name]
+        self._controller = Controller(curve, session.policy, screen=session.screen)
         self._policy = session.policy
         self._worth = Worth(session.policy)
         self._governor = Governor(levels=self._stream.cheaper_levels)
-        self._model_hash = model_hash(MODEL)
         self._last_id: int | None = None
         self._synced = False  # the decoder has every reference it needs
         self._bad_keys = 0
@@ -213,6 +200,10 @@ class Transcoder:
         self._worth.apply(policy)
         self._too_slow, self._judged = "", (0, 0)
 
+    def use(self, model: Model) -> None:
+        """Another model, from the next window on."""
+        self._insight.use(model)
+
     def share(self, target: float | None) -> None:
         """T by the room's allocation, from the next frame on; None: the policy's."""
         self._controller.share(target)
@@ -220,12 +211,13 @@ class Transcoder:
     def report(self) -> Report | None:
         """For the room's allocation; None while nothing is being compressed."""
         source_rate = self._worth.source_bps() / 8
-        curves = self.curves or self._controller.table_curves()
-        if curves is None or not self._ours or not source_rate:
+        table, prediction = self._controller.table_curves(), self._insight.prediction
+        if table is None or not self._ours or not source_rate:
             return None
+        curves: Curves = table if prediction is None else StreamCurves(prediction, table.q, table.byte_rate)
         candidates = self._controller.candidates()
         return Report(
-            learned=self.curves is not None,
+            learned=prediction is not None,
             source_rate=source_rate,
             target=self._policy.target_savings,
             allowed_loss=self._policy.allowed_loss(screen=self._session.screen),
@@ -326,10 +318,13 @@ class Transcoder:
             self._picture, self._picture_id = picture, frame.frame_id
             self._pictures += 1
             self._worth.saw(self._clock(), len(frame.payload), self.pixels)
+            self._insight.see(picture, unit.sender_q)
         if frame.mode is Mode.COMPRESS and unit.key and self._ours:
             self._native = self._b_frames or self._worth.no_go(self._controller.predicted_saving(self._clock()))
         if frame.mode is Mode.SHADOW or self._native:
             self._want_key = True
+            if picture is not None and self._insight.take(len(frame.payload), key=unit.key):
+                self._foresee()
             return Result(frame.frame_id, Disposition.UNCHANGED, key=unit.key)
         if picture is None:
             return self._skip(frame, "no picture came out")
@@ -340,6 +335,15 @@ class Transcoder:
         if result.disposition is Disposition.COMPRESSED and not result.key:
             self._govern(frame)
         return result
+
+    def _foresee(self) -> None:
+        """A window is through: ask the model anew, or change to another first."""
+        changed = self._insight.turn()
+        if changed is not None:
+            self._controller.use(changed.curves[self._session.codec.name])
+        prediction, learned = self._insight.ask(self._worth.fps(), self.pixels), self._insight.learned
+        if prediction is not None and learned is not None:
+            self._controller.foresee(self._clock(), prediction, learned.moves)
 
     def _govern(self, frame: Frame) -> None:
         """Keep the latency budget."""
@@ -362,12 +366,16 @@ class Transcoder:
 
     def _encode(self, picture: VideoFrame, frame_id: int, *, source_bytes: int, source_key: bool) -> Result:
         encoder = self._encoder_for(self._stream.output_for(picture))
-        coded = encoder.encode(picture, self._controller.q, key=source_key or self._want_key)
+        q = self._controller.q
+        coded = encoder.encode(picture, q, key=source_key or self._want_key)
         now = self._clock()
         quality, binds = self._controller.quality, self._controller.floor_binds
+        model = self._insight.model
         self._controller.record(
             Sample(now, source_bytes, len(coded.data), comparable=not (source_key or coded.key)),
         )
+        if source_bytes and self._insight.take(source_bytes, key=source_key or coded.key, q=q, psnr=coded.psnr_db):
+            self._foresee()
         flags = FLAG_KEY if coded.key else 0
         flags |= FLAG_FLOOR_BINDS if binds else 0
         flags |= FLAG_SCREEN if self._session.screen else 0
@@ -381,7 +389,7 @@ class Transcoder:
             key=coded.key,
             ratio=self._controller.ratio(now),
             quality=quality,
-            model_hash=self._model_hash,
+            model_hash=model.hash,
             flags=flags,
         )
 

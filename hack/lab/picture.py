@@ -14,7 +14,7 @@ from typing import IO
 
 import av
 
-from hack.lab.clip import Clip, SenderStream, ffmpeg
+from hack.lab.clip import Clip, SenderStream, ffmpeg, run_ffmpeg
 
 _RTP_TICKS_PER_MS = 90
 
@@ -105,6 +105,26 @@ def vmaf_in_step(recording: Path, clip: Clip, frames: int, subsample: int = 1) -
     if len(scores) != len(range(0, frames, subsample)):
         raise RuntimeError(f"{recording}: {len(scores)} pictures were scored of {frames}, every {subsample}.")
     return Vmaf(scores)
+
+
+def vmaf_of_all(recordings: Sequence[Path], clip: Clip, frames: int, subsample: int = 1) -> list[Vmaf]:
+    """As `vmaf_in_step`, of several recordings of one clip at once: the clip is decoded once."""
+    in_step = f"trim=end_frame={frames},settb=1/1000,setpts=N"
+    inputs = [word for path in (*recordings, clip.path) for word in ("-i", str(path))]
+    copies = [f"clip{number}" for number in range(len(recordings))]
+    with tempfile.TemporaryDirectory() as work:
+        logs = [Path(work) / f"{number}.json" for number in range(len(recordings))]
+        parts = [f"[{len(recordings)}:v]{in_step},split={len(copies)}{''.join(f'[{name}]' for name in copies)}"]
+        for number, (name, log) in enumerate(zip(copies, logs, strict=True)):
+            scorer = f"libvmaf=log_fmt=json:log_path={log}:n_threads=1:n_subsample={subsample}:shortest=1"
+            parts += [f"[{number}:v]{in_step}[ours{number}]", f"[ours{number}][{name}]{scorer}[out{number}]"]
+        outputs = [word for number in range(len(copies)) for word in ("-map", f"[out{number}]", "-f", "null", "-")]
+        run_ffmpeg([*inputs, "-filter_complex", ";".join(parts), "-fps_mode", "passthrough", *outputs])
+        found = [json.loads(log.read_text())["frames"] for log in logs]
+    scored = [Vmaf({int(one["frameNum"]): one["metrics"]["vmaf"] for one in of_one}) for of_one in found]
+    if any(one.frames != len(range(0, frames, subsample)) for one in scored):
+        raise RuntimeError(f"{clip.path}: {[one.frames for one in scored]} pictures were scored of {frames}")
+    return scored
 
 
 def vmaf(recording: Path, pictures: Sequence[int | None], clip: Clip, subsample: int = 1) -> Vmaf:

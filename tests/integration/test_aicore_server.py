@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 from auralink_aicore.__main__ import usable_cores
 from auralink_aicore.codecs import SERVED, Codec
+from auralink_aicore.model import packaged
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
 from auralink_pb.aicore.v1 import aicore_pb2_grpc as pb_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -24,7 +25,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from hack.lab.aicore import SOURCES, Running, aicore
 from tests.integration.aicore_server import Stream
-from tests.unit.aicore import clips
+from tests.unit.aicore import clips, models
 
 OK = pb.SessionOpened.STATUS_OK
 
@@ -59,7 +60,7 @@ class TestServing:
         units = sender.send(frames=90)
         stream = Stream(channel, sender)
         opened = await stream.open()
-        assert (opened.status, opened.max_in_flight, opened.model) == (OK, 16, "auralink-table-1.0.0")
+        assert (opened.status, opened.max_in_flight, opened.model) == (OK, 16, packaged().id)
         results = await stream.exchange(units)
         assert [r.frame_id for r in results] == list(range(90))
         assert {r.disposition for r in results} == {pb.DISPOSITION_COMPRESSED}
@@ -227,7 +228,7 @@ class TestOperating:
     async def test_capabilities_name_codecs_workers_and_model(self, channel: grpc.aio.Channel) -> None:
         answer = await pb_grpc.AICoreStub(channel).GetCapabilities(pb.CapabilitiesRequest())
         assert {int(c.codec) for c in answer.codecs} == {int(codec) for codec in SERVED}
-        assert (answer.workers, answer.model, answer.draining) == (2, "auralink-table-1.0.0", False)
+        assert (answer.workers, answer.model, answer.draining) == (2, packaged().id, False)
         assert 0.2 <= answer.host_factor <= 20
         assert len(bytes.fromhex(answer.model_sha256)) == 32
 
@@ -405,3 +406,28 @@ class TestStarting:
             assert done.returncode == 1
             assert "cannot serve" in done.stderr
             assert "Traceback" not in done.stderr
+
+
+async def test_a_hangup_brings_a_new_model_to_sessions_that_run(tmp_path: Path) -> None:
+    """Their clients are told, and a file that is no model changes nothing."""
+    first, second = (models.made(name=f"auralink-q-9.{minor}.0.json") for minor in (0, 1))
+    (tmp_path / f"{first.id}.json").write_bytes(first.data)
+    units = clips.h264(frames=90)
+    async with (
+        aicore(workers=1, AICORE_MODEL=str(tmp_path)) as running,
+        grpc.aio.insecure_channel(running.address) as channel,
+    ):
+        stream = Stream(channel)
+        assert (await stream.open()).model == first.id
+        assert (await stream.exchange(units[:20]))[-1].model_hash == first.hash
+        (tmp_path / f"{second.id}.json").write_bytes(second.data)
+        running.process.send_signal(signal.SIGHUP)
+        notice = (await stream.read()).notice
+        assert (notice.kind, notice.detail) == (pb.Notice.KIND_MODEL_CHANGED, second.id)
+        assert (await stream.exchange(units[20:60]))[-1].model_hash == second.hash
+        (tmp_path / "auralink-q-9.2.0.json").write_bytes(b"{}")
+        running.process.send_signal(signal.SIGHUP)
+        await running.wait_logged("the model stays")
+        answer = await pb_grpc.AICoreStub(channel).GetCapabilities(pb.CapabilitiesRequest())
+        assert (answer.model, answer.model_sha256) == (second.id, second.sha256)
+        assert (await stream.exchange(units[60:]))[-1].model_hash == second.hash

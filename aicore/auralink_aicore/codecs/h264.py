@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 from auralink_aicore.codecs import h264_syntax as syntax
 from auralink_aicore.codecs.bits import nal_units
 from auralink_aicore.codecs.interface import (
+    FOR_FEATURES,
     NOT_SERVED,
     AccessUnit,
     BitstreamError,
@@ -154,7 +155,7 @@ class H264:
         self._sps: syntax.Sps | None = None  # in force
 
     def open_decoder(self, most_pixels: int) -> av.VideoCodecContext:
-        decoder = open_decoder("h264", most_pixels)
+        decoder = open_decoder("h264", most_pixels, **FOR_FEATURES, flags2="+export_mvs")
         decoder.flags |= Flags.low_delay
         return decoder
 

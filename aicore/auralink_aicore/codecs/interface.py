@@ -1,8 +1,9 @@
 """What a codec looks like from outside: the two protocols that every codec module fulfils, and what they speak in."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, cast
+from typing import ClassVar, Final, Protocol, cast
 
 import av
 from av.video.frame import VideoFrame
@@ -31,6 +32,7 @@ class AccessUnit:
     key: bool
     bidirectional: bool  # it refers to a picture shown later, or may well do so
     for_decoder: bytes
+    sender_q: float = math.nan  # the sender's quantiser, on its codec's own scale, where the decoder does not say it
     refused: str = ""  # why this stream is not served, by what its own headers say
 
 
@@ -137,6 +139,10 @@ def colour_known(colour: tuple[int, int, int, int], highest: tuple[int, int, int
         for number, most in zip(rest, highest, strict=True)
     )
     return full_range, primaries, transfer, matrix
+
+
+FOR_FEATURES: Final = {"export_side_data": "venc_params"}
+"""The sender's quantisers beside each picture, for `features`; h264's and vp9's decoders have it."""
 
 
 def open_decoder(name: str, most_pixels: int, **options: str) -> av.VideoCodecContext:

@@ -11,6 +11,7 @@ from av.video.frame import VideoFrame
 
 from auralink_aicore.codecs import vpx_syntax as syntax
 from auralink_aicore.codecs.interface import (
+    FOR_FEATURES,
     NOT_SERVED,
     UNSPECIFIED,
     AccessUnit,
@@ -168,7 +169,7 @@ class VP8:
         """Read one frame. Raises BitstreamError when it is no VP8 frame."""
         frame = syntax.parse_vp8(payload)
         self._size = frame.size or self._size
-        return AccessUnit(key=frame.key, bidirectional=False, for_decoder=payload)
+        return AccessUnit(key=frame.key, bidirectional=False, for_decoder=payload, sender_q=frame.base_q)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -196,7 +197,7 @@ class VP9:
         self._layered = False
 
     def open_decoder(self, most_pixels: int) -> av.VideoCodecContext:
-        return open_decoder("vp9", most_pixels)
+        return open_decoder("vp9", most_pixels, **FOR_FEATURES)
 
     def open_encoder(self, output: OutputFormat, cores: int) -> Encoder:
         return Libvpx(VP9_SETTINGS, output, cores)

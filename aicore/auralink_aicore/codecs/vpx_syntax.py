@@ -1,7 +1,8 @@
 """As much of VP8 and VP9 as decides whether and how a stream is served; used by `codecs.vpx`.
 
-VP8: the frame tag and a key's start code and size (RFC 6386, 9.1). VP9: the frames of a superframe (bitstream
-specification, annex B) and the first fields of an uncompressed header (6.2), as far as the picture's size.
+VP8: the frame tag, a key's start code and size (RFC 6386, 9.1), and the base quantiser (9.6). VP9: the frames of a
+superframe (bitstream specification, annex B) and the first fields of an uncompressed header (6.2), as far as the
+picture's size.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from auralink_aicore.codecs.interface import BitstreamError
 _VP8_START_CODE = b"\x9d\x01\x2a"
 _VP8_TAG = 3  # bytes, of an inter frame all that is not coded
 _VP8_KEY_HEADER = 10
+_VP8_FIELDS_BYTES = 64  # of the first partition, more than stands before what is read of it
 _SIZE_BITS = 0x3FFF  # the two above are a scale for the screen
 
 _VP9_FRAME_MARKER = 2
@@ -27,6 +29,7 @@ class Vp8Frame:
 
     key: bool
     size: tuple[int, int] | None  # (width, height) of a key
+    base_q: int = 0  # y_ac_qi, 0..127
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +54,73 @@ def parse_vp8(data: bytes) -> Vp8Frame:
     if (tag >> 5) > len(data) - header:
         raise BitstreamError("the frame ends in its first partition")
     if not key:
-        return Vp8Frame(key, None)
+        return Vp8Frame(key, None, _vp8_base_q(data[header:], key=False))
     if data[3:6] != _VP8_START_CODE:
         raise BitstreamError("a key without its start code")
     width, height = (int.from_bytes(data[at : at + 2], "little") & _SIZE_BITS for at in (6, 8))
     if not width or not height:
         raise BitstreamError("a key without a size")
-    return Vp8Frame(key, (width, height))
+    return Vp8Frame(key, (width, height), _vp8_base_q(data[header:], key=True))
+
+
+class _EvenBools:
+    """VP8's arithmetic decoder (7.3) for symbols that are as often 0 as 1; past the end there are zeros."""
+
+    def __init__(self, data: bytes) -> None:
+        self._bytes = iter(data[:_VP8_FIELDS_BYTES])
+        self._value = next(self._bytes, 0) << 8 | next(self._bytes, 0)
+        self._range, self._shifted = 255, 0
+
+    def u(self, bits: int) -> int:
+        """An unsigned number, the highest bit first."""
+        number = 0
+        for _ in range(bits):
+            number = number << 1 | self._bool()
+        return number
+
+    def optional(self, bits: int) -> None:
+        """A flag, and if it is set a number and its sign."""
+        if self.u(1):
+            self.u(bits + 1)
+
+    def _bool(self) -> int:
+        split = 1 + (self._range - 1 >> 1)
+        found = self._value >= split << 8
+        if found:
+            self._range -= split
+            self._value -= split << 8
+        else:
+            self._range = split
+        while self._range < 128:
+            self._range <<= 1
+            self._value <<= 1
+            self._shifted += 1
+            if self._shifted == 8:
+                self._shifted = 0
+                self._value |= next(self._bytes, 0)
+        return int(found)
+
+
+def _vp8_base_q(partition: bytes, *, key: bool) -> int:
+    """y_ac_qi, behind all that stands before it in the first partition (19.2)."""
+    bools = _EvenBools(partition)
+    if key:
+        bools.u(2)  # color_space, clamping_type
+    if bools.u(1):  # segmentation_enabled
+        new_map, new_data = bools.u(1), bools.u(1)
+        if new_data:
+            bools.u(1)  # segment_feature_mode
+            for bits in (7, 7, 7, 7, 6, 6, 6, 6):
+                bools.optional(bits)
+        for _ in range(3 if new_map else 0):
+            if bools.u(1):
+                bools.u(8)
+    bools.u(10)  # filter_type, loop_filter_level, sharpness_level
+    if bools.u(1) and bools.u(1):  # loop_filter_adj_enable, mode_ref_lf_delta_update
+        for _ in range(8):
+            bools.optional(6)
+    bools.u(2)  # log2_nbr_of_dct_partitions
+    return bools.u(7)
 
 
 def superframe(data: bytes) -> tuple[bytes, ...]:

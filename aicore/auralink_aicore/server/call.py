@@ -37,6 +37,8 @@ class Core(Protocol):
 
     @property
     def metrics(self) -> Metrics: ...
+    @property
+    def model_id(self) -> str: ...
     def count(self, timed: Timed, call: "Call", source_bytes: int) -> None: ...
     def turned(self, call: "Call") -> None:
         """It only watched, and compresses now."""
@@ -168,7 +170,7 @@ class Call:
             elif control == "force_key":
                 self._force_key = True
             elif control == "policy":
-                self._policy = parse_policy(message.control.policy)
+                self._policy = parse_policy(message.control.policy, self._core.model_id)
             else:
                 raise BadRequestError("a control without content")
         else:

@@ -7,7 +7,7 @@ from auralink_pb.aicore.v1 import aicore_pb2 as pb
 
 from auralink_aicore.codecs import MAX_PIXELS, MIN_SIDE, SERVED, Codec, Limits
 from auralink_aicore.controller import Policy
-from auralink_aicore.transcoder import MODEL, Session
+from auralink_aicore.transcoder import Session
 
 PROTOCOL_MINOR = 0
 NAME_LIMIT = 512  # characters; a pod, a room and two numbers
@@ -40,8 +40,11 @@ def check_protocol(version: str) -> None:
         raise BadRequestError(text, Fault.FAILED_PRECONDITION)
 
 
-def parse_open(request: pb.SessionOpen) -> Session | str:
-    """The session asked for, or why this kind of stream is not served. Raises BadRequestError."""
+def parse_open(request: pb.SessionOpen, model: str) -> Session | str:
+    """The session asked for, or why this kind of stream is not served. `model`: the id of the one in use.
+
+    Raises BadRequestError.
+    """
     if request.codec == pb.CODEC_UNSPECIFIED:
         raise BadRequestError("open needs a codec")
     if max(len(request.session_id), len(request.group_id)) > NAME_LIMIT:
@@ -54,18 +57,18 @@ def parse_open(request: pb.SessionOpen) -> Session | str:
     width, height = request.width, request.height
     if width and height and (min(width, height) < MIN_SIDE or width * height > MAX_PIXELS):
         return f"pictures of {width}x{height} are not served"
-    if not _has_model(request.policy):
-        return f"model {request.policy.model!r} is not here, {MODEL!r} is"
+    if request.policy.model not in ("", model):
+        return f"model {request.policy.model!r} is not here, {model!r} is"
     return Session(
         codec=Codec(request.codec),
-        policy=parse_policy(request.policy),
+        policy=parse_policy(request.policy, model),
         limits=Limits(int(request.max_profile), request.max_level),
         screen=request.content == pb.CONTENT_SCREEN,
     )
 
 
-def parse_policy(policy: pb.Policy) -> Policy:
-    """Unset fields are the defaults. Raises BadRequestError."""
+def parse_policy(policy: pb.Policy, model: str) -> Policy:
+    """Unset fields are the defaults. `model`: the id of the one in use. Raises BadRequestError."""
     optional = (
         "target_savings",
         "min_savings",
@@ -75,13 +78,9 @@ def parse_policy(policy: pb.Policy) -> Policy:
         "max_bitrate_bps",
     )
     given: dict[str, Any] = {name: getattr(policy, name) for name in optional if policy.HasField(name)}  # type: ignore[arg-type]
-    if not _has_model(policy):
-        raise BadRequestError(f"model {policy.model!r} is not here, {MODEL!r} is")
+    if policy.model not in ("", model):
+        raise BadRequestError(f"model {policy.model!r} is not here, {model!r} is")
     try:
         return Policy(always=policy.always, **given)
     except ValueError as error:
         raise BadRequestError(str(error)) from error
-
-
-def _has_model(policy: pb.Policy) -> bool:
-    return policy.model in ("", MODEL)

@@ -19,10 +19,11 @@ from auralink_aicore.codecs import SERVED, Codec
 from auralink_aicore.controller import Policy
 from auralink_aicore.http import HttpServer
 from auralink_aicore.metrics import Metrics
+from auralink_aicore.model import Model, packaged
 from auralink_aicore.server.call import MAX_IN_FLIGHT, Call
 from auralink_aicore.server.opening import PROTOCOL_MINOR, BadRequestError, Fault, check_protocol, parse_open
 from auralink_aicore.server.rooms import share_rooms
-from auralink_aicore.transcoder import FLAG_DEGRADED, MODEL, Disposition, Session, model_sha256
+from auralink_aicore.transcoder import FLAG_DEGRADED, Disposition, Session
 from auralink_aicore.worker.admission import MAX_SEATS, Admission, Load
 from auralink_aicore.worker.costs import largest, refusal
 from auralink_aicore.worker.pool import Pool
@@ -66,11 +67,12 @@ class TlsFiles:
 class AiCore(pb_grpc.AICoreServicer):
     """The service, and everything of it that outlives a call."""
 
-    def __init__(self, workers: int, metrics: Metrics, picture_cores: int = 1) -> None:
-        """`picture_cores`: how many may work on one picture."""
+    def __init__(self, workers: int, metrics: Metrics, picture_cores: int = 1, model: Model | None = None) -> None:
+        """`picture_cores`: how many may work on one picture; `model`: None for the packaged one."""
         self.metrics = metrics
+        self.model = model or packaged()
         self._admission = Admission(picture_cores=picture_cores)
-        self._pool = Pool(workers, self, picture_cores)
+        self._pool = Pool(workers, self, self.model, picture_cores)
         self._size = workers
         self._calls: set[Call] = set()
         self._under_way = 0  # calls, with or without a session
@@ -87,6 +89,19 @@ class AiCore(pb_grpc.AICoreServicer):
         metrics.host_factor.set_function(lambda: self._admission.host_factor)
         metrics.sessions.set_function(lambda: len(self._calls))
         metrics.workers.set_function(lambda: len(self._pool.pids))
+
+    @property
+    def model_id(self) -> str:
+        """Of the model in use."""
+        return self.model.id
+
+    def use(self, model: Model) -> None:
+        """Another model: sessions change to it at their next window, and their clients are told."""
+        log.info("model changed", extra={"model": model.id, "was": self.model.id, "sha256": model.sha256})
+        self.model = model
+        self._pool.use(model)
+        for call in self._calls:
+            call.notice(pb.Notice.KIND_MODEL_CHANGED, model.id)
 
     # The pool tells.
 
@@ -134,8 +149,8 @@ class AiCore(pb_grpc.AICoreServicer):
             protocol_minor=PROTOCOL_MINOR,
             load=self._admission.load(),
             host_factor=self._admission.host_factor,
-            model=MODEL,
-            model_sha256=model_sha256(),
+            model=self.model.id,
+            model_sha256=self.model.sha256,
             draining=self._draining,
             keeps_temporal_layers=False,
             lossless_references=False,
@@ -173,7 +188,7 @@ class AiCore(pb_grpc.AICoreServicer):
             "workers": up,
             "sessions": len(self._calls),
             "load": round(self._admission.load(), 3),
-            "model": MODEL,
+            "model": self.model.id,
         }
 
     @staticmethod
@@ -191,7 +206,7 @@ class AiCore(pb_grpc.AICoreServicer):
         if first.WhichOneof("message") != "open":
             raise BadRequestError("the first message must be open")
         request = first.open
-        session = parse_open(request)
+        session = parse_open(request, self.model.id)
         if isinstance(session, str):
             return None, self._refuse(pb.SessionOpened.STATUS_UNSUPPORTED, session)
         if self._draining:
@@ -209,7 +224,7 @@ class AiCore(pb_grpc.AICoreServicer):
             "session opened",
             extra={"session": call.name, "worker": place.worker, "bridge": caller.get("auralink-bridge-id", "")},
         )
-        opened = pb.SessionOpened(status=pb.SessionOpened.STATUS_OK, max_in_flight=MAX_IN_FLIGHT, model=MODEL)
+        opened = pb.SessionOpened(status=pb.SessionOpened.STATUS_OK, max_in_flight=MAX_IN_FLIGHT, model=self.model.id)
         return call, opened
 
     def _seat(self, request: pb.SessionOpen, session: Session, worker: int, bridge: str) -> Call:
@@ -243,7 +258,7 @@ class AiCore(pb_grpc.AICoreServicer):
     def _refuse(self, status: pb.SessionOpened.Status.ValueType, reason: str) -> pb.SessionOpened:
         name = pb.SessionOpened.Status.Name(status).removeprefix("STATUS_").lower()
         self.metrics.refused.labels(name).inc()
-        return pb.SessionOpened(status=status, reason=reason, model=MODEL)
+        return pb.SessionOpened(status=status, reason=reason, model=self.model.id)
 
     async def _serve(self, call: Call, messages: AsyncIterator[pb.ClientMessage], context: _Context) -> None:
         reader = asyncio.create_task(call.read(messages), name=f"read {call.name}")

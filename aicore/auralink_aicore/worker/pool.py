@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from auralink_aicore.controller import Policy
+from auralink_aicore.model import Model
 from auralink_aicore.transcoder import Frame, Report
 from auralink_aicore.worker import wire
 from auralink_aicore.worker.wire import Kind, Opening, Timed
@@ -139,8 +140,9 @@ class Child(asyncio.Protocol):
 class Pool:
     """All workers. `start` returns when every one has been ready once."""
 
-    def __init__(self, size: int, watcher: Watcher, cores: int = 1) -> None:
-        """`cores`: how many may work on one picture."""
+    def __init__(self, size: int, watcher: Watcher, model: Model | None = None, cores: int = 1) -> None:
+        """`model`: None for the packaged one; `cores`: how many may work on one picture."""
+        self._model = model
         self._size = size
         self._cores = cores
         self._watcher = watcher
@@ -169,6 +171,12 @@ class Pool:
         for task in self._keepers:
             task.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
+
+    def use(self, model: Model) -> None:
+        """Another model for all sessions, those to come too."""
+        self._model = model
+        for worker in self._workers.values():
+            worker.send(Kind.MODEL, 0, wire.pack_model(model))
 
     def seat(self, index: int, opening: Opening, listener: Listener) -> Seat:
         """A place for a session in a worker that is up."""
@@ -247,6 +255,8 @@ class Pool:
 
     def _ready(self, worker: Child, calibration_ms: float) -> None:
         self._workers[worker.index] = worker
+        if self._model is not None:
+            worker.send(Kind.MODEL, 0, wire.pack_model(self._model))
         log.info("worker ready", extra={"worker": worker.index, "pid": worker.process.pid if worker.process else 0})
         self._watcher.worker_up(worker.index, calibration_ms)
         if len(self._workers) == self._size:

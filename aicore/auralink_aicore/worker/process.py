@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import av.logging
 
 from auralink_aicore.controller import Policy
+from auralink_aicore.model import Model
 from auralink_aicore.transcoder import Frame, Result, Transcoder
 from auralink_aicore.worker import wire
 from auralink_aicore.worker.calibration import picture_ms
@@ -52,6 +53,7 @@ class Worker:
         """`cores`: how many may work on one picture."""
         self._link = link
         self._cores = cores
+        self._model: Model | None = None  # until the front says one
         self._unpacker = wire.Unpacker()
         self._lanes: dict[int, _Lane] = {}
         self._buffer = memoryview(bytearray(READ_BYTES))
@@ -95,9 +97,14 @@ class Worker:
         if kind is Kind.OPEN:
             self._lanes[number] = self._open(wire.unpack_opening(body))
             return
-        lane = self._lanes.get(number)
-        if lane is None:
+        if kind is Kind.MODEL:
+            self._model = wire.unpack_model(body)
+            for each in self._lanes.values():
+                each.transcoder.use(self._model)
             return
+        if number not in self._lanes:
+            return
+        lane = self._lanes[number]
         if kind is Kind.CLOSE:
             lane.transcoder.close()
             del self._lanes[number]
@@ -113,7 +120,7 @@ class Worker:
         def judge(width: int, height: int, policy: Policy) -> str:
             return refusal(session.codec, width, height, policy, host)
 
-        transcoder = Transcoder(session, time.monotonic, self._cores, judge)
+        transcoder = Transcoder(session, time.monotonic, self._cores, judge, self._model)
         return _Lane(transcoder, -math.inf if opening.reports else math.inf)
 
     def _serve(self, number: int, lane: _Lane) -> None:

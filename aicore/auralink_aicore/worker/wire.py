@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from auralink_aicore.codecs import Codec, Limits
 from auralink_aicore.controller import Policy
+from auralink_aicore.model import Model, read
 from auralink_aicore.transcoder import Advice, Disposition, Frame, Mode, Report, Result, Session
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024  # a frame of the largest message, doubled by an encoder gone wild
@@ -38,6 +39,7 @@ class Kind(IntEnum):
     RESULT = 8
     SHARE = 9
     REPORT = 10
+    MODEL = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,17 @@ def unpack_ready(body: bytes) -> float:
     """Body of READY."""
     (calibration_ms,) = _READY.unpack(body)
     return float(calibration_ms)
+
+
+def pack_model(model: Model) -> bytes:
+    """Body of MODEL: the file's name without its suffix, and its bytes."""
+    return model.id.encode() + b"\0" + model.data
+
+
+def unpack_model(body: bytes) -> Model:
+    """Body of MODEL. Raises BadModelError."""
+    stem, _, data = body.partition(b"\0")
+    return read(f"{stem.decode()}.json", data)
 
 
 def pack_share(target: float | None) -> bytes:

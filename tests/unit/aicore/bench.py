@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from auralink_aicore.codecs import Limits
 from auralink_aicore.controller import Policy
+from auralink_aicore.model import Model
 from auralink_aicore.transcoder import FLAG_SKIPPED_BEFORE, Disposition, Frame, Mode, Result, Session, Transcoder
 
 from tests.unit.aicore import clips
@@ -22,12 +23,13 @@ class Bench:
     policy: Policy = GENEROUS
     limits: Limits = field(default_factory=Limits)
     screen: bool = False
+    model: Model | None = None
     now: float = 100.0
     next_id: int = 0
 
     def __post_init__(self) -> None:
         session = Session(self.sender.codec, self.policy, self.limits, self.screen)
-        self.transcoder = Transcoder(session, lambda: self.now)
+        self.transcoder = Transcoder(session, lambda: self.now, model=self.model)
 
     def frame(
         self, unit: bytes, mode: Mode = Mode.COMPRESS, *, left_s: float = math.inf, waited_s: float = 0.0

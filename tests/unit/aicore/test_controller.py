@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 from auralink_aicore.controller import (
-    CURVES,
     DEBT_LIMIT,
     Controller,
     Governor,
@@ -18,10 +17,11 @@ from auralink_aicore.controller import (
     first_q,
     next_q,
 )
+from auralink_aicore.model import packaged
 from hypothesis import given
 from hypothesis import strategies as st
 
-H264 = CURVES["H264"]
+H264 = packaged().curves["H264"]
 
 FPS = 30
 FREE = Policy(quality_level=1, quality_floor=0)
@@ -353,3 +353,60 @@ class TestRoomsShare:
         for q in (20, 30):
             assert curves.bytes_at(q) == pytest.approx(FPS * 10_000 * math.exp((22 - q) / 8.66), rel=0.1)
         assert [curves.loss_at(q) for q in (22, 27, 33)] == [1.0, 3.0, 8.0]
+
+
+class TestForesight:
+    """A learned curve moves the ceiling: slowly, not far, and only where it is nearer to the truth."""
+
+    class Says:
+        def __init__(self, ceiling: float) -> None:
+            self._ceiling = ceiling
+
+        def ceiling(self, loss: float) -> float:
+            return self._ceiling
+
+        def loss_at(self, q: float) -> float:
+            return q / 10
+
+    def floored(self, level: int = 7) -> Controller:
+        return Controller(H264, Policy(target_savings=0.9, quality_level=level), screen=False)
+
+    def settled(self, controller: Controller, ceiling: float, seconds: float = 5.0) -> int:
+        for number in range(round(seconds * 2)):
+            controller.foresee(number / 2, self.Says(ceiling), 4.0)
+            for _ in range(15):
+                controller.record(Sample(number / 2, 1000, 2000, comparable=True))
+        return controller.q
+
+    @pytest.mark.parametrize(("said", "q"), [(29.0, 29), (25.0, 25), (40.0, 31), (10.0, 23)])
+    def test_the_ceiling_follows_within_four_steps_of_the_medians(self, said: float, q: int) -> None:
+        assert self.settled(self.floored(), said) == q
+
+    def test_it_goes_two_steps_at_once_and_twice_a_second(self) -> None:
+        controller = self.floored()
+        before = self.settled(controller, 27.0)
+        controller.foresee(10.0, self.Says(23.0), 4.0)
+        assert controller.q == before - 2
+        controller.foresee(10.4, self.Says(23.0), 4.0)
+        assert controller.q == before - 2
+        controller.foresee(10.5, self.Says(23.0), 4.0)
+        assert controller.q == before - 4
+
+    def test_below_three_points_the_medians_stay(self) -> None:
+        assert self.settled(self.floored(level=8), 40.0) == 25
+
+    def test_a_floor_that_is_as_good_as_off_stays_where_it_is(self) -> None:
+        free = Controller(H264, replace(FREE, target_savings=0.9), screen=False)
+        assert self.settled(free, 20.0) == round(H264.ceiling(12.0))
+
+    def test_the_quality_told_is_the_learned_one(self) -> None:
+        controller = self.floored()
+        controller.foresee(0.0, self.Says(27.0), 4.0)
+        assert controller.quality == 1000 - controller.q
+
+    def test_another_models_medians_are_in_force_at_once(self) -> None:
+        controller = self.floored()
+        self.settled(controller, 31.0)
+        controller.use(replace(H264, ceilings=(18.0, 19.0, 20.0, 21.0, 22.0)))
+        assert controller.q == 20
+        assert controller.quality == 970

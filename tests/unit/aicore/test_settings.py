@@ -8,12 +8,13 @@ from auralink_aicore.settings import Settings, SettingsError, from_env
 
 @pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 2), (3, 3), (4, 3), (16, 15), (200, 64)])
 def test_nothing_set_means_a_worker_per_core_and_from_four_cores_up_one_less(cores: int, workers: int) -> None:
-    assert from_env({}, cores) == Settings("[::]:50051", 9090, workers, min(cores, 2), None)
+    assert from_env({}, cores) == Settings("[::]:50051", 9090, workers, min(cores, 2), None, None)
 
 
 def test_everything_set_is_taken() -> None:
     env = {"AICORE_LISTEN": "[::]:1", "AICORE_HTTP_PORT": "2", "AICORE_WORKERS": "3", "AICORE_TLS_DIR": "/tls"}
-    assert from_env(env, 8) == Settings("[::]:1", 2, 3, 2, Path("/tls"))
+    env["AICORE_MODEL"] = "/m.json"
+    assert from_env(env, 8) == Settings("[::]:1", 2, 3, 2, Path("/tls"), Path("/m.json"))
 
 
 def test_all_mistakes_are_named_at_once_with_what_is_allowed() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from auralink_aicore.controller import Policy
+from auralink_aicore.model import packaged
 from auralink_aicore.transcoder import (
     FLAG_DEGRADED,
     FLAG_FLOOR_BINDS,
@@ -14,7 +15,6 @@ from auralink_aicore.transcoder import (
     Advice,
     Frame,
     Mode,
-    model_hash,
 )
 
 from tests.unit.aicore import clips
@@ -65,7 +65,7 @@ class TestWhatComesOut:
         last_second = saved(units[-30:], results[-30:])
         assert results[-1].ratio == pytest.approx(1000 * last_second, abs=30)
         assert 800 <= results[-1].quality <= 1000
-        assert results[-1].model_hash == model_hash("auralink-table-1.0.0")
+        assert results[-1].model_hash == packaged().hash
 
 
 class TestSaving:
@@ -246,7 +246,3 @@ class TestGovernor:
         assert {r.advice for r in results[: 30 * (seconds - 1)]} == {Advice.KEEP}
         assert results[-1].advice is Advice.NATIVE
         assert sender.complaints(sent(results)) == ""
-
-
-def test_the_model_hash_is_javas_string_hash() -> None:
-    assert [model_hash(text) for text in ("a", "hello", "polygenelubricants")] == [97, 99162322, 1 << 31]

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 import pytest
 from auralink_aicore.codecs import Codec, Limits
 from auralink_aicore.controller import Policy
+from auralink_aicore.model import Model
 from auralink_aicore.transcoder import Advice, Disposition, Frame, Judge, Mode, Result, Session, Transcoder
 
-from tests.unit.aicore import clips
+from tests.unit.aicore import clips, models
 
 COMPRESSED, UNCHANGED, _, _ = Disposition
 GENEROUS = Policy(always=True, quality_level=1, quality_floor=0)
@@ -17,11 +18,11 @@ GENEROUS = Policy(always=True, quality_level=1, quality_floor=0)
 class Bench:
     """H.264 at 30 frames a second of virtual time."""
 
-    def __init__(self, policy: Policy = GENEROUS, judge: Judge = lambda *_: "") -> None:
+    def __init__(self, policy: Policy = GENEROUS, judge: Judge = lambda *_: "", model: Model | None = None) -> None:
         self.now = 100.0
         self.sent = 0
         session = Session(Codec.H264, policy, Limits(), screen=False)
-        self.transcoder = Transcoder(session, lambda: self.now, judge=judge)
+        self.transcoder = Transcoder(session, lambda: self.now, judge=judge, model=model)
 
     def frame(self, unit: bytes, mode: Mode = Mode.COMPRESS) -> Result:
         self.now += 1 / 30
@@ -102,21 +103,13 @@ class TestReport:
         assert (report.target, report.allowed_loss) == (0.4, 12.0)
 
     def test_with_a_models_curves_it_says_what_they_say(self) -> None:
-        class Learned:
-            def bytes_at(self, q: float) -> float:
-                return 1000 * math.exp(-q / 10)
-
-            def loss_at(self, q: float) -> float:
-                return q / 10
-
-        bench = Bench()
-        bench.run(clips.h264()[:10])
-        bench.transcoder.curves = Learned()
+        bench = Bench(model=models.made(loss_below=1.5, loss_above=6.0))
+        bench.run(clips.h264()[:40])
         report = bench.transcoder.report()
         assert report is not None
         assert report.learned
-        assert report.loss[0] == 1.6  # H.264's lowest q is 16
-        assert report.ln_bytes[4] == pytest.approx(math.log(1000) - 2)
+        assert (report.loss[0], report.loss[-1]) == (1.5, 6.0)
+        assert report.ln_bytes[0] - report.ln_bytes[-1] == pytest.approx(models.SPAN)
 
     def test_a_share_moves_the_stream_and_is_taken_back(self) -> None:
         bench, units = Bench(), clips.h264(frames=240)

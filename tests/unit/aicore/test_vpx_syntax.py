@@ -27,6 +27,12 @@ class TestVp8:
         assert {frame.size for frame in frames if frame.key} == {size_of(size)}
         assert {frame.size for frame in frames if not frame.key} == {None}
 
+    @pytest.mark.parametrize(("q", "base_q"), [(10, 12), (40, 59), (63, 127)])
+    def test_the_base_quantiser_is_read(self, q: int, base_q: int) -> None:
+        """libvpx's scale of 0 to 63 has its own place on the format's."""
+        frames = [parse_vp8(unit) for unit in clips.VP8.send(frames=33, arguments=f"-qmin {q} -qmax {q}")]
+        assert {frame.base_q for frame in frames} == {base_q}
+
     def test_the_scale_for_the_screen_is_no_part_of_the_size(self) -> None:
         key = bytearray(clips.VP8.send(frames=2)[0])
         key[7] |= 0x40

@@ -5,6 +5,7 @@ import math
 import pytest
 from auralink_aicore.codecs import Codec, Limits
 from auralink_aicore.controller import Policy
+from auralink_aicore.model import packaged
 from auralink_aicore.transcoder import Advice, Disposition, Frame, Mode, Report, Result, Session
 from auralink_aicore.worker import wire
 from auralink_aicore.worker.wire import Kind, Opening, Timed, Unpacker
@@ -55,5 +56,6 @@ def test_bodies_come_out_as_they_went_in() -> None:
     assert wire.unpack_ready(wire.pack_ready(2.5)) == 2.5
     assert wire.unpack_share(wire.pack_share(0.35)) == 0.35
     assert wire.unpack_share(wire.pack_share(None)) is None
+    assert wire.unpack_model(wire.pack_model(packaged())) == packaged()
     report = Report(True, 3e5, 0.4, 3.0, (12.0, 11.5, 11.0), (0.5, 1.0, 2.0))
     assert wire.unpack_report(wire.pack_report(report)) == report

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 import pytest
 from auralink_aicore.codecs import Codec, Limits
 from auralink_aicore.controller import Policy
+from auralink_aicore.model import packaged
 from auralink_aicore.transcoder import Advice, Disposition, Frame, Mode, Session, Transcoder
 from auralink_aicore.worker import wire
 from auralink_aicore.worker.process import Worker
 from auralink_aicore.worker.wire import Kind, Opening, Timed, Unpacker
 
-from tests.unit.aicore import clips
+from tests.unit.aicore import clips, models
 
 SESSION = wire.pack_opening(Opening(Session(Codec.H264, Policy(always=True), Limits(), screen=False)))
 
@@ -158,3 +159,19 @@ def test_a_session_of_no_room_reports_nothing() -> None:
     with running() as front:
         front.link.sendall(opened(1, Policy(always=True)) + b"".join(frame(1, frame_id) for frame_id in range(5)))
         assert [front.record()[0] for _ in range(5)] == 5 * [Kind.RESULT]
+
+
+def test_sessions_change_to_a_new_model_and_later_ones_begin_with_it() -> None:
+    """Its id stands in every result."""
+    other = models.made()
+    with running() as front:
+        front.link.sendall(wire.pack(Kind.OPEN, 1, SESSION) + b"".join(frame(1, number) for number in range(10)))
+        assert {front.result()[1].result.model_hash for _ in range(10)} == {packaged().hash}
+        front.link.sendall(wire.pack(Kind.MODEL, 0, wire.pack_model(other)) + wire.pack(Kind.OPEN, 2, SESSION))
+        front.link.sendall(frame(2, 0) + b"".join(frame(1, number) for number in range(10, 30)))
+        hashes: dict[int, list[int]] = {1: [], 2: []}
+        for _ in range(21):
+            number, timed = front.result()
+            hashes[number].append(timed.result.model_hash)
+    assert hashes[2] == [other.hash]
+    assert hashes[1] == [packaged().hash] * 5 + [other.hash] * 15

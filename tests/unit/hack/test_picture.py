@@ -46,3 +46,13 @@ def test_a_recording_that_is_too_short_is_told(original: Clip, coarse: Path) -> 
     clip.run_ffmpeg(["-i", str(coarse), "-c", "copy", "-frames:v", "6", str(short)])
     with pytest.raises(RuntimeError, match="6 pictures were scored of 10"):
         picture.vmaf_in_step(short, original, FRAMES)
+
+
+def test_several_recordings_of_a_clip_are_scored_as_each_would_be(original: Clip, coarse: Path) -> None:
+    both = picture.vmaf_of_all([coarse, original.path], original, FRAMES, subsample=3)
+    assert both[0].scores == pytest.approx(picture.vmaf_in_step(coarse, original, FRAMES, subsample=3).scores, abs=1e-6)
+    assert both[1].lowest > 97
+    short = coarse.with_name("short-of-all.h264")
+    clip.run_ffmpeg(["-i", str(coarse), "-c", "copy", "-frames:v", "6", str(short)])
+    with pytest.raises(RuntimeError, match="pictures were scored of 10"):
+        picture.vmaf_of_all([coarse, short], original, FRAMES)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from auralink_aicore.codecs import Codec
 from auralink_aicore.metrics import Metrics
+from auralink_aicore.model import packaged
 from auralink_aicore.server import AiCore
 from auralink_aicore.server import call as call_module
 from auralink_aicore.server.call import MAX_IN_FLIGHT_BYTES, REPORT_HOLDS_S, Call
@@ -114,6 +115,7 @@ async def test_the_server_hears_when_a_standby_begins_to_compress(messages: list
     class Core:
         turned_ = 0
         metrics = Metrics()
+        model_id = packaged().id
 
         def turned(self, _: Call) -> None:
             self.turned_ += 1

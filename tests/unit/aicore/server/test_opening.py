@@ -10,6 +10,8 @@ from auralink_aicore.server import BadRequestError
 from auralink_aicore.server.opening import check_protocol, parse_open, parse_policy
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
 
+MODEL = "auralink-q-1.0.0"
+
 
 @pytest.mark.parametrize(
     ("ours", "wire", "prefix"),
@@ -27,8 +29,8 @@ def test_our_numbers_are_the_wires_numbers(ours: type, wire: object, prefix: str
 
 
 def test_an_unset_policy_is_the_default_and_zero_is_zero() -> None:
-    assert parse_policy(pb.Policy()) == Policy()
-    given = parse_policy(pb.Policy(target_savings=0, min_savings=0, quality_floor=0, always=True))
+    assert parse_policy(pb.Policy(), MODEL) == Policy()
+    given = parse_policy(pb.Policy(target_savings=0, min_savings=0, quality_floor=0, always=True), MODEL)
     assert given == Policy(target_savings=0.0, min_savings=0.0, quality_floor=0, always=True)
 
 
@@ -36,7 +38,7 @@ def test_a_session_takes_limits_and_content_from_its_opening() -> None:
     opening = pb.SessionOpen(
         codec=pb.CODEC_H264, content=pb.CONTENT_SCREEN, max_profile=pb.H264_PROFILE_CONSTRAINED_BASELINE, max_level=31
     )
-    assert parse_open(opening) == transcoder.Session(Codec.H264, Policy(), Limits(1, 31), screen=True)
+    assert parse_open(opening, MODEL) == transcoder.Session(Codec.H264, Policy(), Limits(1, 31), screen=True)
 
 
 @pytest.mark.parametrize(
@@ -44,18 +46,18 @@ def test_a_session_takes_limits_and_content_from_its_opening() -> None:
     [(1920, 1080, True), (1080, 1920, True), (2560, 1440, False), (16, 640, False), (0, 0, True)],
 )
 def test_sizes_out_of_bounds_are_unsupported_from_the_start(width: int, height: int, served: bool) -> None:
-    answer = parse_open(pb.SessionOpen(codec=pb.CODEC_H264, width=width, height=height))
+    answer = parse_open(pb.SessionOpen(codec=pb.CODEC_H264, width=width, height=height), MODEL)
     assert isinstance(answer, str) is not served
 
 
 def test_an_unknown_codec_number_is_unsupported_not_an_error() -> None:
-    assert "77" in str(parse_open(pb.SessionOpen(codec=77)))  # type: ignore[arg-type]
+    assert "77" in str(parse_open(pb.SessionOpen(codec=77), MODEL))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("policy", [pb.Policy(quality_level=11), pb.Policy(min_savings=2), pb.Policy(model="x")])
 def test_policies_out_of_range_are_the_clients_fault(policy: pb.Policy) -> None:
     with pytest.raises(BadRequestError):
-        parse_policy(policy)
+        parse_policy(policy, MODEL)
 
 
 def test_another_major_version_of_the_protocol_is_refused_and_a_newer_minor_is_not() -> None:
@@ -68,10 +70,10 @@ def test_another_major_version_of_the_protocol_is_refused_and_a_newer_minor_is_n
 def test_a_model_that_is_not_here_is_unsupported_not_an_error() -> None:
     """A policy may name any; an error would count against this server for all its streams."""
     opening = pb.SessionOpen(codec=pb.CODEC_H264, policy=pb.Policy(model="nonsense-1.0.0"))
-    assert "nonsense-1.0.0" in str(parse_open(opening))
+    assert "nonsense-1.0.0" in str(parse_open(opening, MODEL))
 
 
 @pytest.mark.parametrize("opening", [{"max_fps": 4_000_000_000}, {"session_id": "x" * 600}, {"group_id": "x" * 600}])
 def test_an_opening_that_would_take_all_room_is_refused(opening: dict[str, Any]) -> None:
     with pytest.raises(BadRequestError, match=r"at most|up to"):
-        parse_open(pb.SessionOpen(codec=pb.CODEC_H264, **opening))
+        parse_open(pb.SessionOpen(codec=pb.CODEC_H264, **opening), MODEL)

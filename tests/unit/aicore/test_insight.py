@@ -1,0 +1,59 @@
+"""A stream is shown to its model picture by picture, and the model moves the floor, through a real decoder."""
+
+import pytest
+from auralink_aicore.controller import Policy
+from auralink_aicore.insight import Insight
+from auralink_aicore.model import read
+from auralink_aicore.model.file import canonical
+
+from tests.unit.aicore import clips, models
+from tests.unit.aicore.bench import Bench
+
+DEMANDING = Policy(target_savings=0.9, always=True)  # more than the floor of quality_level 7 lets it save
+
+
+def test_h264_pictures_come_with_the_senders_quantisers_and_motion() -> None:
+    bench, insight = Bench(), Insight(models.made(), "H264")
+    for unit in clips.h264()[:3]:
+        bench.frame(unit)
+        picture = bench.transcoder._picture
+        assert picture is not None
+        insight.see(picture)
+    look = insight._look
+    assert look is not None
+    assert 10 < look.sender_q < 51
+    assert look.vectors > 0
+    assert look.motion >= 0
+    assert look.spread > 0
+
+
+def test_a_stream_of_a_codec_that_nobody_learned_is_not_looked_at() -> None:
+    bench = Bench(policy=DEMANDING, model=models.made(), sender=clips.VP8)
+    bench.run(clips.VP8.send(frames=40))
+    assert bench.transcoder._insight.prediction is None
+
+
+class TestFloor:
+    """The medians put L = 3 at 27."""
+
+    @pytest.mark.parametrize(("loss_above", "ceiling"), [(3.0, 31.0), (30.0, 26.1)])
+    def test_a_learned_curve_moves_it(self, loss_above: float, ceiling: float) -> None:
+        """To where the loss jumps, between the candidates 26 and 28; or as far as it may, where it never does."""
+        bench = Bench(policy=DEMANDING, model=models.made(loss_below=1.0, loss_above=loss_above))
+        bench.run(clips.h264(frames=120))
+        assert bench.transcoder._controller._ceiling == pytest.approx(ceiling, abs=0.05)
+
+    def test_without_one_it_stays(self) -> None:
+        nothing = {**models.content(), "learned": {}}
+        bench = Bench(policy=DEMANDING, model=read("auralink-q-9.2.0.json", canonical(nothing)))
+        bench.run(clips.h264(frames=120))
+        assert bench.transcoder._controller._ceiling == 27.0
+
+
+def test_a_new_model_is_in_force_from_the_next_window_on() -> None:
+    bench, units = Bench(model=models.made()), clips.h264(frames=60)
+    bench.run(units[:20])
+    other = models.made(loss_below=2.0, name="auralink-q-9.1.0.json")
+    bench.transcoder.use(other)
+    assert bench.frame(units[20]).model_hash == models.made().hash
+    assert [result.model_hash for result in bench.run(units[21:60])][-1] == other.hash

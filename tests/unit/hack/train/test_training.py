@@ -1,0 +1,106 @@
+"""What is learned from streams whose law is known, and that the same streams make the same file."""
+
+import numpy as np
+import pytest
+from auralink_aicore.features import NAMES
+
+from tests.unit.hack.train.streams import stream
+
+pytest.importorskip("lightgbm")
+
+from auralink_aicore.model import read
+
+from hack.train import fit, report, rows
+from hack.train.__main__ import Verdict, judge, model
+
+
+def quiet(_: str) -> None:
+    """Progress is for people."""
+
+
+@pytest.fixture(scope="module")
+def verdict() -> Verdict:
+    """Twelve streams put together, three real ones that may be learned from, and one that may not."""
+    streams = [stream(number) for number in range(12)]
+    streams += [stream(20 + number, real=True) for number in range(3)]
+    return judge([*streams, stream(30, real=True, public=False)])
+
+
+class TestRows:
+    def test_a_half_second_is_told_by_the_one_before_it(self) -> None:
+        halves = list(rows.halves(stream(1)))
+        assert [half.number for half in halves] == [1, 2, 3, 4, 5]
+        told = halves[0].rows(seen=2)
+        assert told.shape == (8, len(NAMES))
+        psnr = told[:, NAMES.index("psnr")]
+        assert psnr[2] == pytest.approx(46 - 0.69 * 6)
+        assert np.isnan(halves[0].rows(seen=None)[:, NAMES.index("psnr")]).all()
+
+    def test_its_bytes_and_loss_are_those_that_were_measured(self) -> None:
+        half = next(rows.halves(stream(1, hard=0.5)))
+        assert half.loss.tolist() == pytest.approx([0.5 * (q - 18) for q in half.q])
+        assert half.ln_ratio[0] == pytest.approx(np.log(1.6), abs=0.01)
+
+
+class TestReport:
+    def test_what_the_pictures_tell_beats_the_constants_on_streams_held_out(self, verdict: Verdict) -> None:
+        found = report.totals(verdict.errors)["all"]
+        assert found["learned L3"] < found["usual L3"]
+        assert found["learned L1"] == found["usual L1"], "below three points the constants stay"
+        assert found["loss"] < 1.0
+        assert verdict.ships
+
+    def test_nothing_ships_that_is_worse_at_any_loss(self, verdict: Verdict) -> None:
+        worse = [
+            report.Errors(
+                one.clip,
+                one.real,
+                one.windows,
+                one.usual,
+                {**one.usual, 5.0: one.usual[5.0] + 0.1},
+                *(0.0,) * 6,
+            )
+            for one in verdict.errors
+        ]
+        assert not report.ships(worse)
+
+    def test_sharing_by_what_was_foreseen_loses_less_than_equal_shares_and_no_less_than_the_truth(
+        self, verdict: Verdict
+    ) -> None:
+        room = verdict.room
+        assert room.oracle <= room.learned < room.constant
+
+    def test_a_ceiling_moves_two_steps_at_once_and_stays_near_the_medians(self, verdict: Verdict) -> None:
+        judged = report.held_out(verdict.streams, quiet)
+        of_one = [one for one in judged if one.half.stream.clip == "clip3"]
+        moved = [q for _, q in report.ceilings(of_one, 5.0)]
+        assert all(abs(b - a) <= 2.0 for a, b in zip([30.0, *moved], moved, strict=False))
+        assert all(26.0 <= q <= 34.0 for q in moved)
+
+
+class TestFile:
+    def test_the_same_streams_make_the_same_file_and_the_ai_core_reads_it(self, verdict: Verdict) -> None:
+        first, second = model([verdict]), model([verdict])
+        assert first == second
+        found = read("auralink-q-9.9.9.json", first)
+        assert found.learned["H264"].error == pytest.approx(verdict.loss_error, abs=0.001)
+
+    def test_only_what_anyone_can_have_is_learned_from(self, verdict: Verdict) -> None:
+        """What may not be learned from changes the scores alone."""
+        without = [one for one in verdict.streams if one.public]
+        known = fit.boosters([half for one in without for half in rows.halves(one)])
+        text = model([verdict]).decode()
+        assert f"{30:064x}" not in text
+        assert f"{20:064x}" in text
+        assert read("auralink-q-9.9.9.json", model([verdict])).learned["H264"].loss.predict(
+            np.zeros((1, len(NAMES)))
+        ) == pytest.approx(known["loss"].predict(np.zeros((1, len(NAMES)))))
+
+    def test_a_codec_that_does_not_ship_is_left_to_the_constants(self, verdict: Verdict) -> None:
+        beaten = [
+            report.Errors(one.clip, one.real, one.windows, dict.fromkeys(report.LOSSES, 0.0), one.learned, *(0.0,) * 6)
+            for one in verdict.errors
+        ]
+        found = read("auralink-q-9.9.9.json", model([Verdict(verdict.streams, beaten, verdict.room)]))
+        assert not found.learned
+        assert "H264" in found.curves
