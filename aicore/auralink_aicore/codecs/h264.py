@@ -38,7 +38,8 @@ SETTINGS: Final = (
     ("threads", "1"),  # a worker owns one core; slices or frame threads only add delay
     ("sliced-threads", "0"),
     ("crf", "28"),  # rate control by constant quality; the controller moves it before every picture
-    ("aq-mode", "0"),  # VMAF does not reward adaptive quantisation
+    ("aq-mode", "1"),  # only so that offsets for each macroblock are taken; see STILL_STRENGTH
+    ("aq-strength", "0.0001"),  # VMAF does not reward adaptive quantisation
     ("trellis", "1"),
     ("scenecut", "0"),  # keys are mirrored from the sender or asked for, never our own idea
     ("keyint", "infinite"),
@@ -49,6 +50,12 @@ SETTINGS: Final = (
 )
 PRESET: Final = b"superfast"
 TUNE: Final = b"zerolatency"
+
+# Steps of QP by which a macroblock is coded finer for each doubling of the time that it is thought to stay as it is: as
+# much as x264's macroblock tree gives what it sees coming. Loss at 40 % saved, without it and with it, at 2.5 Mb/s of
+# people before a camera: 4.0 and 2.8, 2.0 and 1.6, with noise 5.5 and 3.9; where everything moves, the same within 0.2.
+# Three steps cost a sharp stream more than they give a noisy one. What moves loses 0.3 to 1.2 dB.
+STILL_STRENGTH: Final = 2.0
 
 # Small pictures leave time for a better preset, and psycho-visual decisions cost VMAF.
 SMALL_PIXELS: Final = 960 * 540
@@ -93,6 +100,7 @@ class X264:
             values,
             len(settings),
             list(output.colour),
+            STILL_STRENGTH,
             error,
             200,
         )
@@ -100,6 +108,7 @@ class X264:
             raise EncoderError(self._ffi.string(error).decode())
         self._frame = self._ffi.new("al_x264_frame *")
         self._mean_qp: float | None = None
+        self._before: VideoFrame | None = None
 
     def encode(self, picture: VideoFrame, q: int, *, key: bool) -> Coded:
         """Encode one picture at CRF q. Raises EncoderError."""
@@ -108,6 +117,7 @@ class X264:
             key_qp = min(round(self._mean_qp) + KEY_QP_STEP, MAX_QP)
         y, u, v = picture.planes
         pixels = self._ffi.from_buffer
+        before = self._before.planes[0] if self._before is not None else None
         failed = self._lib.al_x264_encode(
             self._handle,
             pixels("uint8_t[]", y),
@@ -116,6 +126,8 @@ class X264:
             u.line_size,
             pixels("uint8_t[]", v),
             v.line_size,
+            pixels("uint8_t[]", before) if before is not None else self._ffi.NULL,
+            before.line_size if before is not None else 0,
             q,
             key,
             key_qp,
@@ -123,6 +135,7 @@ class X264:
         )
         if failed:
             raise EncoderError("libx264 returned no picture")
+        self._before = picture
         out = self._frame
         if not out.key:
             self._mean_qp = out.qp if self._mean_qp is None else 0.8 * self._mean_qp + 0.2 * out.qp

@@ -23,9 +23,10 @@ typedef struct {
 } al_x264_frame;
 static al_x264 *al_x264_open(int width, int height, const char *preset, const char *tune, const char *profile,
                              const char **names, const char **values, int settings, const int *colour,
-                             char *error, int error_size);
+                             float still_strength, char *error, int error_size);
 static int al_x264_encode(al_x264 *enc, const uint8_t *y, int y_stride, const uint8_t *u, int u_stride,
-                          const uint8_t *v, int v_stride, double crf, int key, int key_qp, al_x264_frame *out);
+                          const uint8_t *v, int v_stride, const uint8_t *before, int before_stride, double crf,
+                          int key, int key_qp, al_x264_frame *out);
 static int al_x264_set_speed(al_x264 *enc, int trellis);
 static void al_x264_close(al_x264 *enc);
 """
@@ -115,7 +116,8 @@ def build(library: str, face: str) -> None:
     ffi.set_source(
         f"_{library}",
         (HERE / f"{library}.c").read_text(),
-        libraries=[library],
+        libraries=[library, "m"],
+        include_dirs=[str(HERE)],
         extra_compile_args=["-O2", *_WARNINGS],
     )
     with tempfile.TemporaryDirectory(dir=HERE) as scratch:

@@ -8,10 +8,14 @@
 #include <string.h>
 #include <x264.h>
 
+#include "still.h"
+
 typedef struct al_x264 {
     x264_t *handle;
     x264_param_t param;
     int64_t pts;
+    al_still still;
+    float still_strength;
 } al_x264;
 
 typedef struct {
@@ -36,14 +40,16 @@ static void al_x264_close(al_x264 *enc) {
         return;
     if (enc->handle != NULL)
         x264_encoder_close(enc->handle);
+    al_still_close(&enc->still);
     free(enc);
 }
 
-/* colour = full range, primaries, transfer, matrix, as ISO/IEC 14496-10 table E-3..E-5 number them.
+/* colour = full range, primaries, transfer, matrix, as ISO/IEC 14496-10 table E-3..E-5 number them. still_strength is
+ * al_still_follow's; it needs AQ on, of next to no strength of its own, for else x264 takes no offsets.
  * NULL with a reason in `error` when libx264 refuses a setting. */
 static al_x264 *al_x264_open(int width, int height, const char *preset, const char *tune, const char *profile,
                              const char **names, const char **values, int settings, const int *colour,
-                             char *error, int error_size) {
+                             float still_strength, char *error, int error_size) {
     al_x264 *enc = calloc(1, sizeof(*enc));
     x264_param_t *p;
     int i;
@@ -63,6 +69,11 @@ static al_x264 *al_x264_open(int width, int height, const char *preset, const ch
             goto refused;
         }
     }
+    if (al_still_open(&enc->still, width, height) != 0) {
+        al_fail(error, error_size, "out of memory", "");
+        goto refused;
+    }
+    enc->still_strength = still_strength;
     p->i_width = width;
     p->i_height = height;
     p->i_csp = X264_CSP_I420;
@@ -102,10 +113,13 @@ static int al_strip_sei(x264_nal_t *nals, int count) {
     return (int)(end - start);
 }
 
-/* One picture in, its access unit out. key_qp >= 0 fixes the quantiser of a key (in CRF mode a key otherwise takes
- * its own from the P frames before it, whatever the CRF). Returns 0, or -1 when nothing came out. */
+/* One picture in, its access unit out. `before` is the luma of the picture before it, NULL without one. key_qp >= 0
+ * fixes the quantiser of a key (in CRF mode a key otherwise takes its own from the P frames before it, whatever the
+ * CRF). Returns 0, or -1 when nothing came out. */
 static int al_x264_encode(al_x264 *enc, const uint8_t *y, int y_stride, const uint8_t *u, int u_stride,
-                          const uint8_t *v, int v_stride, double crf, int key, int key_qp, al_x264_frame *out) {
+                          const uint8_t *v, int v_stride, const uint8_t *before, int before_stride, double crf,
+                          int key, int key_qp, al_x264_frame *out) {
+    const float *offsets = NULL;
     x264_picture_t in, coded;
     x264_nal_t *nals = NULL;
     int count = 0;
@@ -127,6 +141,10 @@ static int al_x264_encode(al_x264 *enc, const uint8_t *y, int y_stride, const ui
     in.i_pts = enc->pts++;
     in.i_type = key ? X264_TYPE_IDR : X264_TYPE_P;
     in.i_qpplus1 = key && key_qp >= 0 ? key_qp + 1 : X264_QP_AUTO;
+    if (before != NULL)
+        offsets = al_still_follow(&enc->still, y, y_stride, before, before_stride, enc->still_strength);
+    if (!key) /* a key is to be small; the next pictures refine it */
+        in.prop.quant_offsets = (float *)offsets; /* x264 only reads them */
     if (x264_encoder_encode(enc->handle, &nals, &count, &in, &coded) <= 0 || count <= 0)
         return -1;
     out->data = nals[0].p_payload;
