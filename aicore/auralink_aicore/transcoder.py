@@ -318,7 +318,8 @@ class Transcoder:
             self._picture, self._picture_id = picture, frame.frame_id
             self._pictures += 1
             self._worth.saw(self._clock(), len(frame.payload), self.pixels)
-            self._insight.see(picture, unit.sender_q)
+            if not self._session.screen:  # nothing was learned of shared screens
+                self._insight.see(picture, unit.sender_q)
         if frame.mode is Mode.COMPRESS and unit.key and self._ours:
             self._native = self._b_frames or self._worth.no_go(self._controller.predicted_saving(self._clock()))
         if frame.mode is Mode.SHADOW or self._native:
