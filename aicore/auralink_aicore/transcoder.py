@@ -139,7 +139,7 @@ class Transcoder:
         self._stream = SERVED[session.codec](session.limits)
         self._decoder = self._stream.open_decoder(2 * MAX_PIXELS)
         self._encoder: Encoder | None = None
-        self._insight = Insight(model or packaged(), session.codec.name)
+        self._insight = Insight(model or packaged(), session.codec.name, screen=session.screen)
         curve = self._insight.model.curves[session.codec.name]
         self._controller = Controller(curve, session.policy, screen=session.screen)
         self._policy = session.policy
@@ -318,8 +318,7 @@ class Transcoder:
             self._picture, self._picture_id = picture, frame.frame_id
             self._pictures += 1
             self._worth.saw(self._clock(), len(frame.payload), self.pixels)
-            if not self._session.screen:  # nothing was learned of shared screens
-                self._insight.see(picture, unit.sender_q)
+            self._insight.see(picture, unit.sender_q)
         if frame.mode is Mode.COMPRESS and unit.key and self._ours:
             self._native = self._b_frames or self._worth.no_go(self._controller.predicted_saving(self._clock()))
         if frame.mode is Mode.SHADOW or self._native:

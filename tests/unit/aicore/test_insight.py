@@ -31,6 +31,12 @@ def test_a_stream_of_a_codec_that_nobody_learned_is_not_looked_at() -> None:
     assert bench.transcoder._insight.prediction is None
 
 
+def test_neither_is_a_shared_screen() -> None:
+    bench = Bench(policy=DEMANDING, model=models.made(), screen=True)
+    bench.run(clips.h264(frames=40))
+    assert bench.transcoder._insight.prediction is None
+
+
 class TestFloor:
     """The medians put L = 3 at 27."""
 
