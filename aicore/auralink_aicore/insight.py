@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 class Insight:
     """One stream's window, and the model it is shown to."""
 
-    def __init__(self, model: Model, codec: str) -> None:
+    def __init__(self, model: Model, codec: str, *, screen: bool = False) -> None:
+        """Nothing was learned of a shared `screen`, whatever its codec."""
         self.model = model
         self._next: Model | None = None
         self._codec = codec
+        self._screen = screen
         self._eye, self._window = Eye(), Window()
         self._look: Look | None = None
         self._since = 0  # pictures since the model was last asked
@@ -31,7 +33,7 @@ class Insight:
     @property
     def learned(self) -> Learned | None:
         """What the model knows of this codec beyond its medians."""
-        return self.model.learned.get(self._codec)
+        return None if self._screen else self.model.learned.get(self._codec)
 
     def use(self, model: Model) -> None:
         """Another model, from the next window on."""

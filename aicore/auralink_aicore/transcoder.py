@@ -139,7 +139,7 @@ class Transcoder:
         self._stream = SERVED[session.codec](session.limits)
         self._decoder = self._stream.open_decoder(2 * MAX_PIXELS)
         self._encoder: Encoder | None = None
-        self._insight = Insight(model or packaged(), session.codec.name)
+        self._insight = Insight(model or packaged(), session.codec.name, screen=session.screen)
         curve = self._insight.model.curves[session.codec.name]
         self._controller = Controller(curve, session.policy, screen=session.screen)
         self._policy = session.policy

@@ -34,5 +34,10 @@ def content(loss_below: float = 1.0, loss_above: float = 6.0) -> dict[str, Any]:
     }
 
 
+def medians() -> Model:
+    """One that has learned nothing."""
+    return read("auralink-q-9.0.0.json", canonical({**content(), "learned": {}}))
+
+
 def made(loss_below: float = 1.0, loss_above: float = 6.0, name: str = "auralink-q-9.0.0.json") -> Model:
     return read(name, canonical(content(loss_below, loss_above)))

@@ -3,8 +3,6 @@
 import pytest
 from auralink_aicore.controller import Policy
 from auralink_aicore.insight import Insight
-from auralink_aicore.model import read
-from auralink_aicore.model.file import canonical
 
 from tests.unit.aicore import clips, models
 from tests.unit.aicore.bench import Bench
@@ -33,6 +31,12 @@ def test_a_stream_of_a_codec_that_nobody_learned_is_not_looked_at() -> None:
     assert bench.transcoder._insight.prediction is None
 
 
+def test_neither_is_a_shared_screen() -> None:
+    bench = Bench(policy=DEMANDING, model=models.made(), screen=True)
+    bench.run(clips.h264(frames=40))
+    assert bench.transcoder._insight.prediction is None
+
+
 class TestFloor:
     """The medians put L = 3 at 27."""
 
@@ -44,8 +48,7 @@ class TestFloor:
         assert bench.transcoder._controller._ceiling == pytest.approx(ceiling, abs=0.05)
 
     def test_without_one_it_stays(self) -> None:
-        nothing = {**models.content(), "learned": {}}
-        bench = Bench(policy=DEMANDING, model=read("auralink-q-9.2.0.json", canonical(nothing)))
+        bench = Bench(policy=DEMANDING, model=models.medians())
         bench.run(clips.h264(frames=120))
         assert bench.transcoder._controller._ceiling == 27.0
 

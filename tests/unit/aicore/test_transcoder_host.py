@@ -92,7 +92,7 @@ def test_a_stream_of_a_size_that_is_not_served_costs_nothing_until_it_has_anothe
 
 class TestReport:
     def test_there_is_one_while_frames_are_compressed(self) -> None:
-        bench, units = Bench(), clips.h264()
+        bench, units = Bench(model=models.medians()), clips.h264()
         bench.run(units[:10], Mode.SHADOW)
         assert bench.transcoder.report() is None
         bench.run(units[10:50])
