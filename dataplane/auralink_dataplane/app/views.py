@@ -45,6 +45,7 @@ class Views:
                 "min_savings_percent": policy.min_savings_percent,
                 "quality_level": policy.quality_level,
                 "quality_floor": policy.quality_floor,
+                "latency_budget_ms": policy.latency_budget_ms,
                 "model": policy.model,
             },
             "media": {"audio": rules.media.audio, "video": rules.media.video},

@@ -145,6 +145,7 @@ def _policy(policy: Compression) -> pb.Policy:
         min_savings=policy.min_savings_percent / 100,
         quality_level=policy.quality_level,
         quality_floor=policy.quality_floor,
+        latency_budget_ms=policy.latency_budget_ms,
         model=policy.model,
         always=policy.mode == "Always",
     )
