@@ -149,7 +149,7 @@ class Views:
     def _stream(self, stream: Stream, stats: "Stats", now: float) -> dict[str, Any]:
         source = stats["streams"].get(stream.id)
         outs = {leg: stats["outs"].get(out) for leg, out in stream.outs.items()}
-        share = stream.savings.share(now)
+        share, ask = stream.savings.share(now), stream.ask(now)
         return {
             "stream": stream.id,
             "leg": stream.leg.id,
@@ -160,6 +160,8 @@ class Views:
             "endpoint": stream.endpoint,
             "standby": _standby(stream),
             "fallback": stream.pipeline.fallback if stream.pipeline else None,
+            "ask_sender_bps": ask.bps if ask else None,
+            "ask_reason": ask.reason.value if ask else None,
             "frames_in": stream.counted.frames,
             "frames_out": stream.counted.frames_out,
             "bytes_in": stream.savings.bytes_in,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from auralink_dataplane.media.frames import Disposition, FrameSent, Result
+from auralink_dataplane.media.frames import Ask, Disposition, FrameSent, Result
 from auralink_dataplane.media.pipeline import decisions as act
 from auralink_dataplane.metrics import Metrics, RecentWindow
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from auralink_dataplane.media.packets import Stats
 
 SAVED_SPAN_S: Final = 10.0
+WISH_HOLDS_S: Final = 15.0
+"""A wish to the sender: the AI Core says it again every 5 s while it stands."""
 UNPACED_PACKETS: Final = 16
 """The packet core sends so many of a frame at once and paces the rest."""
 
@@ -179,6 +181,10 @@ class Books:
 
     def switched(self, switch: act.Switched) -> None:
         self._metrics.switches.labels(switch.old.value, switch.new.value).inc()
+
+    def asked(self, ask: Ask) -> None:
+        """The AI Core wishes that a sender spend less."""
+        self._metrics.sender_hints.labels(ask.reason.value).inc()
 
     def took_over(self, told: act.TookOver) -> None:
         self.takeovers[told.outcome.value] += 1
