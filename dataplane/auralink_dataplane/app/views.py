@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from auralink_dataplane import __version__
 from auralink_dataplane.app.duty import Duty
 from auralink_dataplane.media.aic import AicClient
+from auralink_dataplane.media.frame_types import FrameType
 from auralink_dataplane.media.legs.plain_rtp import PlainRtpLegs, sdp
 from auralink_dataplane.media.legs.srtp import KeyProblemError, read_keys
 from auralink_dataplane.media.streams import Stream, Streams
@@ -164,6 +165,8 @@ class Views:
             "ask_reason": ask.reason.value if ask else None,
             "frames_in": stream.counted.frames,
             "frames_out": stream.counted.frames_out,
+            "frame_types": {kind.value: stream.pictures.types[kind] for kind in FrameType},
+            "layers": {f"S{sid}T{tid}": n for (sid, tid), n in sorted(stream.pictures.layers.items())},
             "bytes_in": stream.savings.bytes_in,
             "bytes_out": stream.savings.bytes_out,
             "saved_percent": None if share is None else round(share * 100, 1),

@@ -32,6 +32,8 @@ class Frame:
     may_reorder: bool  # the sender may show pictures in another order (B-frames)
     native_bytes: int  # RTP payload that it came in
     data: bytes
+    tid: int = 0  # the highest temporal and spatial layer in it, 0 the lowest or unknown
+    sid: int = 0
 
 
 @dataclass(frozen=True, slots=True)

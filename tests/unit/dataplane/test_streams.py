@@ -1,10 +1,11 @@
 """What one stream asks of the AI Core for all its receivers, and what counts as saved."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from auralink_dataplane.media.frames import EXTENSION_BYTES_ON_WIRE
+from auralink_dataplane.media.frames import EXTENSION_BYTES_ON_WIRE, Frame, Mode
 from auralink_dataplane.media.streams.books import WISH_HOLDS_S
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
 
@@ -125,3 +126,22 @@ async def test_a_reason_of_a_newer_ai_core_is_told_as_another(pod: PodUnderTest)
     await pod.until(lambda: pod.packets.sources[stream].sent)
     [told] = pod.app.status()["aic_compression"]["streams"]
     assert (told["ask_sender_bps"], told["ask_reason"]) == (700_000, "other")
+
+
+async def test_frames_that_come_up_are_counted_by_type_and_layer(pod: PodUnderTest) -> None:
+    await pod.configure()
+    stream = await pod.stream()
+    [running] = pod.app.streams
+    one = Frame(
+        stream, 0, Mode.COMPRESS, "H264", 0, key=True, t_first=0.0, t_complete=0.0, may_reorder=False, native_bytes=9,
+        data=b"\0\0\1\x65\xb8\xff",
+    )  # fmt: skip
+    for frame in (
+        one,
+        replace(one, data=b"\0\0\1\x41\xe0\xff", tid=1),
+        replace(one, data=b"\0\0\1\x41\xa0\xff", tid=1),
+    ):
+        running.pictures.came(frame)
+    [told] = pod.app.status()["aic_compression"]["streams"]
+    assert told["frame_types"] == {"I": 1, "P": 1, "B": 1}
+    assert told["layers"] == {"S0T0": 1, "S0T1": 2}

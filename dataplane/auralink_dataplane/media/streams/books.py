@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from auralink_dataplane.media.frames import Ask, Disposition, FrameSent, Result
+from auralink_dataplane.media.frame_types import FrameType, FrameTypes
+from auralink_dataplane.media.frames import Ask, Disposition, Frame, FrameSent, Result
 from auralink_dataplane.media.pipeline import decisions as act
 from auralink_dataplane.metrics import Metrics, RecentWindow
 
@@ -121,6 +122,20 @@ class LatencyBook:
             self.recent[name].add(event.t_sent, milliseconds)
             if name in self._stages:
                 self._stages[name].observe(milliseconds)
+
+
+class PictureBook:
+    """What the frames of one stream were that came up: in `compress`, `shadow` and `hold`, not in `bypass`."""
+
+    def __init__(self, codec: str) -> None:
+        self._types = FrameTypes(codec)
+        self.types: Counter[FrameType] = Counter()
+        self.layers: Counter[tuple[int, int]] = Counter()  # by the highest spatial and temporal layer in it
+
+    def came(self, frame: Frame) -> None:
+        self.layers[frame.sid, frame.tid] += 1
+        if found := self._types.of(frame.data):
+            self.types[found] += 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from auralink_dataplane.media.legs.plain_rtp import CLOCK_RATES, OpenLeg
 from auralink_dataplane.media.packets import PacketEngine
 from auralink_dataplane.media.pipeline import Decision, Failure, Limits, Pipeline, Refusal, Takeover
 from auralink_dataplane.media.pipeline import decisions as act
-from auralink_dataplane.media.streams.books import WISH_HOLDS_S, Books, Counters, Savings, Timing, counters
+from auralink_dataplane.media.streams.books import WISH_HOLDS_S, Books, Counters, PictureBook, Savings, Timing, counters
 from auralink_dataplane.policy import Rules
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Stream:
         self.outs: dict[int, int] = {}  # leg -> out
         self.savings = Savings()
         self.counted = Counters()
+        self.pictures = PictureBook(started.codec)
         self.rules = rules
         self.policy = rules.compression_of(self.media, self.codec)
         self.pipeline = Pipeline(self.policy, limits, shared.jitter()) if started.media == "video" else None
@@ -140,6 +141,7 @@ class Stream:
 
     def receive(self, frame: Frame) -> None:
         if self.pipeline:
+            self.pictures.came(frame)
             self.run(self.pipeline.receive(frame, self._clock()))
 
     def happened(self, event: Event) -> None:
