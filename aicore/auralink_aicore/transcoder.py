@@ -19,6 +19,7 @@ import av.error
 from av.video.frame import VideoFrame
 
 from auralink_aicore.allocator import Curves
+from auralink_aicore.asking import NOTHING, Ask, Asking, Standing
 from auralink_aicore.codecs import MAX_PIXELS, MIN_SIDE, SERVED, Codec, Limits
 from auralink_aicore.codecs.interface import AccessUnit, BitstreamError, Encoder, EncoderError, OutputFormat
 from auralink_aicore.controller import Controller, Governor, Policy, Sample, Worth
@@ -99,6 +100,7 @@ class Result:
     advice: Advice = Advice.KEEP
     reason: str = ""
     need_key: bool = False
+    ask: Ask = NOTHING  # of the sender
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ class Transcoder:
         self._controller = Controller(curve, session.policy, screen=session.screen)
         self._policy = session.policy
         self._worth = Worth(session.policy)
+        self._asking = Asking()
         self._governor = Governor(levels=self._stream.cheaper_levels)
         self._last_id: int | None = None
         self._synced = False  # the decoder has every reference it needs
@@ -245,7 +248,22 @@ class Transcoder:
         if result.advice is Advice.KEEP:
             result.advice, reason = self._advise(frame)
             result.reason = result.reason or reason
+        if result.disposition is not Disposition.FAILED:
+            result.ask = self._ask(frame)
         return result
+
+    def _ask(self, frame: Frame) -> Ask:
+        now, policy = self._clock(), self._policy
+        slow = self._governor.resting(now) and not policy.always
+        standing = Standing(
+            recompresses_well=self._session.codec is Codec.H264,
+            target=policy.target_savings,
+            limit_bps=policy.max_bitrate_bps,
+            pixels=self.pixels,
+            unserved=slow or self._b_frames or bool(self._too_slow),
+            screen=self._session.screen,
+        )
+        return self._asking.saw(now, len(frame.payload), standing)
 
     def _advise(self, frame: Frame) -> tuple[Advice, str]:
         now = self._clock()

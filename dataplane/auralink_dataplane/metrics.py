@@ -56,6 +56,12 @@ class Metrics:
             ["outcome"],
             registry=own,
         )
+        self.sender_hints = Counter(
+            "auralink_aic_sender_hints",
+            "Times that the AI Core wished a sender spent less, by reason",
+            ["reason"],
+            registry=own,
+        )
         self.circuit_breaker_open = Gauge(
             "auralink_aic_circuit_breaker_open", "1 when every endpoint's breaker is open", registry=own
         )

@@ -25,6 +25,7 @@ CompressionMode = Literal["Disabled", "Auto", "Always"]
 Savings = Annotated[int, Field(ge=0, le=90)]
 QualityLevel = Annotated[int, Field(ge=1, le=10)]
 QualityFloor = Annotated[int, Field(ge=0, le=100)]
+LatencyBudget = Annotated[int, Field(ge=1, le=1000)]
 Model = Annotated[str, Field(max_length=63)]
 Consent = Literal["Allow", "Deny"]
 Privacy = Literal["Full", "DisplayName", "Pseudonym", "Hidden"]
@@ -43,6 +44,7 @@ class Compression:
     min_savings_percent: Savings = 15
     quality_level: QualityLevel = 7
     quality_floor: QualityFloor = 80
+    latency_budget_ms: LatencyBudget = 10
     model: Model = ""
 
     @property
@@ -89,6 +91,7 @@ class CompressionRule:
     min_savings_percent: Savings | None = None
     quality_level: QualityLevel | None = None
     quality_floor: QualityFloor | None = None
+    latency_budget_ms: LatencyBudget | None = None
     model: Model | None = None
     rooms_percent: Annotated[int, Field(ge=0, le=100)] | None = None
 

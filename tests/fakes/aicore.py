@@ -16,6 +16,8 @@ class FakeAiCore(rpc.AICoreServicer):
         self.status = pb.SessionOpened.STATUS_OK
         self.mute = False
         self.disposition: pb.Disposition.ValueType | None = None
+        self.asks: tuple[int, pb.AskReason.ValueType] = 0, pb.ASK_REASON_UNSPECIFIED
+        """Of the sender, with every answer."""
         self.load = 0.0
         self.draining = False
         self.opened: list[pb.SessionOpen] = []
@@ -95,6 +97,7 @@ class FakeAiCore(rpc.AICoreServicer):
             if self.mute:
                 continue
             result = pb.FrameResult(frame_id=frame.frame_id, encoder_us=1000, queue_us=100)
+            result.ask_sender_bps, result.ask_reason = self.asks
             if frame.mode == pb.MODE_SHADOW:
                 result.disposition, ours = pb.DISPOSITION_UNCHANGED, False
             elif self.disposition is not None:

@@ -128,6 +128,7 @@ async def test_defaults_are_written_out_and_a_new_bridge_is_not_observed_yet(kub
             "minSavingsPercent": 15,
             "qualityLevel": 7,
             "qualityFloor": 80,
+            "latencyBudgetMs": 10,
             "model": "",
         },
         "api": {},

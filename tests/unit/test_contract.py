@@ -75,7 +75,7 @@ FULL: Obj = {
         }
     ],
     "aiCore": {"tlsSecretName": "core-tls", "timeoutMs": 80, "breaker": {"failures": 3, "openSeconds": 5}},
-    "compression": {"mode": "Always", "targetSavingsPercent": 30, "qualityLevel": 5},
+    "compression": {"mode": "Always", "targetSavingsPercent": 30, "qualityLevel": 5, "latencyBudgetMs": 33},
     "api": {"tokenRef": {"name": "token", "key": "bearer"}},
     "drain": {"timeoutSeconds": 120, "propagationSeconds": 3},
 }
@@ -142,7 +142,7 @@ SAVE_MORE: Obj = {
 
 
 STRICT: Obj = {
-    "compression": {"mode": "Disabled"},
+    "compression": {"mode": "Disabled", "latencyBudgetMs": 250},
     "maxParticipants": 7,
     "media": {"audio": "Deny", "screenShare": "Deny"},
     "identity": {"privacy": "Pseudonym"},
@@ -218,6 +218,7 @@ def test_nothing_of_the_spec_is_lost_on_the_way() -> None:
     assert spec.ai_core.tls_secret_name == "core-tls"  # noqa: S105 - a name
     assert (spec.ai_core.timeout_ms, spec.ai_core.breaker.failures, spec.ai_core.breaker.open_seconds) == (80, 3, 5)
     assert (spec.compression.target_savings_percent, spec.compression.quality_level) == (30, 5)
+    assert spec.compression.latency_budget_ms == 33
     assert spec.api.token_ref is not None
     assert (spec.api.token_ref.name, spec.api.token_ref.key) == ("token", "bearer")
 
@@ -328,6 +329,7 @@ def test_every_effect_of_a_policy_reaches_the_rooms() -> None:
     config, _ = configured(FULL, policy("strict", STRICT))
     rules = rules_for("demo", {"tier": "gold"}, config.bridge.compression, config.policies)
     assert (rules.compression.mode, rules.max_participants, rules.privacy) == ("Disabled", 7, "Pseudonym")
+    assert rules.compression.latency_budget_ms == 250
     assert (rules.media.audio, rules.media.video, rules.media.screen_share) == ("Deny", "Allow", "Deny")
     assert rules.codecs is not None
     assert set(rules.codecs) == {"AV1", "H264"}

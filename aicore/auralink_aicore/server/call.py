@@ -93,6 +93,8 @@ class Call:
                 advice=result.advice,  # type: ignore[arg-type]
                 reason=result.reason,
                 need_key=result.need_key,
+                ask_sender_bps=result.ask.bps,
+                ask_reason=result.ask.reason,  # type: ignore[arg-type]
             )
         )
         self._outgoing.put_nowait(message)

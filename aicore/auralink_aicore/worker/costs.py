@@ -84,7 +84,8 @@ def refusal(codec: Codec, width: int, height: int, policy: Policy, host: Host) -
     takes = slowest_ms(codec, pixels, host)
     return (
         f"{codec.name} at {width}x{height} takes {takes:.0f} ms a frame here, the budget is"
-        f" {policy.latency_budget_ms} ms: use latency_budget_ms {takes:.0f} or more, or smaller pictures"
+        f" {policy.latency_budget_ms} ms: raise compression.latencyBudgetMs (latency_budget_ms) to {takes:.0f} or more,"
+        " use mode: Always, or send smaller pictures"
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 
+from auralink_aicore.asking import Ask, AskReason
 from auralink_aicore.codecs import Codec, Limits
 from auralink_aicore.controller import Policy
 from auralink_aicore.model import Model, read
@@ -20,7 +21,7 @@ MAX_RECORD_BYTES = 16 * 1024 * 1024  # a frame of the largest message, doubled b
 
 _HEAD = struct.Struct("=IBI")  # length of the whole record, kind, session
 _FRAME = struct.Struct("=Q??dd")  # frame id, key, shadow, arrival, deadline
-_RESULT = struct.Struct("=QBBHHIBB?IIIH?")
+_RESULT = struct.Struct("=QBBHHIBB?IIIH?IB")
 _READY = struct.Struct("=d")
 _SHARE = struct.Struct("=d")  # NaN for none
 _REPORT = struct.Struct("=?dddH")  # learned, source rate, T, L, candidates; then two arrays of them
@@ -151,16 +152,16 @@ def result_head(timed: Timed) -> bytes:
         timed.pixels,
         len(reason),
         timed.refused,
+        min(result.ask.bps, 0xFFFFFFFF),
+        result.ask.reason,
     )
     return head + reason
 
 
 def unpack_result(body: bytes) -> Timed:
     """Body of RESULT."""
-    (frame_id, disposition, key, ratio, quality, hash_, flags, advice, need_key, *cost, size, refused) = (
-        _RESULT.unpack_from(body)
-    )
-    encoder_us, queue_us, pixels = cost
+    (frame_id, disposition, key, ratio, quality, hash_, flags, advice, need_key, *rest) = _RESULT.unpack_from(body)
+    encoder_us, queue_us, pixels, size, refused, ask_bps, ask_reason = rest
     start = _RESULT.size
     result = Result(
         frame_id=frame_id,
@@ -174,6 +175,7 @@ def unpack_result(body: bytes) -> Timed:
         advice=Advice(advice),
         reason=body[start : start + size].decode(errors="replace"),
         need_key=need_key,
+        ask=Ask(ask_bps, AskReason(ask_reason)),
     )
     return Timed(result, encoder_us, queue_us, pixels, refused)
 

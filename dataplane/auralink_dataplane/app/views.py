@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from auralink_dataplane import __version__
 from auralink_dataplane.app.duty import Duty
 from auralink_dataplane.media.aic import AicClient
+from auralink_dataplane.media.frame_types import FrameType
 from auralink_dataplane.media.legs.plain_rtp import PlainRtpLegs, sdp
 from auralink_dataplane.media.legs.srtp import KeyProblemError, read_keys
 from auralink_dataplane.media.streams import Stream, Streams
@@ -45,6 +46,7 @@ class Views:
                 "min_savings_percent": policy.min_savings_percent,
                 "quality_level": policy.quality_level,
                 "quality_floor": policy.quality_floor,
+                "latency_budget_ms": policy.latency_budget_ms,
                 "model": policy.model,
             },
             "media": {"audio": rules.media.audio, "video": rules.media.video},
@@ -148,7 +150,7 @@ class Views:
     def _stream(self, stream: Stream, stats: "Stats", now: float) -> dict[str, Any]:
         source = stats["streams"].get(stream.id)
         outs = {leg: stats["outs"].get(out) for leg, out in stream.outs.items()}
-        share = stream.savings.share(now)
+        share, ask = stream.savings.share(now), stream.ask(now)
         return {
             "stream": stream.id,
             "leg": stream.leg.id,
@@ -159,8 +161,12 @@ class Views:
             "endpoint": stream.endpoint,
             "standby": _standby(stream),
             "fallback": stream.pipeline.fallback if stream.pipeline else None,
+            "ask_sender_bps": ask.bps if ask else None,
+            "ask_reason": ask.reason.value if ask else None,
             "frames_in": stream.counted.frames,
             "frames_out": stream.counted.frames_out,
+            "frame_types": {kind.value: stream.pictures.types[kind] for kind in FrameType},
+            "layers": {f"S{sid}T{tid}": n for (sid, tid), n in sorted(stream.pictures.layers.items())},
             "bytes_in": stream.savings.bytes_in,
             "bytes_out": stream.savings.bytes_out,
             "saved_percent": None if share is None else round(share * 100, 1),

@@ -32,6 +32,8 @@ class Frame:
     may_reorder: bool  # the sender may show pictures in another order (B-frames)
     native_bytes: int  # RTP payload that it came in
     data: bytes
+    tid: int = 0  # the highest temporal and spatial layer in it, 0 the lowest or unknown
+    sid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,24 @@ class Advice(Enum):
     NATIVE = "native"
 
 
+class AskReason(Enum):
+    """Why the sender should be asked for less."""
+
+    CODEC = "codec"  # it loses less by a lower rate at the sender than by recompression
+    UNSERVED = "unserved"  # the AI Core has not the time for it, or it has B-frames
+    LAVISH = "lavish"  # far more bits per pixel than a picture needs
+    PATH = "path"  # the way to the receivers carries less
+    OTHER = "other"  # a newer AI Core's
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The AI Core's wish that the sender spend less."""
+
+    bps: int
+    reason: AskReason
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """The AI Core's answer to one frame; `ratio`, `quality`, `model_hash`, `flags` in the extension's scales."""
@@ -127,6 +147,7 @@ class Result:
     advice: Advice = Advice.KEEP
     reason: str = ""
     need_key: bool = False
+    ask: Ask | None = None
 
 
 EXTENSION_BYTES_ON_WIRE: Final = 24

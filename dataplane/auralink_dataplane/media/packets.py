@@ -93,6 +93,8 @@ def _translate(event: "native.Frame | native.Event") -> Frame | Event:
                 may_reorder=event.may_reorder,
                 native_bytes=event.native_bytes,
                 data=event.data,
+                tid=event.tid,
+                sid=event.sid,
             )
         case native.FrameSent():
             return FrameSent(event.stream, event.frame_id, event.t_sent, event.payload_bytes, event.packets)

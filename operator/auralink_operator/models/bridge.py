@@ -13,6 +13,7 @@ from auralink_operator.models.schema import (
     Annotations,
     Cidr,
     Ip,
+    LatencyBudget,
     Meta,
     Mode,
     Model,
@@ -56,6 +57,13 @@ class Compression(Model):
             " 0.5 (level 10) to 12 (level 1)"
         ),
     ] = 80
+    latency_budget_ms: Annotated[
+        LatencyBudget,
+        Field(
+            description="what the AI Core may take for a frame; Auto leaves a stream native whose codec and size take"
+            " longer there"
+        ),
+    ] = 10
     model: Annotated[Text63, Field(description="compression model; empty: the AI Core's default")] = ""
 
 

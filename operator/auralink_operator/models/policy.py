@@ -11,6 +11,7 @@ from auralink_operator.models.schema import (
     NOT_YET,
     SET,
     Labels,
+    LatencyBudget,
     Meta,
     Mode,
     Model,
@@ -67,6 +68,13 @@ class PolicyCompression(Model):
         Annotated[Percent, Field(description="caps the predicted loss; see the bridge's compression.qualityFloor")]
         | None
     ) = None
+    latency_budget_ms: (
+        Annotated[
+            LatencyBudget,
+            Field(description="what the AI Core may take for a frame; see the bridge's compression.latencyBudgetMs"),
+        ]
+        | None
+    ) = None
     model: Annotated[Text63, Field(description="compression model; empty: the AI Core's default")] | None = None
     rooms_percent: (
         Annotated[
@@ -105,7 +113,15 @@ class BridgeSelector(Model):
     match_labels: Annotated[ObjectLabels, Field(description="labels that a bridge must have, all of them")] = {}
 
 
-_COMPRESSION = ("mode", "targetSavingsPercent", "minSavingsPercent", "qualityLevel", "qualityFloor", "model")
+_COMPRESSION = (
+    "mode",
+    "targetSavingsPercent",
+    "minSavingsPercent",
+    "qualityLevel",
+    "qualityFloor",
+    "latencyBudgetMs",
+    "model",
+)
 _MEDIA = ("audio", "video", "screenShare", "data")
 LEAVES = (
     *(f"compression.{name}" for name in _COMPRESSION),

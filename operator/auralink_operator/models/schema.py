@@ -71,6 +71,7 @@ RoomName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\
 Percent = Annotated[int, Field(ge=0, le=100)]
 Saving = Annotated[int, Field(ge=0, le=90)]
 Quality = Annotated[int, Field(ge=1, le=10)]
+LatencyBudget = Annotated[int, Field(ge=1, le=1000)]
 Address = Annotated[
     str,
     Field(

@@ -54,7 +54,7 @@ def test_a_refusal_says_what_it_takes_and_taking_its_advice_is_enough() -> None:
     reason = refusal(Codec.AV1, *HD, Policy(), Host(1.7, 2))
     takes = round(slowest_ms(Codec.AV1, 1280 * 720, Host(1.7, 2)))
     assert f"AV1 at 1280x720 takes {takes} ms a frame here, the budget is 10 ms" in reason
-    assert f"latency_budget_ms {takes}" in reason
+    assert f"raise compression.latencyBudgetMs (latency_budget_ms) to {takes} or more, use mode: Always" in reason
     assert not refusal(Codec.AV1, *HD, Policy(latency_budget_ms=takes), Host(1.7, 2))
 
 

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from auralink_aicore.asking import Ask, AskReason
 from auralink_aicore.codecs import Codec, Limits
 from auralink_aicore.controller import Policy
 from auralink_aicore.model import packaged
@@ -50,6 +51,7 @@ def test_bodies_come_out_as_they_went_in() -> None:
         advice=Advice.NATIVE,
         reason="Grün",
         need_key=True,
+        ask=Ask(2**32 - 1, AskReason.PATH),
     )
     timed = Timed(result, encoder_us=5500, queue_us=120, pixels=1280 * 720, refused=True)
     assert wire.unpack_result(wire.result_head(timed) + result.payload) == timed

@@ -36,6 +36,7 @@ METRICS_PROMISED = {
 }  # fmt: skip
 MAPS = {
     "aic_compression.latency_ms": "stage", "aic_compression.streams[].source": "counter",
+    "aic_compression.streams[].layers": "layer",
     "aic_compression.streams[].outs[]": "counter", "packets.drops": "reason", "rooms[].legs[].ports": "medium",
     "rooms[].legs[].remotes": "medium",
 }  # fmt: skip

@@ -1,10 +1,12 @@
 """What one stream asks of the AI Core for all its receivers, and what counts as saved."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from auralink_dataplane.media.frames import EXTENSION_BYTES_ON_WIRE
+from auralink_dataplane.media.frames import EXTENSION_BYTES_ON_WIRE, Frame, Mode
+from auralink_dataplane.media.streams.books import WISH_HOLDS_S
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
 
 from tests.unit.dataplane.whole import PodUnderTest, bridge
@@ -101,3 +103,45 @@ async def test_a_refused_answer_freezes_the_picture_until_a_native_key(pod: PodU
     assert source.sent[10].key
     assert not source.sent[10].ours
     assert not source.garbage
+
+
+async def test_what_the_ai_core_wishes_of_a_sender_is_shown_while_it_stands_and_counted(pod: PodUnderTest) -> None:
+    pod.core.asks = 1_500_000, pb.ASK_REASON_CODEC
+    await pod.configure()
+    stream = await pod.stream()
+    await pod.play(stream, 3)
+    await pod.until(lambda: len(pod.packets.sources[stream].sent) == 3)
+    [told] = pod.app.status()["aic_compression"]["streams"]
+    assert (told["ask_sender_bps"], told["ask_reason"]) == (1_500_000, "codec")
+    assert 'auralink_aic_sender_hints_total{reason="codec"} 3.0' in pod.app.metrics_text().decode()
+    [running] = pod.app.streams
+    assert running.ask(asyncio.get_running_loop().time() + WISH_HOLDS_S) is None
+
+
+async def test_a_reason_of_a_newer_ai_core_is_told_as_another(pod: PodUnderTest) -> None:
+    pod.core.asks = 700_000, pb.AskReason.ValueType(99)
+    await pod.configure()
+    stream = await pod.stream()
+    await pod.play(stream, 1)
+    await pod.until(lambda: pod.packets.sources[stream].sent)
+    [told] = pod.app.status()["aic_compression"]["streams"]
+    assert (told["ask_sender_bps"], told["ask_reason"]) == (700_000, "other")
+
+
+async def test_frames_that_come_up_are_counted_by_type_and_layer(pod: PodUnderTest) -> None:
+    await pod.configure()
+    stream = await pod.stream()
+    [running] = pod.app.streams
+    one = Frame(
+        stream, 0, Mode.COMPRESS, "H264", 0, key=True, t_first=0.0, t_complete=0.0, may_reorder=False, native_bytes=9,
+        data=b"\0\0\1\x65\xb8\xff",
+    )  # fmt: skip
+    for frame in (
+        one,
+        replace(one, data=b"\0\0\1\x41\xe0\xff", tid=1),
+        replace(one, data=b"\0\0\1\x41\xa0\xff", tid=1),
+    ):
+        running.pictures.came(frame)
+    [told] = pod.app.status()["aic_compression"]["streams"]
+    assert told["frame_types"] == {"I": 1, "P": 1, "B": 1}
+    assert told["layers"] == {"S0T0": 1, "S0T1": 2}

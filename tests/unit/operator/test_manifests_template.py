@@ -95,6 +95,7 @@ FULL: Obj = {
         "minSavingsPercent": 15,
         "qualityLevel": 7,
         "qualityFloor": 80,
+        "latencyBudgetMs": 10,
         "model": "m",
     },
     "redis": {

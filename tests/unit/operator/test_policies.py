@@ -29,6 +29,7 @@ DIFFERENT: list[tuple[str, Any, Any]] = [
     ("compression.minSavingsPercent", 0, 10),
     ("compression.qualityLevel", 1, 10),
     ("compression.qualityFloor", 0, 100),
+    ("compression.latencyBudgetMs", 1, 1000),
     ("compression.model", "", "m"),
     ("maxParticipants", 1, 1000),
     ("media.audio", "Allow", "Deny"),

@@ -116,6 +116,7 @@ _SPEC: Obj = {
         "minSavingsPercent": 10,
         "qualityLevel": 5,
         "qualityFloor": 70,
+        "latencyBudgetMs": 25,
         "model": "m1",
     },
     "redis": {
@@ -171,6 +172,7 @@ _POLICY: Obj = {
         "minSavingsPercent": 10,
         "qualityLevel": 5,
         "qualityFloor": 70,
+        "latencyBudgetMs": 25,
         "model": "m1",
         "roomsPercent": 50,
     },

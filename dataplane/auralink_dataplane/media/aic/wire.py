@@ -9,7 +9,7 @@ import grpc
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
 from auralink_pb.aicore.v1 import aicore_pb2_grpc as rpc
 
-from auralink_dataplane.media.frames import Advice, Disposition, Frame, Mode, Result
+from auralink_dataplane.media.frames import Advice, Ask, AskReason, Disposition, Frame, Mode, Result
 from auralink_dataplane.media.h264 import ANYTHING, Ceiling
 from auralink_dataplane.policy import Compression
 
@@ -34,6 +34,12 @@ _DISPOSITIONS: Final = {
     pb.DISPOSITION_FAILED: Disposition.FAILED,
 }
 _ADVICE: Final = {pb.ADVICE_COMPRESS: Advice.COMPRESS, pb.ADVICE_NATIVE: Advice.NATIVE}
+_ASK_REASONS: Final = {
+    pb.ASK_REASON_CODEC: AskReason.CODEC,
+    pb.ASK_REASON_UNSERVED: AskReason.UNSERVED,
+    pb.ASK_REASON_LAVISH: AskReason.LAVISH,
+    pb.ASK_REASON_PATH: AskReason.PATH,
+}
 _MODES: Final = {Mode.COMPRESS: pb.MODE_COMPRESS, Mode.SHADOW: pb.MODE_SHADOW}
 _OPTIONS: Final = [
     ("grpc.max_send_message_length", 8 << 20),
@@ -145,6 +151,7 @@ def _policy(policy: Compression) -> pb.Policy:
         min_savings=policy.min_savings_percent / 100,
         quality_level=policy.quality_level,
         quality_floor=policy.quality_floor,
+        latency_budget_ms=policy.latency_budget_ms,
         model=policy.model,
         always=policy.mode == "Always",
     )
@@ -229,7 +236,13 @@ def _result(answer: pb.FrameResult) -> Result:
         advice=_ADVICE.get(answer.advice, Advice.KEEP),
         reason=answer.reason,
         need_key=answer.need_key,
+        ask=_ask(answer),
     )
+
+
+def _ask(answer: pb.FrameResult) -> Ask | None:
+    bps = answer.ask_sender_bps
+    return Ask(bps, _ASK_REASONS.get(answer.ask_reason, AskReason.OTHER)) if bps else None
 
 
 # --- calls ---------------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from auralink_dataplane.media.frames import Disposition, FrameSent, Result
+from auralink_dataplane.media.frame_types import FrameType, FrameTypes
+from auralink_dataplane.media.frames import Ask, Disposition, Frame, FrameSent, Result
 from auralink_dataplane.media.pipeline import decisions as act
 from auralink_dataplane.metrics import Metrics, RecentWindow
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from auralink_dataplane.media.packets import Stats
 
 SAVED_SPAN_S: Final = 10.0
+WISH_HOLDS_S: Final = 15.0
+"""A wish to the sender: the AI Core says it again every 5 s while it stands."""
 UNPACED_PACKETS: Final = 16
 """The packet core sends so many of a frame at once and paces the rest."""
 
@@ -121,6 +124,20 @@ class LatencyBook:
                 self._stages[name].observe(milliseconds)
 
 
+class PictureBook:
+    """What the frames of one stream were that came up: in `compress`, `shadow` and `hold`, not in `bypass`."""
+
+    def __init__(self, codec: str) -> None:
+        self._types = FrameTypes(codec)
+        self.types: Counter[FrameType] = Counter()
+        self.layers: Counter[tuple[int, int]] = Counter()  # by the highest spatial and temporal layer in it
+
+    def came(self, frame: Frame) -> None:
+        self.layers[frame.sid, frame.tid] += 1
+        if found := self._types.of(frame.data):
+            self.types[found] += 1
+
+
 @dataclass(frozen=True, slots=True)
 class Counters:
     """Of one stream and its outs, as the packet core counts them: a packet of audio is a frame."""
@@ -179,6 +196,10 @@ class Books:
 
     def switched(self, switch: act.Switched) -> None:
         self._metrics.switches.labels(switch.old.value, switch.new.value).inc()
+
+    def asked(self, ask: Ask) -> None:
+        """The AI Core wishes that a sender spend less."""
+        self._metrics.sender_hints.labels(ask.reason.value).inc()
 
     def took_over(self, told: act.TookOver) -> None:
         self.takeovers[told.outcome.value] += 1

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from auralink_dataplane.media.aic import AicClient, Session, SessionRequest
 from auralink_dataplane.media.frames import (
     EXTENSION_BYTES_ON_WIRE,
+    Ask,
     Disposition,
     Event,
     Frame,
@@ -27,7 +28,7 @@ from auralink_dataplane.media.legs.plain_rtp import CLOCK_RATES, OpenLeg
 from auralink_dataplane.media.packets import PacketEngine
 from auralink_dataplane.media.pipeline import Decision, Failure, Limits, Pipeline, Refusal, Takeover
 from auralink_dataplane.media.pipeline import decisions as act
-from auralink_dataplane.media.streams.books import Books, Counters, Savings, Timing, counters
+from auralink_dataplane.media.streams.books import WISH_HOLDS_S, Books, Counters, PictureBook, Savings, Timing, counters
 from auralink_dataplane.policy import Rules
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Stream:
         self.outs: dict[int, int] = {}  # leg -> out
         self.savings = Savings()
         self.counted = Counters()
+        self.pictures = PictureBook(started.codec)
         self.rules = rules
         self.policy = rules.compression_of(self.media, self.codec)
         self.pipeline = Pipeline(self.policy, limits, shared.jitter()) if started.media == "video" else None
@@ -78,6 +80,8 @@ class Stream:
         self._sessions: dict[int, Session] = {}  # its own and, if there is one, the standby
         self._takes: dict[int, Ceiling] = {}  # leg -> what its receiver decodes
         self._asked = ANYTHING  # of the newest session
+        self._ask: Ask | None = None  # the AI Core's last wish to the sender
+        self._asked_s = 0.0
         self._timings: OrderedDict[int, Timing] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -123,6 +127,10 @@ class Stream:
         session = self._sessions.get(self.pipeline.session) if self.pipeline else None
         return session.endpoint_address if session else None
 
+    def ask(self, now: float) -> Ask | None:
+        """What the AI Core wishes the sender would spend, while it stands. Nobody tells the sender so far."""
+        return self._ask if now < self._asked_s + WISH_HOLDS_S else None
+
     def close(self) -> None:
         if self.pipeline:
             self.run(self.pipeline.close())
@@ -133,6 +141,7 @@ class Stream:
 
     def receive(self, frame: Frame) -> None:
         if self.pipeline:
+            self.pictures.came(frame)
             self.run(self.pipeline.receive(frame, self._clock()))
 
     def happened(self, event: Event) -> None:
@@ -212,6 +221,9 @@ class Stream:
             self._books.answered(timing, result, now)
             if result.disposition is not Disposition.COMPRESSED:
                 del self._timings[result.frame_id]
+        if result.ask and session == self.pipeline.session:
+            self._ask, self._asked_s = result.ask, now
+            self._books.asked(result.ask)
         self.run(self.pipeline.result(session, result, now))
 
     def session_failed(self, session: int, failure: Failure) -> None:

@@ -173,6 +173,36 @@ ADVICE_COMPRESS: Advice.ValueType  # 2
 ADVICE_NATIVE: Advice.ValueType  # 3
 Global___Advice: _TypeAlias = Advice  # noqa: Y015
 
+class _AskReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AskReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AskReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ASK_REASON_UNSPECIFIED: _AskReason.ValueType  # 0
+    ASK_REASON_CODEC: _AskReason.ValueType  # 1
+    """a codec that loses less by a lower rate at the sender than by recompression"""
+    ASK_REASON_UNSERVED: _AskReason.ValueType  # 2
+    """it stays native here, for want of time or because of B-frames"""
+    ASK_REASON_LAVISH: _AskReason.ValueType  # 3
+    """far more bits per pixel than a picture needs"""
+    ASK_REASON_PATH: _AskReason.ValueType  # 4
+    """the way to the receivers carries less than it sends"""
+
+class AskReason(_AskReason, metaclass=_AskReasonEnumTypeWrapper):
+    """Why the sender should be asked for less."""
+
+ASK_REASON_UNSPECIFIED: AskReason.ValueType  # 0
+ASK_REASON_CODEC: AskReason.ValueType  # 1
+"""a codec that loses less by a lower rate at the sender than by recompression"""
+ASK_REASON_UNSERVED: AskReason.ValueType  # 2
+"""it stays native here, for want of time or because of B-frames"""
+ASK_REASON_LAVISH: AskReason.ValueType  # 3
+"""far more bits per pixel than a picture needs"""
+ASK_REASON_PATH: AskReason.ValueType  # 4
+"""the way to the receivers carries less than it sends"""
+Global___AskReason: _TypeAlias = AskReason  # noqa: Y015
+
 @_typing.final
 class ClientMessage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -565,6 +595,8 @@ class FrameResult(_message.Message):
     ADVICE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     NEED_KEY_FIELD_NUMBER: _builtins.int
+    ASK_SENDER_BPS_FIELD_NUMBER: _builtins.int
+    ASK_REASON_FIELD_NUMBER: _builtins.int
     frame_id: _builtins.int
     disposition: Global___Disposition.ValueType
     payload: _builtins.bytes
@@ -585,6 +617,9 @@ class FrameResult(_message.Message):
     reason: _builtins.str
     need_key: _builtins.bool
     """the input cannot be decoded until a clean key: ask the sender for one"""
+    ask_sender_bps: _builtins.int
+    """the stream would be served better by a sender that spends so much; 0 = no wish"""
+    ask_reason: Global___AskReason.ValueType
     def __init__(
         self,
         *,
@@ -601,10 +636,12 @@ class FrameResult(_message.Message):
         advice: Global___Advice.ValueType = ...,
         reason: _builtins.str = ...,
         need_key: _builtins.bool = ...,
+        ask_sender_bps: _builtins.int = ...,
+        ask_reason: Global___AskReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "disposition", b"disposition", "encoder_us", b"encoder_us", "flags", b"flags", "frame_id", b"frame_id", "key", b"key", "model_hash", b"model_hash", "need_key", b"need_key", "payload", b"payload", "quality", b"quality", "queue_us", b"queue_us", "ratio", b"ratio", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "ask_reason", b"ask_reason", "ask_sender_bps", b"ask_sender_bps", "disposition", b"disposition", "encoder_us", b"encoder_us", "flags", b"flags", "frame_id", b"frame_id", "key", b"key", "model_hash", b"model_hash", "need_key", b"need_key", "payload", b"payload", "quality", b"quality", "queue_us", b"queue_us", "ratio", b"ratio", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

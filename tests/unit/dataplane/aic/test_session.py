@@ -30,6 +30,7 @@ async def test_a_session_says_who_it_is_and_answers_in_order(bench: Bench) -> No
         assert opened.group_id == "r"
         assert opened.mode == pb.MODE_COMPRESS
         assert opened.policy.target_savings == pytest.approx(0.4)
+        assert opened.policy.latency_budget_ms == 10
         assert core.metadata["auralink-protocol"] == "1.0"
         assert core.metadata["auralink-bridge-id"] == "ns/b"
         assert core.frames[0].rtp_timestamp == 0  # 32 bits of the 64
@@ -47,10 +48,11 @@ async def test_a_policy_change_and_a_forced_key_reach_the_live_session(bench: Be
     async with core_for(bench) as core:
         session = bench.open()
         assert session
-        session.update_policy(Compression(target_savings_percent=20, mode="Always"))
+        session.update_policy(Compression(target_savings_percent=20, mode="Always", latency_budget_ms=33))
         session.force_key()
         await bench.until(lambda: len(core.controls) == 2)
         assert core.controls[0].policy.target_savings == pytest.approx(0.2)
+        assert core.controls[0].policy.latency_budget_ms == 33
         assert core.controls[0].policy.always
 
 
