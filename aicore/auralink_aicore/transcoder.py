@@ -150,6 +150,7 @@ class Transcoder:
         self._governor = Governor(levels=self._stream.cheaper_levels)
         self._last_id: int | None = None
         self._synced = False  # the decoder has every reference it needs
+        self._spoilt = False  # the decoder met damage
         self._bad_keys = 0
         self._want_key = True  # what we send next must be a key
         self._native = False  # we said UNCHANGED; so until SHADOW
@@ -305,6 +306,7 @@ class Transcoder:
         try:
             picture = self._decode(unit)
         except av.error.FFmpegError as error:
+            self._spoilt = True
             return self._lost_sync(frame, key=unit.key, reason=f"does not decode: {error.strerror}")
         return self._compress(frame, unit, picture)
 
@@ -321,6 +323,7 @@ class Transcoder:
                 self._refused = refused
                 return self._refuse(frame, unit, refused)
         if picture is not None and picture.is_corrupt:
+            self._spoilt = True
             return self._lost_sync(frame, key=unit.key, reason="the picture is damaged")
         if unit.key:
             self._synced = True
@@ -337,7 +340,7 @@ class Transcoder:
             self._pictures += 1
             self._worth.saw(self._clock(), len(frame.payload), self.pixels)
             self._insight.see(picture, unit.sender_q)
-        if frame.mode is Mode.COMPRESS and unit.key and self._ours:
+        if frame.mode is Mode.COMPRESS and unit.key and frame.key and self._ours:
             self._native = self._b_frames or self._worth.no_go(self._controller.predicted_saving(self._clock()))
         if frame.mode is Mode.SHADOW or self._native:
             self._want_key = True
@@ -371,7 +374,10 @@ class Transcoder:
             self._encoder.set_speed(self._governor.level)
 
     def _decode(self, unit: AccessUnit) -> VideoFrame | None:
-        if unit.key and not self._synced:
+        if unit.key and self._spoilt:
+            # Not flushed: libavcodec's h264 keeps coefficients of a macroblock that it gave up, for the key's.
+            self._decoder, self._spoilt = self._stream.open_decoder(2 * MAX_PIXELS), False
+        elif unit.key and not self._synced:
             self._decoder.flush_buffers()
         pictures = self._decoder.decode(av.Packet(unit.for_decoder))
         return pictures[-1] if pictures else None
@@ -455,7 +461,7 @@ class Transcoder:
     def _refuse(self, frame: Frame, unit: AccessUnit, reason: str) -> Result:
         """Not ours to serve, and nobody's fault: the stream stays, or at a key becomes, native."""
         self._synced = False
-        if self._ours and not unit.key:
+        if self._ours and not (unit.key and frame.key):  # of both: the caller may go by other headers than we
             return self._unsynced(frame, reason)
         self._native = self._want_key = True
         return Result(frame.frame_id, Disposition.UNCHANGED, key=frame.key, advice=Advice.NATIVE, reason=reason)

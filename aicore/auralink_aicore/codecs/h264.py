@@ -71,6 +71,11 @@ MAX_QP: Final = 51
 # More slices than packets in the data plane's largest frame come from no sane sender.
 MAX_NAL_UNITS: Final = 2048
 
+# A parameter set is some ten bytes; with every scaling list and a picture order cycle it still fits. Of each id one is
+# in force, and reading takes time that is other streams' too.
+MAX_SPS_BYTES: Final = 1024
+MAX_SPS_UNITS: Final = 32
+
 _BASELINE, _MAIN, _HIGH = 2, 3, 4
 _PROFILE_NAMES: Final = {_BASELINE: b"baseline", _MAIN: b"main", _HIGH: b"high"}
 _LEVEL_1B: Final = 9
@@ -183,9 +188,13 @@ class H264:
         done = 0
         first: int | None = None
         bidirectional = False
+        parameter_sets = 0
         for start, end in nal_units(payload):
             kind = payload[start] & 0x1F
             if kind == syntax.NAL_SPS:
+                parameter_sets += 1
+                if end - start > MAX_SPS_BYTES or parameter_sets > MAX_SPS_UNITS:
+                    raise BitstreamError("more of sequence parameter sets than any sender needs")
                 nal = payload[start:end]
                 sps = syntax.parse_sps(nal)
                 self._sets[sps.id] = sps

@@ -189,6 +189,8 @@ class Call:
     def _frame(self, seat: Seat, frame: pb.Frame) -> None:
         if frame.mode not in (pb.MODE_COMPRESS, pb.MODE_SHADOW):
             raise BadRequestError("a frame needs a mode, COMPRESS or SHADOW")
+        if frame.frame_id in self._unanswered:
+            raise BadRequestError(f"frame_id {frame.frame_id} came twice; it rises by one per frame")
         payload = frame.payload
         self._owe(len(payload))
         self._unanswered[frame.frame_id] = len(payload)

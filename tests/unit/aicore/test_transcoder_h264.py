@@ -1,8 +1,10 @@
 """What of a stream through the transcoder is H.264's own: parameter sets, slices, profiles, reordering."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from auralink_aicore.codecs import Limits
 from auralink_aicore.codecs.bits import nal_units
@@ -220,3 +222,35 @@ class TestLimits:
     def test_neither_is_the_level(self, sender: str, limit: int, level: int) -> None:
         units = clips.h264(frames=2, arguments=f"-level {sender}")
         assert sps_of(Bench(clips.H264, limits=Limits(0, limit)).run(units)[0].payload).level == level
+
+
+class TestHostileParameterSets:
+    """They are read on a core that other streams share."""
+
+    @pytest.mark.parametrize("sets", [[4284] * 400, [1025], [40] * 33])
+    def test_more_of_them_than_any_sender_needs_is_no_access_unit(self, sets: list[int]) -> None:
+        key = clips.H264.send()[0]
+        start, end = next(nal_units(key))
+        filler = b"".join(b"\0\0\0\1" + key[start:end].ljust(size, b"\x55") for size in sets)
+        bench = Bench(clips.H264)
+        result = bench.frame(filler + key)
+        assert result.disposition is SKIPPED
+        assert "parameter sets" in result.reason
+        assert bench.frame(key).disposition is COMPRESSED
+
+
+@pytest.mark.parametrize("seed", [2, 9, 53, 107])
+def test_an_intact_key_behind_damaged_frames_is_decoded_as_if_nothing_had_been(seed: int) -> None:
+    """libavcodec keeps coefficients of a macroblock that it gave up, through a flush, and added them to the key."""
+    units = clips.h264(arguments="-profile:v baseline", frames=60)
+    key = next(at for at in range(1, len(units)) if clips.is_key(units[at]))
+    chance = random.Random(seed)  # noqa: S311 - damage, no secret
+    bench = Bench(clips.H264)
+    for at, unit in enumerate(units[: key + 1]):
+        damaged = bytearray(unit)
+        for _ in range(40 if at in (key - 13, key - 4) else 0):
+            damaged[chance.randrange(12, len(damaged))] ^= 1 << chance.randrange(8)
+        bench.frame(bytes(damaged))
+    picture = bench.transcoder._picture
+    assert picture is not None
+    assert np.array_equal(picture.to_ndarray(), clips.H264.decode([units[key]])[0].to_ndarray())

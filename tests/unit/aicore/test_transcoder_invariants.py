@@ -69,7 +69,8 @@ def test_what_receivers_get_always_decodes(
         deadline_s = now - 1 if event is Event.LATE else math.inf
         result = transcoder.receive(Frame(number, unit, at_key, mode, now, deadline_s))
         if result.disposition is Disposition.FAILED:
-            assert "bad keys" in result.reason
+            # The latter where damage held back the news of a change until shortly before the next one.
+            assert "bad keys" in result.reason or "more than once a second" in result.reason
             return
         if mode is Mode.SHADOW:
             assert result.disposition is Disposition.UNCHANGED

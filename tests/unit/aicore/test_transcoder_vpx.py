@@ -1,5 +1,6 @@
 """What of a stream through the transcoder is VP8's and VP9's own: hidden frames, layers, sizes that change."""
 
+import math
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from auralink_aicore.codecs import Limits
 from auralink_aicore.codecs.interface import OutputFormat
 from auralink_aicore.codecs.vpx import KEY_Q_STEP, MAX_Q, VP8, VP8_SETTINGS, VP9, VP9_SETTINGS, Settings
 from auralink_aicore.codecs.vpx_syntax import superframe
-from auralink_aicore.transcoder import Advice, Mode
+from auralink_aicore.transcoder import Advice, Frame, Mode
 from av.video.frame import VideoFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -168,3 +169,15 @@ def test_whatever_is_in_a_frame_there_is_an_answer_and_what_goes_out_decodes(
     if results[-1].disposition is not FAILED:
         assert results[-1].disposition in (COMPRESSED, UNCHANGED)  # noise may say that the stream is not to be served
         assert len(sender.decode(sent(results))) == len(sent(results))
+
+
+def test_a_key_that_the_caller_takes_for_none_is_no_place_to_go_native() -> None:
+    """A descriptor may say P = 1 over a key: the caller would send a native frame on our references."""
+    units = clips.VP9.send(frames=20)
+    bench = Bench(clips.VP9)
+    bench.run(units[:10])
+    other_profile = b"\x90" + units[0][1:]
+    bench.now += 1 / 30
+    frame = Frame(bench.next_id, other_profile, False, Mode.COMPRESS, bench.now, math.inf)
+    result = bench.transcoder.receive(frame)
+    assert (result.disposition, result.need_key) == (SKIPPED, True)

@@ -145,3 +145,19 @@ async def test_frames_that_come_up_are_counted_by_type_and_layer(pod: PodUnderTe
     [told] = pod.app.status()["aic_compression"]["streams"]
     assert told["frame_types"] == {"I": 1, "P": 1, "B": 1}
     assert told["layers"] == {"S0T0": 1, "S0T1": 2}
+
+
+async def test_a_loop_that_is_always_late_still_tells_the_time(pod: PodUnderTest) -> None:
+    """The first late ring is put off, so that answers which came meanwhile are read; the second counts."""
+    await pod.configure(spec=spec(pod, "640028"))
+    legs = await pod.legs_open(2)
+    number = pod.packets.start_stream(legs["in"])
+    await pod.until(lambda: pod.core.opened)
+    [stream] = [one for one in pod.app.streams if one.id == number]
+    assert stream.pipeline is not None
+    ticks: list[float] = []
+    stream.pipeline.tick = lambda now: ticks.append(now) or []  # type: ignore[method-assign,func-returns-value]
+    for expected in (0, 1, 1, 2):
+        stream._timer_at = stream._clock() - 1.0
+        stream._ring()
+        assert len(ticks) == expected

@@ -123,12 +123,12 @@ class Pipeline:
         self._references.lose()
         return self._fail(Failure.PACKETS, now)
 
-    def submit_refused(self, frame_id: int, now: float) -> list[Decision]:
-        """The packet core did not send an answer: it would have broken the decoder. One of an earlier session is its
-        session's end no more."""
+    def submit_refused(self, frame_id: int, now: float, *, malformed: bool) -> list[Decision]:
+        """The packet core did not send an answer: it would have broken the decoder, or is no frame (`malformed`). One
+        of an earlier session is its session's end no more."""
         if self._phase is _Phase.NONE or frame_id <= self._opened_behind:
             return []
-        return self._fail(Failure.PACKETS, now)
+        return self._fail(Failure.INVARIANT if malformed else Failure.PACKETS, now)
 
     def close(self) -> list[Decision]:
         """The stream has ended."""
@@ -309,7 +309,7 @@ class Pipeline:
         return [] if waits else [act.Send(self.session, frame, mode, times.deadline_ms(frame, now))]
 
     def _answer(self, entry: Entry, result: Result, now: float) -> list[Decision]:
-        answer = self._references.answer(entry, result)
+        answer = self._references.answer(entry, result, now)
         if answer is None:
             self._unanswered.put_back(entry)  # its answer does not count
             return self._fail(Failure.INVARIANT, now)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OWN_STALL_S: Final = 0.010
+MALFORMED: Final = "bad_submit"
+"""The packet core's word for an answer that is no frame of the codec."""
 TIMED_FRAMES: Final = 64
 """Frames whose way is being timed, per stream: four times what may be in flight."""
 
@@ -85,6 +87,7 @@ class Stream:
         self._timings: OrderedDict[int, Timing] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._stalled = False  # it rang late, and was put off
 
     def start(self) -> None:
         if self.pipeline is None:
@@ -170,7 +173,7 @@ class Stream:
             return
         self._timings.pop(refused.frame_id, None)
         log.warning("answer was refused", extra={**self.names(), "reason": refused.reason})
-        self.run(self.pipeline.submit_refused(refused.frame_id, now))
+        self.run(self.pipeline.submit_refused(refused.frame_id, now, malformed=refused.reason == MALFORMED))
 
     def unlink(self) -> None:
         """From every leg."""
@@ -387,10 +390,12 @@ class Stream:
         called late."""
         self._timer = None
         now = self._clock()
-        if now > self._timer_at + OWN_STALL_S:
+        if now > self._timer_at + OWN_STALL_S and not self._stalled:
+            self._stalled = True  # once: a loop that is always late must still tell the time
             self._timer_at = now + OWN_STALL_S
             self._timer = asyncio.get_running_loop().call_later(OWN_STALL_S, self._ring)
         elif self.pipeline:
+            self._stalled = False
             self.run(self.pipeline.tick(now))
 
     # --- counting -------------------------------------------------------------------------------------------

@@ -170,3 +170,12 @@ async def test_a_call_takes_part_in_its_room_while_it_compresses_and_reports() -
 
 async def nobody(_: pb.ServerMessage) -> None:
     """Results that nobody reads."""
+
+
+async def test_a_frame_id_that_is_unanswered_does_not_come_again() -> None:
+    """Two of them would count as one in what a client may have unanswered."""
+    call = new_call()
+    seat = await read(frame(7), frame(7), call=call)
+    assert seat.told == ["frame 7"]
+    with pytest.raises(BadRequestError, match="frame_id 7 came twice"):
+        await call.write(nobody)

@@ -164,7 +164,7 @@ class Rig:
                     self.owed.clear()
                     self.run(self.pipeline.overflowed(self.now))
                 case SubmitRefused(native=False):
-                    self.run(self.pipeline.submit_refused(event.frame_id, self.now))
+                    self.run(self.pipeline.submit_refused(event.frame_id, self.now, malformed=False))
 
     def opened(self, *, probe: bool = False, max_in_flight: int = 16, standby: bool = False) -> None:
         session = self.second.session if standby else self.pipeline.session

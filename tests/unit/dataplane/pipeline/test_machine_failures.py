@@ -126,7 +126,9 @@ def test_frames_lost_before_the_pipeline_freeze_until_a_key(compressing: Rig) ->
 
 
 def test_a_refused_submit_ends_the_session(compressing: Rig) -> None:
-    compressing.run(compressing.pipeline.submit_refused(compressing.source.next_id - 1, compressing.now))
+    compressing.run(
+        compressing.pipeline.submit_refused(compressing.source.next_id - 1, compressing.now, malformed=False)
+    )
     assert compressing.state() is State.HOLD
 
 
@@ -136,10 +138,10 @@ def test_a_refusal_that_was_under_way_is_none_of_the_next_sessions(compressing: 
     compressing.round(1, key_first=True)
     session = compressing.pipeline.session
     assert session > 1
-    compressing.run(compressing.pipeline.submit_refused(last, compressing.now))
+    compressing.run(compressing.pipeline.submit_refused(last, compressing.now, malformed=False))
     assert act.CloseSession(session, Failure.PACKETS) not in compressing.done
     compressing.opened()
-    compressing.run(compressing.pipeline.submit_refused(compressing.source.next_id, compressing.now))
+    compressing.run(compressing.pipeline.submit_refused(compressing.source.next_id, compressing.now, malformed=False))
     assert act.CloseSession(session, Failure.PACKETS) in compressing.done
 
 

@@ -1,9 +1,12 @@
 """A stream with a second session beside its own: how that is kept, and how it goes on when the first one ends."""
 
+from dataclasses import replace
+
 import pytest
 from auralink_dataplane.media.frames import Disposition
 from auralink_dataplane.media.pipeline import Failure, Limits, Refusal, State, Takeover
 from auralink_dataplane.media.pipeline import decisions as act
+from auralink_dataplane.media.pipeline.references import SKIPPING_S
 from auralink_dataplane.policy import Compression
 
 from tests.unit.dataplane.pipeline.rig import FRAME_S, Rig, broken_chains, sent
@@ -499,3 +502,36 @@ def test_receivers_that_take_less_get_a_session_of_their_measure_and_not_the_sta
     warm.round(1, key_first=True)
     assert {act.CloseSession(old, None), act.CloseSession(second, None)} <= set(warm.did(act.CloseSession))
     assert sent(warm) == "Ooooo" + "N"
+
+
+# --- answers that are no pictures ----------------------------------------------------------------------------
+
+
+def test_an_answer_that_is_no_frame_is_the_cores_fault_and_the_standby_goes_on(warm: Rig) -> None:
+    warm.frame()
+    warm.answer()
+    warm.run(warm.pipeline.submit_refused(warm.source.next_id - 1, warm.now, malformed=True))
+    assert warm.state() is State.COMPRESS
+    assert [one.failure for one in warm.did(act.CloseSession)] == [Failure.INVARIANT]
+    warm.round(3)
+    assert outcomes(warm) == [Takeover.NEXT_FRAME]
+
+
+def test_an_answer_without_bytes_is_no_frame(warm: Rig) -> None:
+    warm.frame()
+    result = warm.core.answer()
+    warm.run(warm.pipeline.result(warm.pipeline.session, replace(result, payload=b""), warm.now))
+    assert [one.failure for one in warm.did(act.CloseSession)] == [Failure.INVARIANT]
+
+
+def test_a_core_that_skips_every_picture_is_followed_by_the_standby(warm: Rig) -> None:
+    """It answers in time, and nobody sees a picture."""
+    frames = 0
+    while not warm.did(act.Promote) and frames < 5 / FRAME_S:
+        warm.frame()
+        frames += 1
+        warm.answer(standby=True)
+        warm.answer(disposition=Disposition.SKIPPED)
+        warm.wait(FRAME_S)
+    assert SKIPPING_S < frames * FRAME_S < SKIPPING_S + 1
+    assert [one.failure for one in warm.did(act.CloseSession)] == [Failure.INVARIANT]
