@@ -100,7 +100,7 @@ async def run(settings: Settings, tls: TlsFiles | None) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    core = AiCore(settings.workers, Metrics(), settings.picture_cores)
+    core = AiCore(settings.workers, Metrics(), settings.picture_cores, settings.evidence, settings.ffmpeg)
     await core.run(settings.listen, settings.http_port, tls, stop)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 USAGE = """\
@@ -13,9 +14,21 @@ The reference AI Core: recompresses encoded video frames over gRPC. Told by envi
   AICORE_HTTP_PORT   port of /health and /metrics on the same host (9090)
   AICORE_WORKERS     codec processes, 1 to 64 (one per usable core; from four cores up one less)
   AICORE_TLS_DIR     folder with tls.crt and tls.key; with ca.crt too, clients need a certificate (unset: plaintext)
+  AICORE_EVIDENCE    off, psnr (a report per room on /evidence, which names rooms to whoever reaches the port) or
+                     vmaf (samples of sessions are scored too, when the processor has nothing else to do) (off)
+  AICORE_FFMPEG      FFmpeg with libvmaf, for vmaf; without libvmaf samples get PSNR and SSIM only (ffmpeg)
 
 A port of 0 takes a free one; the log line "serving" says which.
 """
+
+
+class Evidence(StrEnum):
+    """What is told of pictures, beside the histogram of PSNR, which costs nothing: encoders know it."""
+
+    OFF = "off"
+    PSNR = "psnr"
+    VMAF = "vmaf"
+
 
 MAX_WORKERS = 64
 PICTURE_CORES = 2  # for large pictures of the dear codecs; more bring nothing at these sizes
@@ -38,6 +51,8 @@ class Settings:
     workers: int
     picture_cores: int  # that may work on one picture
     tls_dir: Path | None
+    evidence: Evidence = Evidence.OFF
+    ffmpeg: str = "ffmpeg"
 
 
 def from_env(env: Mapping[str, str], usable_cores: int) -> Settings:
@@ -56,10 +71,20 @@ def from_env(env: Mapping[str, str], usable_cores: int) -> Settings:
         workers=_number(env, "AICORE_WORKERS", min(max(workers, 1), MAX_WORKERS), 1, MAX_WORKERS, problems),
         picture_cores=min(usable_cores, PICTURE_CORES),
         tls_dir=tls_dir,
+        evidence=_evidence(env, problems),
+        ffmpeg=env.get("AICORE_FFMPEG") or "ffmpeg",
     )
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _evidence(env: Mapping[str, str], problems: list[str]) -> Evidence:
+    text = env.get("AICORE_EVIDENCE") or Evidence.OFF
+    if text not in {one.value for one in Evidence}:
+        problems.append(f"AICORE_EVIDENCE is {text!r}, expected {', '.join(Evidence)}")
+        return Evidence.OFF
+    return Evidence(text)
 
 
 def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int, problems: list[str]) -> int:

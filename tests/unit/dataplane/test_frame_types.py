@@ -40,7 +40,7 @@ def seen(codec: str, *frames: bytes) -> str:
         ("00110", "P"),
         ("00111", "B"),
         ("0001000", "I"),
-    ],  # 0 to 7  # noqa: E501
+    ],  # 0 to 7
 )
 def test_h264_by_slice_type(slice_type: str, kind: str) -> None:
     assert seen("H264", nal(b"\x41", f"1 {slice_type}")) == kind
