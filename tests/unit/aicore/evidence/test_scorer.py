@@ -1,6 +1,7 @@
 """What is computed of a sample, and that a scorer gone wrong costs nothing but the sample."""
 
 import asyncio
+import os
 import sys
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ import pytest
 from auralink_aicore.codecs import Codec
 from auralink_aicore.controller import Policy
 from auralink_aicore.evidence.sampling import Sample, Score
-from auralink_aicore.evidence.score import psnr_db, score, ssim
+from auralink_aicore.evidence.score import CPU_S, psnr_db, score, ssim
 from auralink_aicore.evidence.scorer import WAITING, Job, Outcome, Scorer, packed, parsed, with_libvmaf
 
 from tests.unit.aicore import clips
@@ -134,6 +135,20 @@ def _lives(stat: Path) -> bool:
         return stat.read_text().split()[2] != "Z"
     except OSError:
         return False
+
+
+async def test_a_scorer_stands_behind_everybody_else(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    code = f"""
+import os, resource
+from auralink_aicore.evidence.score import step_back
+step_back()
+limits = resource.getrlimit(resource.RLIMIT_CPU)
+open({str(told)!r}, "w").write(repr((os.nice(0), os.sched_getscheduler(0), limits)))
+"""
+    scene = Scene(sys.executable, "-c", code)
+    await scene.run(SMALL)
+    assert told.read_text() == repr((19, os.SCHED_IDLE, (CPU_S, CPU_S)))
 
 
 async def test_what_comes_too_fast_is_dropped_at_once() -> None:
