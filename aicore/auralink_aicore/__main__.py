@@ -149,7 +149,14 @@ async def run(told: Configured) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    core = AiCore(settings.workers, Metrics(), settings.picture_cores, told.model)
+    core = AiCore(
+        settings.workers,
+        Metrics(),
+        settings.picture_cores,
+        told.model,
+        evidence=settings.evidence,
+        ffmpeg=settings.ffmpeg,
+    )
 
     def on_hangup() -> None:
         try:

@@ -1,6 +1,6 @@
-"""`/health` and `/metrics` for probes and Prometheus; `server` starts it.
+"""`/health` and `/metrics` for probes and Prometheus, `/evidence` for people; `server` starts it.
 
-Two fixed answers to GET do not need a web framework: a request is read with a limit on its size and time, answered,
+Three fixed answers to GET do not need a web framework: a request is read with a limit on its size and time, answered,
 and the connection closed.
 """
 
@@ -21,14 +21,17 @@ _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Al
 ANY_IPV4 = "0.0.0.0"  # noqa: S104 - pods are reached through their addresses
 
 Health = Callable[[], tuple[bool, dict[str, Any]]]
+Evidence = Callable[[], dict[str, Any] | None]
+"""None: there is none."""
 
 
 class HttpServer:
     """Serves until `close`."""
 
-    def __init__(self, registry: CollectorRegistry, health: Health) -> None:
+    def __init__(self, registry: CollectorRegistry, health: Health, evidence: Evidence = lambda: None) -> None:
         self._registry = registry
         self._health = health
+        self._evidence = evidence
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -78,7 +81,9 @@ class HttpServer:
             return 200 if healthy else 503, "application/json", json.dumps(body).encode()
         if path == b"/metrics":
             return 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)
-        return 404, "text/plain", b"there are /health and /metrics\n"
+        if path == b"/evidence" and (evidence := self._evidence()) is not None:
+            return 200, "application/json", json.dumps(evidence).encode()
+        return 404, "text/plain", b"there are /health, /metrics and, where AICORE_EVIDENCE is not off, /evidence\n"
 
 
 def _listen_everywhere(port: int) -> socket.socket:

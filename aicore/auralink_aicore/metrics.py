@@ -4,6 +4,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.010, 0.013, 0.016, 0.020, 0.033, 0.050, 0.1, 0.2)
 
+_DECIBELS = (28, 30, 32, 34, 35, 36, 37, 38, 39, 40, 42, 44, 46, 50)
+_VMAF = (60, 70, 75, 80, 84, 86, 88, 90, 92, 94, 95, 96, 97, 98, 99)
+
 
 class Metrics:
     """Everything `/metrics` shows, on a registry of its own."""
@@ -26,6 +29,26 @@ class Metrics:
             "auralink_aicore_queue_seconds",
             "Arrival until a worker took the frame",
             buckets=_SECONDS,
+            registry=registry,
+        )
+        self.psnr_db = Histogram(
+            "auralink_aicore_psnr_db_of_ours_against_senders",
+            "Of each compressed picture against the decoded one of the sender's; not of H.265",
+            ["codec"],
+            buckets=_DECIBELS,
+            registry=registry,
+        )
+        self.vmaf = Histogram(
+            "auralink_aicore_vmaf_of_ours_against_senders",
+            "Of each sample against the decoded pictures of the sender's",
+            ["codec"],
+            buckets=_VMAF,
+            registry=registry,
+        )
+        self.samples = Counter(
+            "auralink_aicore_evidence_samples",
+            "Samples for scoring, by what became of them",
+            ["outcome"],
             registry=registry,
         )
         self.sessions = Gauge("auralink_aicore_sessions", "Sessions served now", registry=registry)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 USAGE = """\
@@ -15,9 +16,21 @@ The reference AI Core: recompresses encoded video frames over gRPC. Told by envi
   AICORE_TLS_DIR     folder with tls.crt and tls.key; with ca.crt too, clients need a certificate (unset: plaintext)
   AICORE_MODEL       model file auralink-q-<version>.json, or a folder, whose newest version is taken (the packaged
                      one); SIGHUP looks again
+  AICORE_EVIDENCE    off, psnr (a report per room on /evidence, which names rooms to whoever reaches the port) or
+                     vmaf (samples of sessions are scored too, when the processor has nothing else to do) (off)
+  AICORE_FFMPEG      FFmpeg with libvmaf, for vmaf; without libvmaf samples get PSNR and SSIM only (ffmpeg)
 
 A port of 0 takes a free one; the log line "serving" says which.
 """
+
+
+class Evidence(StrEnum):
+    """What is told of pictures, beside the histogram of PSNR, which costs nothing: encoders know it."""
+
+    OFF = "off"
+    PSNR = "psnr"
+    VMAF = "vmaf"
+
 
 MAX_WORKERS = 64
 PICTURE_CORES = 2  # for large pictures of the dear codecs; more bring nothing at these sizes
@@ -40,7 +53,9 @@ class Settings:
     workers: int
     picture_cores: int  # that may work on one picture
     tls_dir: Path | None
-    model: Path | None  # None for the packaged one
+    model: Path | None = None  # None for the packaged one
+    evidence: Evidence = Evidence.OFF
+    ffmpeg: str = "ffmpeg"
 
 
 def from_env(env: Mapping[str, str], usable_cores: int) -> Settings:
@@ -60,10 +75,20 @@ def from_env(env: Mapping[str, str], usable_cores: int) -> Settings:
         picture_cores=min(usable_cores, PICTURE_CORES),
         tls_dir=tls_dir,
         model=Path(env["AICORE_MODEL"]) if env.get("AICORE_MODEL") else None,
+        evidence=_evidence(env, problems),
+        ffmpeg=env.get("AICORE_FFMPEG") or "ffmpeg",
     )
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _evidence(env: Mapping[str, str], problems: list[str]) -> Evidence:
+    text = env.get("AICORE_EVIDENCE") or Evidence.OFF
+    if text not in {one.value for one in Evidence}:
+        problems.append(f"AICORE_EVIDENCE is {text!r}, expected {', '.join(Evidence)}")
+        return Evidence.OFF
+    return Evidence(text)
 
 
 def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int, problems: list[str]) -> int:

@@ -101,6 +101,7 @@ class Result:
     reason: str = ""
     need_key: bool = False
     ask: Ask = NOTHING  # of the sender
+    psnr_db: float | None = None  # of ours against the decoded picture of the sender's; None where it is not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,6 +416,7 @@ class Transcoder:
             quality=quality,
             model_hash=model.hash,
             flags=flags,
+            psnr_db=coded.psnr_db,
         )
 
     def _encoder_for(self, output: OutputFormat) -> Encoder:

@@ -12,6 +12,7 @@ from typing import Protocol
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
 
 from auralink_aicore.controller import Policy
+from auralink_aicore.evidence.sampling import Sampling
 from auralink_aicore.metrics import Metrics
 from auralink_aicore.server.opening import BadRequestError, Fault, parse_policy
 from auralink_aicore.transcoder import Disposition, Frame, Mode, Report
@@ -39,7 +40,10 @@ class Core(Protocol):
     def metrics(self) -> Metrics: ...
     @property
     def model_id(self) -> str: ...
-    def count(self, timed: Timed, call: "Call", source_bytes: int) -> None: ...
+    def count(self, timed: Timed, call: "Call", source_bytes: int, pair: tuple[bytes, bool] | None) -> None: ...
+    def collects(self, call: "Call", collect: pb.Collect.ValueType) -> None:
+        """What may be kept of it from now on."""
+
     def turned(self, call: "Call") -> None:
         """It only watched, and compresses now."""
 
@@ -63,6 +67,8 @@ class Call:
         self._policy: Policy | None = None  # controls wait for the next frame, the newest of each kind
         self._force_key = False
         self._unanswered: dict[int, int] = {}  # frame id -> bytes
+        self.sampling: Sampling | None = None
+        self._sampled: dict[int, tuple[bytes, bool]] = {}  # frame id -> the unanswered frame and whether it is a key
         self._owed = 0  # frames and promotions without a written result
         self._ending = False
         self._failed = False
@@ -77,7 +83,8 @@ class Call:
             self._failed = True
             log.error("session failed", extra={"session": self.name, "reason": result.reason})
         self.load.refused = timed.refused
-        self._core.count(timed, self, self._unanswered.pop(result.frame_id, 0))
+        source_bytes = self._unanswered.pop(result.frame_id, 0)
+        self._core.count(timed, self, source_bytes, self._sampled.pop(result.frame_id, None))
         message = pb.ServerMessage(
             result=pb.FrameResult(
                 frame_id=result.frame_id,
@@ -173,6 +180,7 @@ class Call:
                 self._force_key = True
             elif control == "policy":
                 self._policy = parse_policy(message.control.policy, self._core.model_id)
+                self._core.collects(self, message.control.policy.collect)
             else:
                 raise BadRequestError("a control without content")
         else:
@@ -194,6 +202,8 @@ class Call:
         payload = frame.payload
         self._owe(len(payload))
         self._unanswered[frame.frame_id] = len(payload)
+        if self.sampling is not None:
+            self._sampled[frame.frame_id] = payload, frame.key
         self.load.arrived(self.heard_s)
         self._turn(shadow=frame.mode == pb.MODE_SHADOW)
         deadline_s = self.heard_s + frame.deadline_ms / 1000 if frame.deadline_ms else math.inf

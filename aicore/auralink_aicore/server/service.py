@@ -21,8 +21,10 @@ from auralink_aicore.http import HttpServer
 from auralink_aicore.metrics import Metrics
 from auralink_aicore.model import Model, packaged
 from auralink_aicore.server.call import MAX_IN_FLIGHT, Call
+from auralink_aicore.server.evidence import Evidence
 from auralink_aicore.server.opening import PROTOCOL_MINOR, BadRequestError, Fault, check_protocol, parse_open
 from auralink_aicore.server.rooms import share_rooms
+from auralink_aicore.settings import Evidence as EvidenceLevel
 from auralink_aicore.transcoder import FLAG_DEGRADED, Disposition, Session
 from auralink_aicore.worker.admission import MAX_SEATS, Admission, Load
 from auralink_aicore.worker.costs import largest, refusal
@@ -67,10 +69,20 @@ class TlsFiles:
 class AiCore(pb_grpc.AICoreServicer):
     """The service, and everything of it that outlives a call."""
 
-    def __init__(self, workers: int, metrics: Metrics, picture_cores: int = 1, model: Model | None = None) -> None:
+    def __init__(
+        self,
+        workers: int,
+        metrics: Metrics,
+        picture_cores: int = 1,
+        model: Model | None = None,
+        *,
+        evidence: EvidenceLevel = EvidenceLevel.OFF,
+        ffmpeg: str = "ffmpeg",
+    ) -> None:
         """`picture_cores`: how many may work on one picture; `model`: None for the packaged one."""
         self.metrics = metrics
         self.model = model or packaged()
+        self._evidence = Evidence(metrics, evidence, ffmpeg)
         self._admission = Admission(picture_cores=picture_cores)
         self._pool = Pool(workers, self, self.model, picture_cores)
         self._size = workers
@@ -160,9 +172,14 @@ class AiCore(pb_grpc.AICoreServicer):
         width, height = largest(codec, Policy().latency_budget_ms, self._admission.host)
         return pb.CodecCapability(codec=int(codec), max_width=width, max_height=height)  # type: ignore[arg-type]
 
-    def count(self, timed: Timed, call: Call, source_bytes: int) -> None:
-        """Take one answer into the metrics and the live cost of a frame."""
+    def collects(self, call: Call, collect: pb.Collect.ValueType) -> None:
+        """What may be kept of it from now on."""
+        self._evidence.allowed(call, collect)
+
+    def count(self, timed: Timed, call: Call, source_bytes: int, pair: tuple[bytes, bool] | None) -> None:
+        """Take one answer into the metrics, the evidence and the live cost of a frame."""
         result, metrics = timed.result, self.metrics
+        self._evidence.answered(call, timed, source_bytes, pair)
         self._frames[result.disposition].inc()
         if result.disposition is not Disposition.COMPRESSED:
             return
@@ -237,6 +254,7 @@ class AiCore(pb_grpc.AICoreServicer):
         call.seat = self._pool.seat(worker, opening, call)
         self._admission.seats[worker][call.seat.number] = load
         self._seated[call.seat.number] = call
+        self._evidence.opened(call, request.policy.collect)
         self._calls.add(call)
         self._idle.clear()
         return call
@@ -272,6 +290,7 @@ class AiCore(pb_grpc.AICoreServicer):
     def _close(self, call: Call) -> None:
         self._free(call)
         self._calls.discard(call)
+        self._evidence.closed(call)
         if not self._calls:
             self._idle.set()
         log.info("session closed", extra={"session": call.name})
@@ -296,7 +315,7 @@ class AiCore(pb_grpc.AICoreServicer):
 
     async def run(self, listen: str, http_port: int, tls: TlsFiles | None, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain. Raises OSError or RuntimeError when a port is not to be had."""
-        http = HttpServer(self.metrics.registry, self.health)
+        http = HttpServer(self.metrics.registry, self.health, self._evidence.told)
         server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=2 * self._most_calls)
         pb_grpc.add_AICoreServicer_to_server(self, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -308,6 +327,7 @@ class AiCore(pb_grpc.AICoreServicer):
             http_port = await http.start(host, http_port)
             await self._pool.start()
             await server.start()
+            self._evidence.start()
             await self._set_health(health_pb2.HealthCheckResponse.SERVING)
             gc.collect()
             gc.freeze()  # what the imports made stays; a collection that looks through it stops all streams for 30 ms
@@ -332,6 +352,7 @@ class AiCore(pb_grpc.AICoreServicer):
         finally:
             await server.stop(0.5)
             await self._pool.stop()
+            await self._evidence.stop()
             await http.close()
 
     async def _drain(self) -> None:

@@ -21,7 +21,7 @@ MAX_RECORD_BYTES = 16 * 1024 * 1024  # a frame of the largest message, doubled b
 
 _HEAD = struct.Struct("=IBI")  # length of the whole record, kind, session
 _FRAME = struct.Struct("=Q??dd")  # frame id, key, shadow, arrival, deadline
-_RESULT = struct.Struct("=QBBHHIBB?IIIH?IB")
+_RESULT = struct.Struct("=QBBHHIBB?IIIH?IBd")  # the last is PSNR, NaN for none
 _READY = struct.Struct("=d")
 _SHARE = struct.Struct("=d")  # NaN for none
 _REPORT = struct.Struct("=?dddH")  # learned, source rate, T, L, candidates; then two arrays of them
@@ -154,6 +154,7 @@ def result_head(timed: Timed) -> bytes:
         timed.refused,
         min(result.ask.bps, 0xFFFFFFFF),
         result.ask.reason,
+        math.nan if result.psnr_db is None else result.psnr_db,
     )
     return head + reason
 
@@ -161,7 +162,7 @@ def result_head(timed: Timed) -> bytes:
 def unpack_result(body: bytes) -> Timed:
     """Body of RESULT."""
     (frame_id, disposition, key, ratio, quality, hash_, flags, advice, need_key, *rest) = _RESULT.unpack_from(body)
-    encoder_us, queue_us, pixels, size, refused, ask_bps, ask_reason = rest
+    encoder_us, queue_us, pixels, size, refused, ask_bps, ask_reason, psnr_db = rest
     start = _RESULT.size
     result = Result(
         frame_id=frame_id,
@@ -176,6 +177,7 @@ def unpack_result(body: bytes) -> Timed:
         reason=body[start : start + size].decode(errors="replace"),
         need_key=need_key,
         ask=Ask(ask_bps, AskReason(ask_reason)),
+        psnr_db=None if math.isnan(psnr_db) else psnr_db,
     )
     return Timed(result, encoder_us, queue_us, pixels, refused)
 

@@ -68,3 +68,14 @@ async def test_every_address_means_both_families() -> None:
     for host in ("127.0.0.1", "::1") if socket.has_dualstack_ipv6() else ("127.0.0.1",):
         assert (await probe.ask(b"GET /health HTTP/1.1\r\n\r\n", host)).startswith(b"HTTP/1.1 200 OK")
     await server.close()
+
+
+async def test_evidence_is_json_where_there_is_any() -> None:
+    probe, told = Probe(), {"rooms": ["one"]}
+    for evidence, status in ((None, b"404"), (told, b"200")):
+        server = HttpServer(CollectorRegistry(), lambda: (True, {}), lambda evidence=evidence: evidence)  # type: ignore[misc]
+        probe.port = await server.start("127.0.0.1", 0)
+        head, _, body = (await probe.ask(b"GET /evidence HTTP/1.1\r\n\r\n")).partition(b"\r\n\r\n")
+        await server.close()
+        assert head.split()[1] == status
+        assert evidence is None or json.loads(body) == told

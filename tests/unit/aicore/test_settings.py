@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from auralink_aicore.settings import Settings, SettingsError, from_env
+from auralink_aicore.settings import Evidence, Settings, SettingsError, from_env
 
 
 @pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 2), (3, 3), (4, 3), (16, 15), (200, 64)])
@@ -13,18 +13,20 @@ def test_nothing_set_means_a_worker_per_core_and_from_four_cores_up_one_less(cor
 
 def test_everything_set_is_taken() -> None:
     env = {"AICORE_LISTEN": "[::]:1", "AICORE_HTTP_PORT": "2", "AICORE_WORKERS": "3", "AICORE_TLS_DIR": "/tls"}
-    env["AICORE_MODEL"] = "/m.json"
-    assert from_env(env, 8) == Settings("[::]:1", 2, 3, 2, Path("/tls"), Path("/m.json"))
+    env |= {"AICORE_MODEL": "/m.json", "AICORE_EVIDENCE": "vmaf", "AICORE_FFMPEG": "/opt/ffmpeg"}
+    told = Settings("[::]:1", 2, 3, 2, Path("/tls"), Path("/m.json"), Evidence.VMAF, "/opt/ffmpeg")
+    assert from_env(env, 8) == told
 
 
 def test_all_mistakes_are_named_at_once_with_what_is_allowed() -> None:
-    env = {"AICORE_LISTEN": ":50051", "AICORE_HTTP_PORT": "http", "AICORE_WORKERS": "0"}
+    env = {"AICORE_LISTEN": ":50051", "AICORE_HTTP_PORT": "http", "AICORE_WORKERS": "0", "AICORE_EVIDENCE": "all"}
     with pytest.raises(SettingsError) as caught:
         from_env(env, 2)
     assert caught.value.problems == [
         "AICORE_LISTEN is ':50051', expected host:port with a port from 0 to 65535",
         "AICORE_HTTP_PORT is 'http', expected a number from 0 to 65535",
         "AICORE_WORKERS is '0', expected a number from 1 to 64",
+        "AICORE_EVIDENCE is 'all', expected off, psnr, vmaf",
     ]
 
 

@@ -52,6 +52,7 @@ def test_bodies_come_out_as_they_went_in() -> None:
         reason="Grün",
         need_key=True,
         ask=Ask(2**32 - 1, AskReason.PATH),
+        psnr_db=41.25,
     )
     timed = Timed(result, encoder_us=5500, queue_us=120, pixels=1280 * 720, refused=True)
     assert wire.unpack_result(wire.result_head(timed) + result.payload) == timed

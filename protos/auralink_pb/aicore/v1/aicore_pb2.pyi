@@ -98,7 +98,9 @@ class _CollectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Collect.Value
     COLLECT_PAIRS: _Collect.ValueType  # 3
 
 class Collect(_Collect, metaclass=_CollectEnumTypeWrapper):
-    """What the server may keep of a session for training."""
+    """What the server may keep of a session for training or scoring. Unspecified leaves it to the server, which keeps
+    pairs where it was told to score samples of them, and only until they are scored.
+    """
 
 COLLECT_UNSPECIFIED: Collect.ValueType  # 0
 COLLECT_NOTHING: Collect.ValueType  # 1
