@@ -16,6 +16,7 @@ from typing import Any
 from hack.progress import say
 from hack.train import build, fit, report, scenes, write
 from hack.train.build import Measurement
+from hack.train.curves import CURVES
 from hack.train.report import Allocation, Errors
 from hack.train.rows import halves
 from hack.train.scenes import Scene
@@ -68,7 +69,7 @@ class Verdict:
 
 def judge(streams: Sequence[Measurement]) -> Verdict:
     judged = report.held_out(streams, say)
-    return Verdict(streams, report.by_clip(judged), report.allocation(judged))
+    return Verdict(streams, report.by_clip(judged), report.allocation(judged, CURVES[streams[0].codec]))
 
 
 def model(verdicts: Sequence[Verdict]) -> bytes:

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from auralink_aicore.allocator import Stream, allocate
+from auralink_aicore.allocator import Curves, Stream, allocate
 from auralink_aicore.controller import CEILING_STEP, LEARNED_LOSSES, Curve, TableCurves
 from auralink_aicore.features import NAMES, PSNR_FALLS
-from auralink_aicore.model import Learned, Prediction
+from auralink_aicore.model import Learned, Prediction, StreamCurves
 from auralink_aicore.model.trees import Forest
 
 from hack.train import fit
@@ -206,8 +206,11 @@ class Allocation:
     worst_learned: float
 
 
-def allocation(judged: Sequence[Judged], target: float = TARGET, allowed: float = 8.0) -> Allocation:
-    """Rooms drawn by seeded chance of real half seconds, a clip never twice."""
+def allocation(judged: Sequence[Judged], curve: Curve, target: float = TARGET, allowed: float = 8.0) -> Allocation:
+    """Rooms drawn by seeded chance of real half seconds, a clip never twice. `curve`: the codec's medians.
+
+    Where nothing was foreseen, what was learned says what the medians say.
+    """
     chance = random.Random(SEED)  # noqa: S311 - to be repeatable
     groups: dict[str, list[Judged]] = defaultdict(list)
     for one in judged:
@@ -215,21 +218,18 @@ def allocation(judged: Sequence[Judged], target: float = TARGET, allowed: float 
             groups[one.half.stream.group].append(one)
     size = min(ROOM_SIZE, len(groups))
     sums: tuple[list[float], ...] = ([], [], [], [])
-    curve = medians([one.half for one in judged])
     for _ in range(ROOMS):
         room = [chance.choice(groups[name]) for name in chance.sample(sorted(groups), size)]
         rates = [sum(one.half.stream.sizes) / len(one.half.stream.sizes) * one.half.stream.fps for one in room]
         truth, told, usual = [], [], []
         for one, rate in zip(room, rates, strict=True):
             truth.append(Stream(rate, allowed, _bytes(one.half.ln_ratio, rate), tuple(one.half.loss)))
-            stands = _q_for(one.half, target)
-            seen = one.from_near(stands)
-            # The level of the bytes is measured where the stream stands; the model gives the slope.
-            level = float(np.interp(stands, one.half.q, one.half.ln_ratio)) - seen.ln_ratio_at(stands)
-            told.append(Stream(rate, allowed, _bytes(seen.ln_ratio + level, rate), tuple(seen.loss)))
-            table = TableCurves(curve, stands, rate * (1 - target))
-            sizes = tuple(math.log(table.bytes_at(q)) for q in one.half.q)
-            usual.append(Stream(rate, allowed, sizes, tuple(table.loss_at(q) for q in one.half.q)))
+            # The level of the bytes is measured where the stream stands; curves give the slope.
+            stands, byte_rate = _q_for(one.half, target), rate * (1 - target)
+            table = TableCurves(curve, stands, byte_rate)
+            seen = StreamCurves(one.from_near(stands), stands, byte_rate) if one.foreseen else table
+            usual.append(_stream(one.half, table, rate, allowed))
+            told.append(_stream(one.half, seen, rate, allowed))
         shared = [[target] * size, *(allocate(those, target) for those in (usual, told, truth))]
         for number, shares in enumerate(shared):
             losses = [true_loss(one.half, _q_for(one.half, share)) for one, share in zip(room, shares, strict=True)]
@@ -237,6 +237,11 @@ def allocation(judged: Sequence[Judged], target: float = TARGET, allowed: float 
             sums[number].append(max(losses))
     means, worst = [_mean(one[::2]) for one in sums], [_mean(one[1::2]) for one in sums]
     return Allocation(means[0], means[1], means[2], means[3], worst[0], worst[2])
+
+
+def _stream(half: Half, curves: Curves, rate: float, allowed: float) -> Stream:
+    sizes = tuple(math.log(curves.bytes_at(float(q))) for q in half.q)
+    return Stream(rate, allowed, sizes, tuple(curves.loss_at(float(q)) for q in half.q))
 
 
 def _bytes(ln_ratio: Any, rate: float) -> tuple[float, ...]:
