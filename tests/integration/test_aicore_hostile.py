@@ -23,7 +23,8 @@ from auralink_aicore.server.service import MAX_MESSAGE_BYTES, SPARE_CALLS
 from auralink_aicore.worker.admission import MAX_SEATS
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
 
-from tests.integration.aicore_server import Running, Stream, aicore
+from hack.lab.aicore import Running, aicore
+from tests.integration.aicore_server import Stream
 from tests.unit.aicore import clips
 
 OK = pb.SessionOpened.STATUS_OK
