@@ -227,8 +227,11 @@ class Controller:
         self._q = min(max(self._q, curve.lowest_q), self._ceiling)
 
     def foresee(self, now: float, foresight: Foresight, moves: float) -> None:
-        """Let the learned curve move the ceiling: by up to `moves` away from the medians' in all, slowly."""
-        if now < self._foreseen_s + FORESEE_EVERY_S:
+        """Let the learned curve move the ceiling: by up to `moves` away from the medians' in all, slowly.
+
+        0: it was found no nearer to the truth than the medians, and the quality that is told stays theirs too.
+        """
+        if not moves or now < self._foreseen_s + FORESEE_EVERY_S:
             return
         self._foreseen_s, self._foresight = now, foresight
         allowed = self._policy.allowed_loss(screen=self._screen)

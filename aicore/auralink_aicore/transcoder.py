@@ -108,7 +108,6 @@ class Result:
 class Report:
     """What a room's allocation has to know of one of its streams."""
 
-    learned: bool  # the curves are this stream's own, not its codec's
     source_rate: float  # bytes per second
     target: float  # T by its policy
     allowed_loss: float  # L
@@ -222,7 +221,6 @@ class Transcoder:
         curves: Curves = table if prediction is None else StreamCurves(prediction, table.q, table.byte_rate)
         candidates = self._controller.candidates()
         return Report(
-            learned=prediction is not None,
             source_rate=source_rate,
             target=self._policy.target_savings,
             allowed_loss=self._policy.allowed_loss(screen=self._session.screen),

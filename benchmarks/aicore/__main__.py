@@ -31,6 +31,7 @@ from hack.lab import report, sender
 from hack.lab.report import Row
 from hack.lab.sender import Sent
 from hack.progress import CommandError, say
+from hack.train import build, scenes
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "build" / "bench"
@@ -196,7 +197,8 @@ def measure_quality(scene: Scene) -> list[Row]:
 
 def measure_allocation(scene: Scene) -> list[Row]:
     """Of its own clips, at quantisers that stand still: the feedback would only find the same."""
-    return [row for codec in scene.options.codecs for row in allocation.measure(codec, say)]
+    codecs = [codec for codec in scene.options.codecs if codec in build.CANDIDATES]
+    return [row for codec in codecs for row in allocation.measure(codec, say)]
 
 
 def _plot(scene: Scene, found: Sequence[Measured]) -> None:
@@ -250,10 +252,19 @@ def estimate_s(scene: Scene, host_factor: float, cores: int) -> float:
             total += pixels * job.frames * options.quality.runs * (coding + scoring) / 2 / cores
         if options.wants("m5_latency") and job.kbps == max(options.rates[job.subject.size]):
             total += pixels * latency.FRAMES * 2 * latency.REPEATS * coding
+    if options.wants("m4_allocation"):
+        total += sum(map(_allocation_s, scene.jobs()))
     total *= host_factor
     total += 6 * _STEP_S if options.wants("streams_per_core") else 0
     total += _HOP_S if options.wants("hop") else 0
     return total + 60 * options.soak_minutes
+
+
+def _allocation_s(job: Job) -> float:
+    """Of a job's clip and codec at one rate, coded and scored at all quantisers; if it is not in the cache."""
+    pixels = job.subject.clip.width * job.subject.clip.height / _PIXELS
+    each = _CODING_S[job.codec] + _SCORING_S / build.SUBSAMPLE + _READING_S
+    return pixels * scenes.FRAMES * len(build.CANDIDATES.get(job.codec, ())) * each
 
 
 def host_factor() -> float:

@@ -1,8 +1,8 @@
 """``python -m hack.train``: makes the model file. `build` measures streams, `report` judges what can be learned from
 them on clips held out, `fit` learns from all that anyone can have and writes the file; without a word, all three.
 
-A codec is in the file only if it passed the report: no loss is held worse than by the constants, and from three points
-on better. See docs/model.md.
+What was learned of a codec is in the file if rooms share their bytes better by it than by constants. It moves the
+quality floor only if no loss is held worse than by constants, and from three points on better. See docs/model.md.
 """
 
 import argparse
@@ -16,9 +16,11 @@ from typing import Any
 from hack.progress import say
 from hack.train import build, fit, report, scenes, write
 from hack.train.build import Measurement
+from hack.train.curves import CURVES
 from hack.train.report import Allocation, Errors
 from hack.train.rows import halves
 from hack.train.scenes import Scene
+from hack.train.write import MOVES
 
 SEED = 1
 MADE = {"360p": 64, "720p": 10, "270p": 16}  # scenes put together
@@ -44,7 +46,11 @@ class Verdict:
 
     @property
     def ships(self) -> bool:
-        return report.ships(self.errors)
+        return self.moves_floor or report.sharing_ships(self.room)
+
+    @property
+    def moves_floor(self) -> bool:
+        return report.floor_ships(self.errors)
 
     @property
     def loss_error(self) -> float:
@@ -63,12 +69,12 @@ class Verdict:
 
 def judge(streams: Sequence[Measurement]) -> Verdict:
     judged = report.held_out(streams, say)
-    return Verdict(streams, report.by_clip(judged), report.allocation(judged))
+    return Verdict(streams, report.by_clip(judged), report.allocation(judged, CURVES[streams[0].codec]))
 
 
 def model(verdicts: Sequence[Verdict]) -> bytes:
     """The file; a codec that does not ship is left to the constants."""
-    learned, errors, told, scores = {}, {}, [], {}
+    learned, errors, moves, told, scores = {}, {}, {}, [], {}
     for one in verdicts:
         codec = one.streams[0].codec
         scores[codec] = one.scores
@@ -76,8 +82,9 @@ def model(verdicts: Sequence[Verdict]) -> bytes:
             public = [stream for stream in one.streams if stream.public]
             learned[codec] = fit.boosters([half for stream in public for half in halves(stream)])
             errors[codec] = one.loss_error
+            moves[codec] = MOVES[codec] if one.moves_floor else 0.0
             told += public
-    return write.model(learned, errors, told, scores)
+    return write.model(learned, errors, moves, told, scores)
 
 
 def main() -> int:
@@ -98,7 +105,11 @@ def main() -> int:
             continue
         verdicts.append(judge(streams))
         print(f"\n{codec}\n" + "\n".join(report.lines(verdicts[-1].errors, verdicts[-1].room)))
-        print("ships" if verdicts[-1].ships else "does not ship: the constants are as good")
+        curve = report.medians([half for stream in streams for half in halves(stream)])
+        pairs = zip(curve.losses, curve.ceilings, strict=True)
+        print("medians of real clips: " + ", ".join(f"L={loss:g} q={q:.1f}" for loss, q in pairs))
+        print("shares rooms" if verdicts[-1].ships else "shares no room: constants are as good")
+        print("moves the floor" if verdicts[-1].moves_floor else "leaves the floor: constants are as good")
     if given.what in ("fit", "all"):
         path = given.out / f"auralink-q-{given.version}.json"
         path.parent.mkdir(parents=True, exist_ok=True)

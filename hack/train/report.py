@@ -1,19 +1,19 @@
 """What a model is worth on clips that it has not seen: each group of clips is held out once, and judged by what was
-learned from the others. The constants of `curves` are what it has to beat.
+learned from the others. What it has to beat are constants: the medians of the other real clips' ceilings.
 """
 
 import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from auralink_aicore.allocator import Stream, allocate
-from auralink_aicore.controller import CEILING_STEP, LEARNED_LOSSES
+from auralink_aicore.allocator import Curves, Stream, allocate
+from auralink_aicore.controller import CEILING_STEP, LEARNED_LOSSES, Curve, TableCurves
 from auralink_aicore.features import NAMES, PSNR_FALLS
-from auralink_aicore.model import Learned, Prediction
+from auralink_aicore.model import Learned, Prediction, StreamCurves
 from auralink_aicore.model.trees import Forest
 
 from hack.train import fit
@@ -79,10 +79,32 @@ def true_loss(half: Half, q: float) -> float:
     return float(np.interp(q, half.q, half.loss))
 
 
-def ceilings(of_stream: Sequence[Judged], allowed: float) -> list[tuple[float, float]]:
+def true_ceiling(half: Half, allowed: float) -> float:
+    """The highest q at which no more is lost; one of the outermost candidates where it is beyond them."""
+    rising = half.loss + 1e-9 * np.arange(len(half.q))
+    return float(np.interp(allowed, rising, half.q))
+
+
+def medians(found: Sequence[Half], but: str = "") -> Curve:
+    """The constants by what was measured: medians over real groups, `but` one, of their medians over half seconds."""
+    groups: dict[str, list[Half]] = defaultdict(list)
+    for half in found:
+        if half.stream.real and half.stream.group != but:
+            groups[half.stream.group].append(half)
+    curve = CURVES[found[0].stream.codec]
+    if not groups:
+        return curve
+    ceilings_ = [
+        float(np.median([np.median([true_ceiling(one, allowed) for one in those]) for those in groups.values()]))
+        for allowed in LOSSES
+    ]
+    return replace(curve, losses=LOSSES, ceilings=tuple(ceilings_))
+
+
+def ceilings(of_stream: Sequence[Judged], allowed: float, curve: Curve) -> list[tuple[float, float]]:
     """(the constants', the learned) q for each half second of one stream, in order, as the controller would move it."""
     codec = of_stream[0].half.stream.codec
-    usual = CURVES[codec].ceiling(allowed)
+    usual = curve.ceiling(allowed)
     now, found = usual, []
     for judged in of_stream:
         if LEARNED_LOSSES[0] <= allowed <= LEARNED_LOSSES[1]:
@@ -116,17 +138,21 @@ def by_clip(judged: Sequence[Judged]) -> list[Errors]:
         stream = one.half.stream
         group = stream.group if stream.real else "put together"
         clips[not stream.real, group][stream.clip, stream.size, stream.kbps].append(one)
-    return [_errors(name, not made, list(streams.values())) for (made, name), streams in sorted(clips.items())]
+    every = [one.half for one in judged]
+    return [
+        _errors(name, not made, list(streams.values()), medians(every, but=name))
+        for (made, name), streams in sorted(clips.items())
+    ]
 
 
-def _errors(clip: str, real: bool, streams: Sequence[Sequence[Judged]]) -> Errors:
+def _errors(clip: str, real: bool, streams: Sequence[Sequence[Judged]], curve: Curve) -> Errors:
     usual, ours = {}, {}
     violations: tuple[list[bool], list[bool]] = ([], [])
     saved = []
     for allowed in LOSSES:
         misses: tuple[list[float], list[float]] = ([], [])
         for stream in streams:
-            for one, pair in zip(stream, ceilings(stream, allowed), strict=True):
+            for one, pair in zip(stream, ceilings(stream, allowed, curve), strict=True):
                 lost = [true_loss(one.half, q) for q in pair]
                 for side in (0, 1):
                     misses[side].append(abs(lost[side] - allowed))
@@ -137,7 +163,6 @@ def _errors(clip: str, real: bool, streams: Sequence[Sequence[Judged]]) -> Error
                     saved.append(ratio[0] - ratio[1])
         usual[allowed], ours[allowed] = _mean(misses[0]), _mean(misses[1])
     every = [one for stream in streams for one in stream]
-    curve = CURVES[every[0].half.stream.codec]
     middle = len(every[0].half.q) // 2
     loss, usual_loss, bytes_ = [], [], []
     for one in every:
@@ -173,39 +198,50 @@ def _mean(values: Iterable[float]) -> float:
 class Allocation:
     """Mean and worst loss of ROOMS rooms of ROOM_SIZE streams, all at equal bytes."""
 
-    constant: float
+    constant: float  # each saves the same share
+    medians: float  # shared by the codec's constants through where each stream stands
     learned: float
     oracle: float
     worst_constant: float
     worst_learned: float
 
 
-def allocation(judged: Sequence[Judged], target: float = TARGET, allowed: float = 8.0) -> Allocation:
-    """Rooms drawn by seeded chance of real half seconds, a clip never twice."""
+def allocation(judged: Sequence[Judged], curve: Curve, target: float = TARGET, allowed: float = 8.0) -> Allocation:
+    """Rooms drawn by seeded chance of real half seconds, a clip never twice. `curve`: the codec's medians.
+
+    Where nothing was foreseen, what was learned says what the medians say.
+    """
     chance = random.Random(SEED)  # noqa: S311 - to be repeatable
     groups: dict[str, list[Judged]] = defaultdict(list)
     for one in judged:
         if one.half.stream.real:
             groups[one.half.stream.group].append(one)
     size = min(ROOM_SIZE, len(groups))
-    sums: tuple[list[float], ...] = ([], [], [])
+    sums: tuple[list[float], ...] = ([], [], [], [])
     for _ in range(ROOMS):
         room = [chance.choice(groups[name]) for name in chance.sample(sorted(groups), size)]
         rates = [sum(one.half.stream.sizes) / len(one.half.stream.sizes) * one.half.stream.fps for one in room]
-        truth, told = [], []
+        truth, told, usual = [], [], []
         for one, rate in zip(room, rates, strict=True):
             truth.append(Stream(rate, allowed, _bytes(one.half.ln_ratio, rate), tuple(one.half.loss)))
-            stands = _q_for(one.half, target)
-            seen = one.from_near(stands)
-            # The level of the bytes is measured where the stream stands; the model gives the slope.
-            level = float(np.interp(stands, one.half.q, one.half.ln_ratio)) - seen.ln_ratio_at(stands)
-            told.append(Stream(rate, allowed, _bytes(seen.ln_ratio + level, rate), tuple(seen.loss)))
-        for number, shares in enumerate(([target] * size, allocate(told, target), allocate(truth, target))):
+            # The level of the bytes is measured where the stream stands; curves give the slope.
+            stands, byte_rate = _q_for(one.half, target), rate * (1 - target)
+            table = TableCurves(curve, stands, byte_rate)
+            seen = StreamCurves(one.from_near(stands), stands, byte_rate) if one.foreseen else table
+            usual.append(_stream(one.half, table, rate, allowed))
+            told.append(_stream(one.half, seen, rate, allowed))
+        shared = [[target] * size, *(allocate(those, target) for those in (usual, told, truth))]
+        for number, shares in enumerate(shared):
             losses = [true_loss(one.half, _q_for(one.half, share)) for one, share in zip(room, shares, strict=True)]
             sums[number].append(_mean(losses))
             sums[number].append(max(losses))
     means, worst = [_mean(one[::2]) for one in sums], [_mean(one[1::2]) for one in sums]
-    return Allocation(means[0], means[1], means[2], worst[0], worst[1])
+    return Allocation(means[0], means[1], means[2], means[3], worst[0], worst[2])
+
+
+def _stream(half: Half, curves: Curves, rate: float, allowed: float) -> Stream:
+    sizes = tuple(math.log(curves.bytes_at(float(q))) for q in half.q)
+    return Stream(rate, allowed, sizes, tuple(curves.loss_at(float(q)) for q in half.q))
 
 
 def _bytes(ln_ratio: Any, rate: float) -> tuple[float, ...]:
@@ -237,14 +273,21 @@ def totals(errors: Sequence[Errors]) -> dict[str, dict[str, float]]:
     return found
 
 
-def ships(errors: Sequence[Errors]) -> bool:
-    """No L worse than by the constants, and those of LEARNED_LOSSES better, for real clips and for all."""
+def floor_ships(errors: Sequence[Errors]) -> bool:
+    """Whether learned curves may move the floor: no L worse than by the constants, and those of LEARNED_LOSSES better,
+    for real clips and for all.
+    """
     for those in totals(errors).values():
         for loss in LOSSES:
             usual, ours = those[f"usual L{loss:g}"], those[f"learned L{loss:g}"]
             if ours > usual or (loss >= LEARNED_LOSSES[0] and ours >= usual):
                 return False
     return True
+
+
+def sharing_ships(room: Allocation) -> bool:
+    """Whether learned curves may share a room's bytes: they lose less than equal shares and than the constants."""
+    return room.learned < min(room.constant, room.medians)
 
 
 def lines(errors: Sequence[Errors], room: Allocation) -> list[str]:

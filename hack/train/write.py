@@ -21,16 +21,19 @@ MOVES = {"H264": 4.0, "VP8": 8.0, "VP9": 8.0}  # steps from the medians' ceiling
 def model(
     learned: Mapping[str, Mapping[str, lightgbm.Booster]],
     errors: Mapping[str, float],
+    moves: Mapping[str, float],
     streams: Sequence[Measurement],
     scores: Mapping[str, Any],
 ) -> bytes:
-    """The file. `errors`: by codec, of a predicted loss; `streams`: those that were learned from."""
+    """The file. By codec: `errors` of a predicted loss, how far the floor `moves`. `streams`: those learned from."""
     return canonical(
         {
             "schema": SCHEMA,
             "features": list(NAMES),
             "curves": {codec: asdict(curve) for codec, curve in CURVES.items()},
-            "learned": {codec: _learned(codec, of_codec, errors[codec]) for codec, of_codec in learned.items()},
+            "learned": {
+                codec: _learned(codec, of_codec, errors[codec], moves[codec]) for codec, of_codec in learned.items()
+            },
             "clips": _clips(streams),
             "libraries": _libraries(),
             "scores": scores,
@@ -39,11 +42,11 @@ def model(
     )
 
 
-def _learned(codec: str, boosters: Mapping[str, lightgbm.Booster], error: float) -> dict[str, Any]:
+def _learned(codec: str, boosters: Mapping[str, lightgbm.Booster], error: float, moves: float) -> dict[str, Any]:
     return {
         "candidates": list(CANDIDATES[codec]),
         "psnr_falls": PSNR_FALLS[codec],
-        "moves": MOVES[codec],
+        "moves": moves,
         "error": round(error, 3),
         **{name: fit.forest(booster) for name, booster in boosters.items()},
     }

@@ -1,7 +1,8 @@
 """Which streams share a byte budget, and the shares they are told; `service` runs it once a second.
 
-It acts only where a model knows at least two streams of a room: with the codec's medians alone every stream looks the
-same, and sharing gains nothing.
+A codec's medians are enough for it, through the point where each stream stands: a stream that must be coded coarsely
+to save its share loses by a byte less what others would not miss. In measured rooms of four that gained over four
+fifths of what the truth would have gained (docs/model.md).
 """
 
 import math
@@ -39,7 +40,7 @@ def share_rooms(members: Iterable[Member], now: float) -> None:
     rooms: dict[Room, list[tuple[Member, Report]]] = defaultdict(list)
     for member in members:
         report = member.report(now) if member.room else None
-        if member.room and report and report.learned:
+        if member.room and report:
             rooms[member.room].append((member, report))
         elif member.shared:
             member.share(None)

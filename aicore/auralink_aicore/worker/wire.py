@@ -24,7 +24,7 @@ _FRAME = struct.Struct("=Q??dd")  # frame id, key, shadow, arrival, deadline
 _RESULT = struct.Struct("=QBBHHIBB?IIIH?IBd")  # the last is PSNR, NaN for none
 _READY = struct.Struct("=d")
 _SHARE = struct.Struct("=d")  # NaN for none
-_REPORT = struct.Struct("=?dddH")  # learned, source rate, T, L, candidates; then two arrays of them
+_REPORT = struct.Struct("=dddH")  # source rate, T, L, candidates; then two arrays of them
 
 
 class Kind(IntEnum):
@@ -218,12 +218,12 @@ def unpack_share(body: bytes) -> float | None:
 def pack_report(report: Report) -> bytes:
     """Body of REPORT."""
     n = len(report.ln_bytes)
-    head = _REPORT.pack(report.learned, report.source_rate, report.target, report.allowed_loss, n)
+    head = _REPORT.pack(report.source_rate, report.target, report.allowed_loss, n)
     return head + struct.pack(f"={2 * n}d", *report.ln_bytes, *report.loss)
 
 
 def unpack_report(body: bytes) -> Report:
     """Body of REPORT."""
-    learned, source_rate, target, allowed_loss, n = _REPORT.unpack_from(body)
+    source_rate, target, allowed_loss, n = _REPORT.unpack_from(body)
     curves = struct.unpack_from(f"={2 * n}d", body, _REPORT.size)
-    return Report(learned, source_rate, target, allowed_loss, curves[:n], curves[n:])
+    return Report(source_rate, target, allowed_loss, curves[:n], curves[n:])

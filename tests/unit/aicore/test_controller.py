@@ -399,6 +399,11 @@ class TestForesight:
         free = Controller(H264, replace(FREE, target_savings=0.9), screen=False)
         assert self.settled(free, 20.0) == round(H264.ceiling(12.0))
 
+    def test_a_curve_that_may_not_move_it_says_nothing_of_the_quality_either(self) -> None:
+        controller = self.floored()
+        controller.foresee(0.0, self.Says(20.0), 0.0)
+        assert (controller.q, controller.quality) == (27, 970)
+
     def test_the_quality_told_is_the_learned_one(self) -> None:
         controller = self.floored()
         controller.foresee(0.0, self.Says(27.0), 4.0)

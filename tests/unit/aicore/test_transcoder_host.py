@@ -98,7 +98,6 @@ class TestReport:
         bench.run(units[10:50])
         report = bench.transcoder.report()
         assert report is not None
-        assert not report.learned
         assert report.source_rate == pytest.approx(30 * sum(map(len, units[1:50])) / 49, rel=0.05)
         assert (report.target, report.allowed_loss) == (0.4, 12.0)
 
@@ -107,7 +106,6 @@ class TestReport:
         bench.run(clips.h264()[:40])
         report = bench.transcoder.report()
         assert report is not None
-        assert report.learned
         assert (report.loss[0], report.loss[-1]) == (1.5, 6.0)
         assert report.ln_bytes[0] - report.ln_bytes[-1] == pytest.approx(models.SPAN)
 

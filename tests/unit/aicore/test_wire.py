@@ -61,5 +61,5 @@ def test_bodies_come_out_as_they_went_in() -> None:
     assert wire.unpack_share(wire.pack_share(None)) is None
     model = wire.unpack_model(wire.pack_model(packaged()))
     assert (model.id, model.data) == (packaged().id, packaged().data)
-    report = Report(True, 3e5, 0.4, 3.0, (12.0, 11.5, 11.0), (0.5, 1.0, 2.0))
+    report = Report(3e5, 0.4, 3.0, (12.0, 11.5, 11.0), (0.5, 1.0, 2.0))
     assert wire.unpack_report(wire.pack_report(report)) == report

@@ -158,7 +158,7 @@ async def test_a_client_that_does_not_read_cannot_keep_its_call(monkeypatch: pyt
 
 async def test_a_call_takes_part_in_its_room_while_it_compresses_and_reports() -> None:
     call = new_call()
-    report = Report(True, 1e5, 0.4, 3.0, (1.0,), (1.0,))
+    report = Report(1e5, 0.4, 3.0, (1.0,), (1.0,))
     now = time.monotonic()
     assert call.report(now) is None
     call.reported(report)

@@ -3,14 +3,15 @@
 import math
 from dataclasses import dataclass, field
 
+from auralink_aicore.controller import TableCurves
+from auralink_aicore.model import packaged
 from auralink_aicore.server.rooms import Room, share_rooms
 from auralink_aicore.transcoder import Report
 
 
-def curves(slope: float, *, learned: bool = True, rate: float = 1e5, target: float = 0.4) -> Report:
+def curves(slope: float, *, rate: float = 1e5, target: float = 0.4) -> Report:
     steps = range(30)
     return Report(
-        learned,
         rate,
         target,
         allowed_loss=10.0,
@@ -39,7 +40,7 @@ class Member:
 ROOM = ("bridge", "room")
 
 
-def test_two_streams_with_learned_curves_share() -> None:
+def test_two_streams_that_compress_share() -> None:
     calm, busy = Member(ROOM, curves(0.05)), Member(ROOM, curves(0.3))
     share_rooms([calm, busy], 0.0)
     (calms,), (busys,) = calm.told, busy.told
@@ -49,14 +50,25 @@ def test_two_streams_with_learned_curves_share() -> None:
     assert math.isclose(calms + busys, 0.8)
 
 
-def test_medians_alone_change_nothing() -> None:
-    room = [Member(ROOM, curves(0.05, learned=False)), Member(ROOM, curves(0.3, learned=False))]
-    share_rooms(room, 0.0)
-    assert [member.told for member in room] == [[], []]
+def test_by_medians_the_stream_that_is_coded_finer_gives_to_the_coarser_one() -> None:
+    curve, steps = packaged().curves["H264"], range(16, 52)
+
+    def at(q: float) -> Report:
+        known = TableCurves(curve, q, byte_rate=6e4)
+        sizes = tuple(math.log(known.bytes_at(step)) for step in steps)
+        return Report(1e5, 0.4, 12.0, sizes, tuple(known.loss_at(step) for step in steps))
+
+    fine, coarse = Member(ROOM, at(22.0)), Member(ROOM, at(30.0))
+    share_rooms([fine, coarse], 0.0)
+    (fines,), (coarses,) = fine.told, coarse.told
+    assert fines is not None
+    assert coarses is not None
+    assert fines > 0.45
+    assert coarses < 0.35
 
 
-def test_one_stream_that_is_known_is_alone_with_its_target() -> None:
-    room = [Member(ROOM, curves(0.05)), Member(ROOM, curves(0.3, learned=False)), Member(ROOM, None)]
+def test_one_stream_that_compresses_is_alone_with_its_target() -> None:
+    room = [Member(ROOM, curves(0.05)), Member(ROOM, None), Member(ROOM, None)]
     share_rooms(room, 0.0)
     assert all(not member.told for member in room)
 
