@@ -123,6 +123,9 @@ async def test_the_server_hears_when_a_standby_begins_to_compress(messages: list
         def count(self, *_: Any) -> None:
             raise AssertionError("nothing is answered here")
 
+        def collects(self, *_: Any) -> None:
+            raise AssertionError("no policy comes here")
+
     core = Core()
     call = Call(core, "test", Load(Codec.H264))
     await read(*messages, call=call)

@@ -29,6 +29,10 @@ def outcomes(rig: Rig) -> list[Takeover]:
     return [one.outcome for one in rig.done if isinstance(one, act.TookOver)]
 
 
+def closed(rig: Rig) -> list[Failure | None]:
+    return [one.failure for one in rig.done if isinstance(one, act.CloseSession)]
+
+
 def whole(rig: Rig) -> None:
     """Nothing is broken, nothing is owed, and no frame was answered twice."""
     assert not rig.source.garbage
@@ -512,7 +516,7 @@ def test_an_answer_that_is_no_frame_is_the_cores_fault_and_the_standby_goes_on(w
     warm.answer()
     warm.run(warm.pipeline.submit_refused(warm.source.next_id - 1, warm.now, malformed=True))
     assert warm.state() is State.COMPRESS
-    assert [one.failure for one in warm.did(act.CloseSession)] == [Failure.INVARIANT]
+    assert closed(warm) == [Failure.INVARIANT]
     warm.round(3)
     assert outcomes(warm) == [Takeover.NEXT_FRAME]
 
@@ -521,7 +525,7 @@ def test_an_answer_without_bytes_is_no_frame(warm: Rig) -> None:
     warm.frame()
     result = warm.core.answer()
     warm.run(warm.pipeline.result(warm.pipeline.session, replace(result, payload=b""), warm.now))
-    assert [one.failure for one in warm.did(act.CloseSession)] == [Failure.INVARIANT]
+    assert closed(warm) == [Failure.INVARIANT]
 
 
 def test_a_core_that_skips_every_picture_is_followed_by_the_standby(warm: Rig) -> None:
@@ -534,4 +538,4 @@ def test_a_core_that_skips_every_picture_is_followed_by_the_standby(warm: Rig) -
         warm.answer(disposition=Disposition.SKIPPED)
         warm.wait(FRAME_S)
     assert SKIPPING_S < frames * FRAME_S < SKIPPING_S + 1
-    assert [one.failure for one in warm.did(act.CloseSession)] == [Failure.INVARIANT]
+    assert closed(warm) == [Failure.INVARIANT]
