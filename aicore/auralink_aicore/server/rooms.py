@@ -1,8 +1,8 @@
 """Which streams share a byte budget, and the shares they are told; `service` runs it once a second.
 
 A codec's medians are enough for it, through the point where each stream stands: a stream that must be coded coarsely
-to save its share loses by a byte less what others would not miss. In measured rooms of four that gained over four
-fifths of what the truth would have gained (docs/model.md).
+to save its share loses by a byte less what others would not miss. In rooms of mixed sizes and rates that gained over
+four fifths of what the truth would have gained, among streams that are alike less or nothing (docs/model.md).
 """
 
 import math
