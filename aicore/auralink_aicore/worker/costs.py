@@ -13,6 +13,7 @@ from auralink_aicore.codecs import MAX_PIXELS, Codec
 from auralink_aicore.controller import Policy
 
 REFERENCE_PIXELS = 1280 * 720
+SMALL_PIXELS = 640 * 360
 TWO_CORES_FROM_PIXELS = REFERENCE_PIXELS
 
 # The same job on the same machine varied by this much within two hours. A refusal is for the session's whole life, the
@@ -32,10 +33,11 @@ class Cost:
     tail: float  # 95th percentile over median
     cheapest: float  # time at the governor's last level over time at its first
     two_cores: float = 1.0  # elapsed time with two cores to a large picture over that with one
+    usual_pixels: int = REFERENCE_PIXELS  # of streams that are served; counts until the first key shows the size
 
     def ms(self, pixels: int) -> float:
-        """Median milliseconds of one core; 0 pixels, not known, count as 720p."""
-        of_720p = (pixels or REFERENCE_PIXELS) / REFERENCE_PIXELS
+        """Median milliseconds of one core; 0 pixels are not known yet."""
+        of_720p = (pixels or self.usual_pixels) / REFERENCE_PIXELS
         # 360p is a quarter of 720p: the line through both.
         per_720p = (self.at_720p_ms - self.at_360p_ms) / 0.75
         return self.at_720p_ms - per_720p + per_720p * of_720p
@@ -45,8 +47,9 @@ COSTS: Final[Mapping[Codec, Cost]] = {
     Codec.H264: Cost(5.5, 1.7, tail=1.18, cheapest=0.84),
     Codec.VP8: Cost(5.5, 2.4, tail=1.09, cheapest=0.83),
     Codec.VP9: Cost(6.8, 3.2, tail=1.18, cheapest=0.66, two_cores=0.8),
-    Codec.AV1: Cost(11.0, 3.4, tail=1.38, cheapest=1.0, two_cores=0.8),  # 720p is an estimate, at its upper end
-    Codec.H265: Cost(16.0, 6.5, tail=1.44, cheapest=1.0, two_cores=0.55),
+    # 720p is an estimate, at its upper end.
+    Codec.AV1: Cost(11.0, 3.4, tail=1.38, cheapest=1.0, two_cores=0.8, usual_pixels=SMALL_PIXELS),
+    Codec.H265: Cost(16.0, 6.5, tail=1.44, cheapest=1.0, two_cores=0.55, usual_pixels=SMALL_PIXELS),
 }
 
 
@@ -61,7 +64,7 @@ class Host:
 def elapsed_ms(codec: Codec, pixels: int, host: Host) -> float:
     """Median time of one inter frame, start to end."""
     cost = COSTS[codec]
-    shared = host.cores > 1 and (pixels or REFERENCE_PIXELS) >= TWO_CORES_FROM_PIXELS
+    shared = host.cores > 1 and (pixels or cost.usual_pixels) >= TWO_CORES_FROM_PIXELS
     return cost.ms(pixels) * host.factor * (cost.two_cores if shared else 1.0)
 
 

@@ -43,6 +43,12 @@ def test_a_720p_stream_at_30_takes_a_sixth_of_the_reference_core() -> None:
     assert hd().cores(2.0) == 2 * hd().cores(1.0)
 
 
+def test_a_slow_host_takes_an_h265_stream_whose_size_is_not_known_yet() -> None:
+    admission = Admission(host_factor=3.0, seats={0: {}})
+    assert admission.place(Load(Codec.H265)) is not None
+    assert admission.place(Load(Codec.H265, HD)) is None, "720p outruns a core three times slower"
+
+
 def test_a_codec_takes_what_its_own_frames_take() -> None:
     assert Load(Codec.H265, HD, 30).cores(1.0) == pytest.approx(0.48)
     assert Load(Codec.VP8, 640 * 360, 30).cores(1.0) == pytest.approx(0.072)
