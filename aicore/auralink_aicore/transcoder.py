@@ -139,9 +139,9 @@ class Transcoder:
         self._too_slow = ""  # for good, unless the policy changes
         self._refusing = False
         self._stream = SERVED[session.codec](session.limits)
-        self._decoder = self._stream.open_decoder(2 * MAX_PIXELS)
         self._encoder: Encoder | None = None
         self._insight = Insight(model or packaged(), session.codec.name, screen=session.screen)
+        self._decoder = self._open_decoder()
         curve = self._insight.model.curves[session.codec.name]
         self._controller = Controller(curve, session.policy, screen=session.screen)
         self._policy = session.policy
@@ -150,7 +150,7 @@ class Transcoder:
         self._governor = Governor(levels=self._stream.cheaper_levels)
         self._last_id: int | None = None
         self._synced = False  # the decoder has every reference it needs
-        self._spoilt = False  # the decoder met damage
+        self._renew = False  # the decoder, at the next key: it met damage, or another model wants to know more
         self._bad_keys = 0
         self._want_key = True  # what we send next must be a key
         self._native = False  # we said UNCHANGED; so until SHADOW
@@ -305,7 +305,7 @@ class Transcoder:
         try:
             picture = self._decode(unit)
         except av.error.FFmpegError as error:
-            self._spoilt = True
+            self._renew = True
             return self._lost_sync(frame, key=unit.key, reason=f"does not decode: {error.strerror}")
         return self._compress(frame, unit, picture)
 
@@ -322,7 +322,7 @@ class Transcoder:
                 self._refused = refused
                 return self._refuse(frame, unit, refused)
         if picture is not None and picture.is_corrupt:
-            self._spoilt = True
+            self._renew = True
             return self._lost_sync(frame, key=unit.key, reason="the picture is damaged")
         if unit.key:
             self._synced = True
@@ -361,6 +361,7 @@ class Transcoder:
         changed = self._insight.turn()
         if changed is not None:
             self._controller.use(changed.curves[self._session.codec.name])
+            self._renew = True
         prediction, learned = self._insight.ask(self._worth.fps(), self.pixels), self._insight.learned
         if prediction is not None and learned is not None:
             self._controller.foresee(self._clock(), prediction, learned.moves)
@@ -372,10 +373,13 @@ class Transcoder:
         if self._governor.level != level and self._encoder is not None:
             self._encoder.set_speed(self._governor.level)
 
+    def _open_decoder(self) -> av.VideoCodecContext:
+        return self._stream.open_decoder(2 * MAX_PIXELS, features=self._insight.learned is not None)
+
     def _decode(self, unit: AccessUnit) -> VideoFrame | None:
-        if unit.key and self._spoilt:
+        if unit.key and self._renew:
             # Not flushed: libavcodec's h264 keeps coefficients of a macroblock that it gave up, for the key's.
-            self._decoder, self._spoilt = self._stream.open_decoder(2 * MAX_PIXELS), False
+            self._decoder, self._renew = self._open_decoder(), False
         elif unit.key and not self._synced:
             self._decoder.flush_buffers()
         pictures = self._decoder.decode(av.Packet(unit.for_decoder))

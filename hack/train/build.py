@@ -154,7 +154,7 @@ def _decoded(sent: Sent) -> tuple[list[VideoFrame], list[Look], OutputFormat]:
     Raises RuntimeError where one does not come out.
     """
     stream = SERVED[Codec[sent.codec]](Limits())
-    decoder = stream.open_decoder(1 << 24)
+    decoder = stream.open_decoder(1 << 24, features=True)
     eye = Eye()
     pictures, looks = [], []
     for unit in sent.units:

@@ -137,7 +137,7 @@ class AV1:
     def __init__(self, limits: Limits) -> None:  # noqa: ARG002 - they are H.264's
         self._sequence: syntax.Sequence | None = None
 
-    def open_decoder(self, most_pixels: int) -> av.VideoCodecContext:
+    def open_decoder(self, most_pixels: int, *, features: bool = False) -> av.VideoCodecContext:  # noqa: ARG002 - it tells none
         return open_decoder("libdav1d", most_pixels, max_frame_delay="1")
 
     def open_encoder(self, output: OutputFormat, cores: int) -> Encoder:

@@ -11,7 +11,6 @@ from auralink_aicore.codecs.bits import Bits
 from auralink_aicore.codecs.interface import BitstreamError
 
 OBU_SEQUENCE_HEADER = 1
-OBU_TEMPORAL_DELIMITER = 2
 OBU_FRAME_HEADER = 3
 OBU_FRAME = 6
 FRAME_HEADERS = (OBU_FRAME_HEADER, OBU_FRAME)

@@ -172,8 +172,8 @@ class H264:
         self._set_of: dict[int, int] = {}  # picture parameter set -> sequence parameter set
         self._sps: syntax.Sps | None = None  # in force
 
-    def open_decoder(self, most_pixels: int) -> av.VideoCodecContext:
-        decoder = open_decoder("h264", most_pixels, **FOR_FEATURES, flags2="+export_mvs")
+    def open_decoder(self, most_pixels: int, *, features: bool = False) -> av.VideoCodecContext:
+        decoder = open_decoder("h264", most_pixels, **(FOR_FEATURES | {"flags2": "+export_mvs"} if features else {}))
         decoder.flags |= Flags.low_delay
         return decoder
 

@@ -154,7 +154,7 @@ class H265:
         self._order = 0  # picture order count of the last picture that others are numbered from
         self._highest_order = 0  # since the key
 
-    def open_decoder(self, most_pixels: int) -> av.VideoCodecContext:
+    def open_decoder(self, most_pixels: int, *, features: bool = False) -> av.VideoCodecContext:  # noqa: ARG002 - it tells none
         decoder = open_decoder("hevc", most_pixels)
         decoder.flags |= Flags.low_delay
         return decoder

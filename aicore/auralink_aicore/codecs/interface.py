@@ -91,8 +91,11 @@ class Stream(Protocol):
     def may_reorder(self) -> bool:
         """Whether pictures may be shown in another order than they come, by the headers in force."""
 
-    def open_decoder(self, most_pixels: int) -> av.VideoCodecContext:
-        """A decoder that gives every picture back at once, and refuses absurd ones before it allocates them."""
+    def open_decoder(self, most_pixels: int, *, features: bool = False) -> av.VideoCodecContext:
+        """A decoder that gives every picture back at once, and refuses absurd ones before it allocates them.
+
+        `features`: it also tells what `features` wants to know of the sender's choices, where it can; that takes time.
+        """
 
     def refusal_of(self, picture: VideoFrame) -> str:
         """Why a decoded picture cannot be encoded, whatever the headers said; empty when it can."""

@@ -159,7 +159,7 @@ class VP8:
     def __init__(self, limits: Limits) -> None:  # noqa: ARG002 - there are no profiles to keep to
         self._size = (0, 0)
 
-    def open_decoder(self, most_pixels: int) -> av.VideoCodecContext:
+    def open_decoder(self, most_pixels: int, *, features: bool = False) -> av.VideoCodecContext:  # noqa: ARG002 - it tells none
         return open_decoder("vp8", most_pixels)
 
     def open_encoder(self, output: OutputFormat, cores: int) -> Encoder:
@@ -196,8 +196,8 @@ class VP9:
         self._slots = [(0, 0)] * syntax.REFERENCE_SLOTS
         self._layered = False
 
-    def open_decoder(self, most_pixels: int) -> av.VideoCodecContext:
-        return open_decoder("vp9", most_pixels, **FOR_FEATURES)
+    def open_decoder(self, most_pixels: int, *, features: bool = False) -> av.VideoCodecContext:
+        return open_decoder("vp9", most_pixels, **(FOR_FEATURES if features else {}))
 
     def open_encoder(self, output: OutputFormat, cores: int) -> Encoder:
         return Libvpx(VP9_SETTINGS, output, cores)

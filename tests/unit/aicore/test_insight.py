@@ -11,7 +11,7 @@ DEMANDING = Policy(target_savings=0.9, always=True)  # more than the floor of qu
 
 
 def test_h264_pictures_come_with_the_senders_quantisers_and_motion() -> None:
-    bench, insight = Bench(), Insight(models.made(), "H264")
+    bench, insight = Bench(model=models.made()), Insight(models.made(), "H264")
     for unit in clips.h264()[:3]:
         bench.frame(unit)
         picture = bench.transcoder._picture
@@ -23,6 +23,17 @@ def test_h264_pictures_come_with_the_senders_quantisers_and_motion() -> None:
     assert look.vectors > 0
     assert look.motion >= 0
     assert look.spread > 0
+
+
+def test_a_decoder_tells_no_more_than_is_asked_until_a_model_that_learned_wants_it() -> None:
+    """Quantisers and motion beside each picture take time."""
+    bench, units = Bench(model=models.medians()), clips.h264(frames=60)
+    bench.run(units[:1])
+    assert bench.transcoder._picture is not None
+    assert bench.transcoder._picture.side_data.get("VIDEO_ENC_PARAMS") is None
+    bench.transcoder.use(models.made())
+    bench.run(units[1:31])  # with the key that follows the window's end
+    assert bench.transcoder._picture.side_data.get("VIDEO_ENC_PARAMS") is not None
 
 
 def test_a_stream_of_a_codec_that_nobody_learned_is_not_looked_at() -> None:

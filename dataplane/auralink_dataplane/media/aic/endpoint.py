@@ -7,11 +7,11 @@ from typing import Final
 from auralink_dataplane.media.aic.wire import Call, CallError, Credentials, Identity, Service, open_channel
 from auralink_dataplane.media.breaker import Breaker, Limits, State
 from auralink_dataplane.media.pipeline import Failure
+from auralink_dataplane.media.pipeline.times import FULL_REST_S
 
 log = logging.getLogger(__name__)
 
 LOAD_LIMIT: Final = 0.9
-FULL_REST_S: Final = 5.0
 
 
 class Endpoint:

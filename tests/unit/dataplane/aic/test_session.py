@@ -4,9 +4,9 @@ from typing import get_args
 
 import grpc
 import pytest
-from auralink_dataplane.media.aic.endpoint import FULL_REST_S
 from auralink_dataplane.media.frames import Disposition, Mode
 from auralink_dataplane.media.pipeline import Failure, Refusal
+from auralink_dataplane.media.pipeline.times import FULL_REST_S
 from auralink_dataplane.policy import Compression
 from auralink_dataplane.settings.bridge import Codec
 from auralink_pb.aicore.v1 import aicore_pb2 as pb
