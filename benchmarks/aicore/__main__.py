@@ -2,8 +2,7 @@
 
 Quality figures do not depend on the machine and are taken on all cores at once; what has a time in it has the machine
 to itself. A row that cannot be measured says why, one that was not asked for is left out. A missed target is a finding,
-not a fault of the command: it exits 1 only for what was not measured. `m7_failover` has no measurement yet: it is to be
-an entry of GROUPS and MEASUREMENTS.
+not a fault of the command: it exits 1 only for what was not measured.
 """
 
 import argparse
@@ -23,7 +22,7 @@ from auralink_aicore.codecs import SERVED
 from auralink_aicore.worker.admission import CALIBRATION_MS
 from auralink_aicore.worker.calibration import picture_ms
 
-from benchmarks.aicore import allocation, capacity, latency, plan, plots, quality, rows, served
+from benchmarks.aicore import allocation, capacity, failover, latency, plan, plots, quality, rows, served
 from benchmarks.aicore.loop import one_core
 from benchmarks.aicore.plan import Job, Subject
 from benchmarks.aicore.quality import Measured, Wants
@@ -40,6 +39,7 @@ GROUPS = {
     "latency": ("m5_latency",),
     "streams": ("streams_per_core",),
     "hop": ("hop",),
+    "failover": ("m7_failover",),
     "soak": ("fallback_and_success",),
     "quality": ("m1_saving_error", "m2_vmaf_loss", "m3_vs_asking_sender", "m6_floor_violations"),
     "allocation": ("m4_allocation",),
@@ -48,6 +48,7 @@ _SECONDS = 12.0
 _QUICK_SECONDS = 4.0
 _STEP_S = 6.0
 _HOP_S = 15.0
+_FAILOVER_S = 75.0
 _SOAKED_KBPS = 500
 
 # Seconds of a quiet core for a 720p picture, to say beforehand how long it will take.
@@ -170,6 +171,11 @@ def measure_hop(scene: Scene) -> list[Row]:
     return rows.hop(answers, f"{codec} 720p, {size:.1f} kB each, 30 a second, one stream on loopback")
 
 
+def measure_failover(scene: Scene) -> list[Row]:
+    codecs = scene.options.codecs
+    return [row for codec in codecs for row in rows.failovers(codec, asyncio.run(failover.measure(codec, say)))]
+
+
 def measure_soak(scene: Scene) -> list[Row]:
     say(f"{scene.options.soak_minutes:g} minutes of all codecs at once")
     streams = [scene.stream(codec, "360p", _SOAKED_KBPS) for codec in scene.options.codecs]
@@ -213,6 +219,7 @@ MEASUREMENTS: dict[str, Callable[[Scene], list[Row]]] = {
     "latency": measure_latency,
     "streams": measure_streams,
     "hop": measure_hop,
+    "failover": measure_failover,
     "soak": measure_soak,
     "quality": measure_quality,
     "allocation": measure_allocation,
@@ -257,6 +264,7 @@ def estimate_s(scene: Scene, host_factor: float, cores: int) -> float:
     total *= host_factor
     total += 6 * _STEP_S if options.wants("streams_per_core") else 0
     total += _HOP_S if options.wants("hop") else 0
+    total += _FAILOVER_S * len(options.codecs) if options.wants("m7_failover") else 0
     return total + 60 * options.soak_minutes
 
 

@@ -10,6 +10,7 @@ from benchmarks import budget
 from benchmarks.aicore import capacity, figures
 from benchmarks.aicore.capacity import Step
 from benchmarks.aicore.client import Answered
+from benchmarks.aicore.failover import HANGS, Failure
 from benchmarks.aicore.latency import Timed
 from benchmarks.aicore.plan import Job
 from benchmarks.aicore.quality import Measured
@@ -144,6 +145,19 @@ def hop(answers: Sequence[Answered], content: str) -> list[Row]:
     all_but = ", ".join(f"p{100 * p:.0f} {figures.percentile(whole, p):.2f}" for p in (0.5, 0.95))
     note = f"{len(answers)} frames of {content}; with the hand-over to an idle worker {all_but} ms"
     return [row(f"hop_p{100 * p:.0f}", figures.percentile(transport, p), note) for p in (0.5, 0.95)]
+
+
+def failovers(codec: str, found: Sequence[Failure]) -> list[Row]:
+    """A picture that is damaged, or a native frame, makes a miss of the fastest takeover."""
+    made = []
+    for name, hung in (("m7_crash", False), ("m7_hang", True)):
+        those = [one for one in found if (one.fault == HANGS) is hung]
+        each = ", ".join(f"{one.late_ms:.0f}" for one in those)
+        lowest = min(one.lowest_psnr_db for one in those)
+        wrong = sum(one.complaints for one in those)
+        note = f"{len(those)} times, 320x240: {each} ms; lowest PSNR {lowest:.1f} dB, {wrong} damaged or native"
+        made.append(row(name, max(one.late_ms for one in those), note, also=f" {codec}", kept=not wrong))
+    return made
 
 
 def soaked(found: Soaked) -> list[Row]:

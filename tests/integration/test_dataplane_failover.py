@@ -14,7 +14,7 @@ import pytest_asyncio
 from auralink_aicore.codecs import SERVED
 from auralink_dataplane.media.pipeline import State
 
-from hack.lab.aicore import Running, aicore
+from tests.integration.core_pair import PROCESS_FAULTS, Pair, active_of, over, running, struck
 from tests.integration.core_relay import Fault, relay
 from tests.integration.onlooker import CODECS, FPS, Scene, encode, pictures, scene
 
@@ -26,32 +26,6 @@ NOISE_S = 0.5
 """That a measured time may be longer than promised, for the same reason."""
 LEAST_PSNR_DB = 24.0
 """A picture on foreign references is far below."""
-PROCESS_FAULTS = ("server killed", "worker killed", "server hung")
-
-
-class Pair:
-    """Two AI Cores, started again when a test has ended one."""
-
-    def __init__(self) -> None:
-        self._stacks: list[AsyncExitStack] = []
-        self._cores: list[Running] = []
-
-    async def whole(self) -> list[Running]:
-        """Both, each with its worker."""
-        for index in range(2):
-            if index == len(self._cores) or self._cores[index].process.returncode is not None:
-                stack = AsyncExitStack()
-                core = await stack.enter_async_context(aicore())
-                self._stacks[index : index + 1] = [stack]
-                self._cores[index : index + 1] = [core]
-        for core in self._cores:
-            deaths = sum(line["message"] == "worker died" for line in core.log)
-            await core.wait_logged("worker ready", 1 + deaths)
-        return list(self._cores)
-
-    async def close(self) -> None:
-        for stack in self._stacks:
-            await stack.aclose()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -67,31 +41,10 @@ def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return encode(tmp_path_factory.mktemp("clip"), CODECS[request.param])
 
 
-def active_of(seen: Scene) -> str:
-    """The address of the AI Core that answers."""
-    assert seen.stream.endpoint
-    return seen.stream.endpoint
-
-
-async def running(seen: Scene, *, standby: bool) -> None:
-    """Compressing, amid a group of pictures."""
-    if standby:
-        await seen.until(lambda: list(seen.app.streams) and seen.pipeline.standby.ready, "a standby")
-    await seen.until(lambda: len(seen.received.frames) > FPS / 2, "pictures")
-    await seen.until(lambda: FPS * 0.3 < seen.received.since_key < FPS * 0.9, "the middle of a group of pictures")
-    assert seen.pipeline.state is State.COMPRESS
-
-
-async def over(seen: Scene, struck: float) -> None:
-    """Until enough has come after the failure to be judged."""
-    before = len([one for one in seen.received.frames if one.t_complete < struck])
-    await seen.until(lambda: len(seen.received.frames) >= before + FPS, "pictures after the failure")
-
-
-def judge(seen: Scene, clip: Path, struck: float, name: str, *, standby: bool) -> float:
+def judge(seen: Scene, clip: Path, since: float, name: str, *, standby: bool) -> float:
     """Every picture is whole. Returns the longest time without one."""
     complaints, worst = seen.received.judge(clip.stem, pictures(clip))
-    gap_s = seen.received.gap_s(struck)
+    gap_s = seen.received.gap_s(since)
     outcome = dict(seen.app.streams.books.takeovers)
     print(
         f"\n{clip.stem}, {name}, {'standby' if standby else 'without'}: {gap_s * 1000:.0f} ms without a new picture,"
@@ -145,22 +98,11 @@ async def test_a_core_that_dies_or_hangs_breaks_no_picture(pair: Pair, clip: Pat
     async with scene(CODECS[clip.stem], clip, addresses, standby=standby, timeout_ms=TIMEOUT_MS) as seen:
         await running(seen, standby=standby)
         core = cores[addresses.index(active_of(seen))]
-        struck = time.monotonic()
-        try:
-            match fault:
-                case "server killed":
-                    core.process.kill()
-                case "worker killed":
-                    os.kill(core.worker_pids[-1], signal.SIGKILL)
-                case _:
-                    core.process.send_signal(signal.SIGSTOP)
-            await over(seen, struck)
-        finally:
-            if fault == "server hung":
-                core.process.send_signal(signal.SIGCONT)
+        with struck(core, fault) as at:
+            await over(seen, at)
         if fault == "server killed":
             await core.process.wait()
-        gap_s = judge(seen, clip, struck, fault, standby=standby)
+        gap_s = judge(seen, clip, at, fault, standby=standby)
         expect(seen, gap_s, standby=standby, hangs=fault == "server hung")
 
 
@@ -173,12 +115,12 @@ async def test_a_core_that_drains_is_left_for_the_other_without_a_native_frame(
     async with scene(CODECS[clip.stem], clip, addresses, standby=standby, timeout_ms=TIMEOUT_MS) as seen:
         await running(seen, standby=standby)
         core = cores[addresses.index(active_of(seen))]
-        struck = time.monotonic()
+        at = time.monotonic()
         core.stop()
         await seen.until(lambda: active_of(seen) != core.address, "the move", 5)
         await core.process.wait()
         await over(seen, time.monotonic())
-        gap_s = judge(seen, clip, struck, "drained", standby=standby)
+        gap_s = judge(seen, clip, at, "drained", standby=standby)
         expect(seen, gap_s, standby=True, hangs=False)
 
 

@@ -10,6 +10,7 @@ from benchmarks.aicore import capacity, plots, rows
 from benchmarks.aicore.__main__ import GROUPS, MEASUREMENTS
 from benchmarks.aicore.capacity import Step
 from benchmarks.aicore.client import Account, Answered
+from benchmarks.aicore.failover import Failure
 from benchmarks.aicore.latency import Timed
 from benchmarks.aicore.plan import Job, Subject
 from benchmarks.aicore.quality import TARGET, Measured, Take
@@ -175,6 +176,16 @@ def test_a_frame_is_answered_in_time_or_it_is_a_fallback() -> None:
     account = Account(4, [answered(99), answered(101), answered(199, key=True), answered(5, failed=True)])
     success, fallback, memory = rows.soaked(Soaked(1, [("H264", account)], [500.0] * 10))
     assert (success.value, fallback.value, memory.value) == (50, 50, 0)
+
+
+def test_a_fast_takeover_with_one_damaged_picture_is_a_miss() -> None:
+    crashes = [Failure("server killed", late, 0, 33.0) for late in (4.0, 12.0)]
+    hangs = [Failure("server hung", 60.0, 0, 32.0)]
+    killed, hung = rows.failovers("VP9", [*crashes, *hangs])
+    assert (killed.id, killed.value, killed.met) == ("m7_crash", 12.0, True)
+    assert (hung.id, hung.value, hung.met) == ("m7_hang", 60.0, False)
+    damaged, _ = rows.failovers("VP9", [*crashes, Failure("worker killed", 1.0, 1, 33.0), *hangs])
+    assert damaged.met is False
 
 
 def test_memory_grows_from_the_second_fifth_to_the_last() -> None:
