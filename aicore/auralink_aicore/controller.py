@@ -17,7 +17,6 @@ from typing import Final, Protocol
 
 STEP_EVERY = 5  # frames; more often, the bytes of a step are not yet in the measure
 FIRST_STEP_AT = 10
-DEBT_FROM = 20  # frames; earlier the debt is the first key's alone
 MEASURED_FRAMES = 10
 SMALL_MOVE = 0.05  # of T; a room's allocation drifts by less from one second to the next
 GAIN = 0.45  # share of the error corrected at once; higher swings, lower is late after a cut
@@ -293,7 +292,7 @@ class Controller:
         got = sum(s.our_bytes for s in last if s.comparable)
         source = sum(s.source_bytes for s in last if s.comparable)
         since = [s for s in self._samples if s.at_s > self._aimed_at_s]
-        owed = debt(since, target) if self._frames >= DEBT_FROM else 0.0
+        owed = debt(since, target)
         free = next_q(self._q, got, source, target, owed, self._curve, self._curve.highest_q)
         self._bound = free > self._ceiling
         self._q = min(free, self._ceiling)

@@ -13,7 +13,7 @@ import av
 from av.video.frame import PictureType, VideoFrame
 
 from benchmarks.aicore import figures
-from benchmarks.aicore.loop import one_core, recompress, without_floor
+from benchmarks.aicore.loop import one_core, recompress
 from benchmarks.aicore.plan import Job
 from hack.lab import sender
 from hack.lab.sender import Sent
@@ -87,7 +87,7 @@ def measure(job: Job) -> Timed:
     ours, plain = [], []
     with one_core():
         for _ in range(REPEATS):
-            ours.append(recompress(job.codec, sent.units, job.fps, without_floor(TARGET), keys_at))
+            ours.append(recompress(job.codec, sent.units, job.fps, TARGET, floor=False, keys_at=keys_at))
             plain.append(_encode(_PLAIN_OF[job.codec], pictures, keys_at, round((1 - TARGET) * job.kbps), job))
     ms = [statistics.median(answer.ms for answer in answers) for answers in zip(*ours, strict=True)]
     plain_ms = [statistics.median(times) for times in zip(*plain, strict=True)]

@@ -7,10 +7,11 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from auralink_aicore.codecs import Codec, Limits
 from auralink_aicore.controller import Policy
+from auralink_aicore.model import Model, packaged
 from auralink_aicore.transcoder import Disposition, Frame, Mode, Session, Transcoder
 
 from hack.lab.units import Unit
@@ -28,25 +29,18 @@ class Answer:
     ms: float
 
 
-def without_floor(target: float) -> Policy:
-    """Nothing but the feedback decides the saving."""
-    return Policy(target_savings=target, quality_level=1, quality_floor=0, latency_budget_ms=1000, always=True)
-
-
-def with_floor(target: float) -> Policy:
-    """The default floor, whether it is worth it or not."""
-    return Policy(target_savings=target, quality_level=LEVEL, latency_budget_ms=1000, always=True)
-
-
 def recompress(
-    codec: str, units: Sequence[Unit], fps: float, policy: Policy, keys_at: frozenset[int] = frozenset()
+    codec: str, units: Sequence[Unit], fps: float, target: float, *, floor: bool, keys_at: frozenset[int] = frozenset()
 ) -> list[Answer]:
-    """An answer to every unit; `keys_at` are frames before which a receiver asks for a key.
+    """An answer to every unit, worth it or not; `keys_at` are frames before which a receiver asks for a key.
 
-    One thread. No deadline, so that no frame is skipped. Raises RuntimeError if one is not recompressed.
+    `floor`: that of the default level; without, nothing but the feedback decides the saving. One thread. No deadline,
+    so that no frame is skipped. Raises RuntimeError if one is not recompressed.
     """
+    policy = Policy(target_savings=target, quality_level=LEVEL, latency_budget_ms=1000, always=True)
+    model = packaged() if floor else _floorless()
     now = 0.0
-    transcoder = Transcoder(Session(Codec[codec], policy, Limits(), screen=False), lambda: now)
+    transcoder = Transcoder(Session(Codec[codec], policy, Limits(), screen=False), lambda: now, model=model)
     answers = []
     try:
         for number, unit in enumerate(units):
@@ -63,6 +57,15 @@ def recompress(
     finally:
         transcoder.close()
     return answers
+
+
+def _floorless() -> Model:
+    """The packaged model, but that no quantiser loses anything."""
+    curves = {
+        codec: replace(curve, losses=(0.0, 1.0), ceilings=(curve.highest_q - 1.0, float(curve.highest_q)))
+        for codec, curve in packaged().curves.items()
+    }
+    return replace(packaged(), curves=curves)
 
 
 @contextmanager

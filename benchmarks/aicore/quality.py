@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from auralink_aicore.controller import Policy
-
 from benchmarks.aicore import figures
-from benchmarks.aicore.loop import FLOOR_LOSS, Answer, recompress, with_floor, without_floor
+from benchmarks.aicore.loop import FLOOR_LOSS, Answer, recompress
 from benchmarks.aicore.plan import UNSCORED, Job
 from hack.lab import picture, sender, units
 from hack.lab.picture import Decoded
@@ -138,16 +136,16 @@ def measure(job: Job, wants: Wants) -> Measured:
     curve = wants.loss or wants.asking
     if curve or wants.saving:
         for target in (TARGET, *(OTHER_TARGETS if curve else ())):
-            found.ours[target] = _ours(f"{target:g}", sent, job, without_floor(target), score=curve)
+            found.ours[target] = _ours(f"{target:g}", sent, job, target, floor=False, score=curve)
     if wants.floor:
-        found.floored = _ours(f"{TARGET:g} with floor", sent, job, with_floor(TARGET), score=True)
+        found.floored = _ours(f"{TARGET:g} with floor", sent, job, TARGET, floor=True, score=True)
     if wants.asking:
         found.asked = [_asked(share, job) for share in ASKED_SHARES]
     return found
 
 
-def _ours(name: str, sent: Sent, job: Job, policy: Policy, *, score: bool) -> Take:
-    answers = recompress(job.codec, sent.units, job.fps, policy)
+def _ours(name: str, sent: Sent, job: Job, target: float, *, floor: bool, score: bool) -> Take:
+    answers = recompress(job.codec, sent.units, job.fps, target, floor=floor)
     sizes = [len(answer.payload) for answer in answers]
     clip = job.subject.clip
     with tempfile.TemporaryDirectory() as work:

@@ -1,6 +1,5 @@
-"""What a model file says of codecs in general: medians over 12 to 14 streams each, 270p to 720p, 350 to 2500 kb/s.
-
-Scenes put together from photographs would pull them away from calls, so `fit` does not touch them.
+"""What is known of codecs before anything is measured: medians over 12 to 14 streams each, 270p to 720p, 350 to 2500
+kb/s. A model file has the ceilings that `report.medians` finds instead, and takes the rest from here.
 """
 
 from collections.abc import Mapping

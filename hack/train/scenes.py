@@ -67,7 +67,7 @@ def real() -> Iterator[Scene]:
     for name in lab.PACKAGED:
         yield from _parts(lab.packaged(name), public=True, licence=_LICENCES[name])
     for clip in lab.clips()[1:]:
-        yield from _parts(clip, public=False, licence="not shipped, not learned from")
+        yield from _parts(clip, public=False, licence="of AURALINK_CLIPS")
 
 
 def made(count: int, size: str, seed: int) -> Iterator[Scene]:

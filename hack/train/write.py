@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 import lightgbm
+from auralink_aicore.controller import Curve
 from auralink_aicore.features import NAMES, PSNR_FALLS
 from auralink_aicore.model.file import SCHEMA, canonical
 
@@ -15,22 +16,25 @@ from hack.train import fit
 from hack.train.build import CANDIDATES, Measurement
 from hack.train.curves import CURVES
 
-MOVES = {"H264": 4.0, "VP8": 8.0, "VP9": 8.0}  # steps from the medians' ceiling
+MOVES = {"H264": 4.0, "VP8": 8.0, "VP9": 8.0}  # steps from the medians' ceiling, of the codecs that can have trees
 
 
 def model(
+    curves: Mapping[str, Curve],
     learned: Mapping[str, Mapping[str, lightgbm.Booster]],
     errors: Mapping[str, float],
     moves: Mapping[str, float],
     streams: Sequence[Measurement],
     scores: Mapping[str, Any],
 ) -> bytes:
-    """The file. By codec: `errors` of a predicted loss, how far the floor `moves`. `streams`: those learned from."""
+    """The file. By codec: `curves` that were measured, `errors` of a predicted loss, how far the floor `moves`.
+    `streams`: those learned from.
+    """
     return canonical(
         {
             "schema": SCHEMA,
             "features": list(NAMES),
-            "curves": {codec: asdict(curve) for codec, curve in CURVES.items()},
+            "curves": {codec: asdict(curve) for codec, curve in {**CURVES, **curves}.items()},
             "learned": {
                 codec: _learned(codec, of_codec, errors[codec], moves[codec]) for codec, of_codec in learned.items()
             },

@@ -65,6 +65,8 @@ SMALL_SETTINGS: Final = (("psy", "0"),)
 # A key at the P frames' quantiser is 8 to 20 times their size; six steps coarser it is 6 times, and the next
 # pictures refine it.
 KEY_QP_STEP: Final = 6
+# The first one is no larger than the sender's if it is three steps coarser: less to make up for.
+FIRST_KEY_STEP: Final = 3
 MAX_QP: Final = 51
 
 # libavcodec sets 4 KB aside per NAL unit before it looks at any: 8 MB of start codes would take the machine's memory.
@@ -116,10 +118,12 @@ class X264:
         self._before: VideoFrame | None = None
 
     def encode(self, picture: VideoFrame, q: int, *, key: bool) -> Coded:
-        """Encode one picture at CRF q. Raises EncoderError."""
+        """Encode one picture at CRF q, a key coarser. Raises EncoderError."""
         key_qp = -1
         if key and self._mean_qp is not None:
             key_qp = min(round(self._mean_qp) + KEY_QP_STEP, MAX_QP)
+        elif key:
+            q = min(q + FIRST_KEY_STEP, MAX_QP)
         y, u, v = picture.planes
         pixels = self._ffi.from_buffer
         before = self._before.planes[0] if self._before is not None else None

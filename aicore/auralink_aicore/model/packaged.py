@@ -6,7 +6,7 @@ from typing import Final
 
 from auralink_aicore.model.file import Model, read
 
-PACKAGED: Final = Path(__file__).parent / "auralink-q-1.2.0.json"
+PACKAGED: Final = Path(__file__).parent / "auralink-q-1.3.0.json"
 
 
 @cache

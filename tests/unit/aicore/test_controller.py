@@ -9,6 +9,7 @@ import pytest
 from auralink_aicore.controller import (
     DEBT_LIMIT,
     Controller,
+    Curve,
     Governor,
     Policy,
     Sample,
@@ -17,11 +18,10 @@ from auralink_aicore.controller import (
     first_q,
     next_q,
 )
-from auralink_aicore.model import packaged
 from hypothesis import given
 from hypothesis import strategies as st
 
-H264 = packaged().curves["H264"]
+H264 = Curve(8.66, 16, 51, 28.0, (1.0, 2.0, 3.0, 5.0, 8.0), (22.0, 25.0, 27.0, 30.0, 33.0))
 
 FPS = 30
 FREE = Policy(quality_level=1, quality_floor=0)

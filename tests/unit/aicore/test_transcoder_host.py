@@ -110,7 +110,7 @@ class TestReport:
         assert report.ln_bytes[0] - report.ln_bytes[-1] == pytest.approx(models.SPAN)
 
     def test_a_share_moves_the_stream_and_is_taken_back(self) -> None:
-        bench, units = Bench(), clips.h264(frames=240)
+        bench, units = Bench(model=models.floorless()), clips.h264(frames=240)
         bench.run(units[:40])
         bench.transcoder.share(0.7)
         bench.run(units[40:70])

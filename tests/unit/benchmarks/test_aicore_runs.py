@@ -65,4 +65,4 @@ def test_a_frame_that_is_not_recompressed_ends_the_measurement(small: Clip) -> N
     units = list(sender.send(small, "H264", 600, FRAMES).units)
     del units[0]
     with pytest.raises(RuntimeError, match="frame 0 was not recompressed"):
-        loop.recompress("H264", units, 30.0, loop.without_floor(TARGET))
+        loop.recompress("H264", units, 30.0, TARGET, floor=False)

@@ -1,5 +1,6 @@
 """What is learned from streams whose law is known, and that the same streams make the same file."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -88,16 +89,35 @@ class TestFile:
         found = read("auralink-q-9.9.9.json", first)
         assert found.learned["H264"].error == pytest.approx(verdict.loss_error, abs=0.001)
 
-    def test_only_what_anyone_can_have_is_learned_from(self, verdict: Verdict) -> None:
-        """What may not be learned from changes the scores alone."""
+    def test_trees_learn_only_from_what_anyone_can_have(self, verdict: Verdict) -> None:
+        """Of the others, ceilings are made, and the scores."""
         without = [one for one in verdict.streams if one.public]
         known = fit.boosters([half for one in without for half in rows.halves(one)])
         text = model([verdict]).decode()
-        assert f"{30:064x}" not in text
-        assert f"{20:064x}" in text
+        assert f"{30:064x}" in text, "what ceilings are made of is named, too"
+        assert f"{1:064x}" in text
         assert read("auralink-q-9.9.9.json", model([verdict])).learned["H264"].loss.predict(
             np.zeros((1, len(NAMES)))
         ) == pytest.approx(known["loss"].predict(np.zeros((1, len(NAMES)))))
+
+    def test_ceilings_are_medians_over_real_clips_however_many_scenes_there_are(self) -> None:
+        """Each of three clips loses so many points a step above 18."""
+        clips = [stream(40 + number, real=True, hard=hard) for number, hard in enumerate((0.2, 0.5, 1.0))]
+        scenes = [stream(60 + number, hard=0.1) for number in range(4)]
+        one = judge([*clips, *scenes])
+        assert one.curve.ceilings == (20.0, 22.0, 24.0, 28.0, 34.0)
+        made = model([one])
+        assert read("auralink-q-9.9.9.json", made).curves["H264"] == one.curve
+        assert not one.ships, "seven groups are too few for trees"
+        assert f"{60:064x}" not in made.decode(), "nothing was learned from it"
+
+    def test_a_codec_that_has_no_trees_gets_ceilings_and_scores(self) -> None:
+        one = judge([replace(stream(number, real=True), codec="AV1", size="270p") for number in (1, 2, 3)])
+        found = json.loads(model([one]))
+        assert not found["learned"]
+        assert found["curves"]["AV1"]["ceilings"] == list(one.curve.ceilings)
+        assert 0.0 <= found["scores"]["AV1"]["real"]["usual violations"] <= 1.0
+        assert "learned L3" not in found["scores"]["AV1"]["real"]
 
     def test_a_codec_that_does_not_ship_is_left_to_the_constants(self, verdict: Verdict) -> None:
         beaten = [
@@ -105,8 +125,8 @@ class TestFile:
             for one in verdict.errors
         ]
         room = replace(verdict.room, learned=verdict.room.constant)
-        found = read("auralink-q-9.9.9.json", model([Verdict(verdict.streams, beaten, room)]))
+        found = read("auralink-q-9.9.9.json", model([replace(verdict, errors=beaten, room=room)]))
         assert not found.learned
-        shared = read("auralink-q-9.9.9.json", model([Verdict(verdict.streams, beaten, verdict.room)]))
+        shared = read("auralink-q-9.9.9.json", model([replace(verdict, errors=beaten)]))
         assert shared.learned["H264"].moves == 0.0
         assert "H264" in found.curves
