@@ -106,7 +106,7 @@ def _talker_echo(t: float) -> float:
 
 def _listener_echo(round_trip: float) -> float:
     """Idle, (7-25) and (7-26)."""
-    half = (R0 - 10.5 * (_WEPL_DB + 7) * (round_trip + 1) ** -0.25) / 2
+    half = (R0 - 10.5 * (_WEPL_DB + 7) * math.pow(round_trip + 1, -0.25)) / 2
     return half + math.hypot(half, 13)
 
 
@@ -119,4 +119,4 @@ def _absolute(t: float) -> float:
 
 
 def _bend(x: float) -> float:
-    return float((1 + x**_SENSITIVITY) ** (1 / _SENSITIVITY))
+    return math.pow(1 + math.pow(x, _SENSITIVITY), 1 / _SENSITIVITY)

@@ -155,9 +155,7 @@ class Resolution:
     proven: bool = False
 
 
-def resolve(
-    claimed: Sequence[Claimed], profiles: Cache[IdentityInfo], contacts: Cache[str], now: float
-) -> Resolution:
+def resolve(claimed: Sequence[Claimed], profiles: Cache[IdentityInfo], contacts: Cache[str], now: float) -> Resolution:
     """The first claim, in order, that leads to a profile; what must be asked before that can be said. `profiles`: of
     AuraIDs; `contacts`: the AuraID of an e-mail address or number."""
     for one in claimed:

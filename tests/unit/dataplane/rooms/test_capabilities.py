@@ -25,7 +25,9 @@ def participant(*tracks: Track, side: Side = Side.LIVEKIT) -> Participant:
 def test_a_livekit_participant_has_the_rooms_codecs_and_its_tracks() -> None:
     camera = Track("TR_1", TrackSource.CAMERA, mime="video/AV1", width=1920, height=1080)
     capabilities = of_livekit(
-        participant(camera), ["audio/opus", "audio/red", "video/h264", "video/vp8", "video/rtx"], Measured(simulcast=True)
+        participant(camera),
+        ["audio/opus", "audio/red", "video/h264", "video/vp8", "video/rtx"],
+        Measured(simulcast=True),
     )
     assert capabilities == MediaCapabilities(
         ("H.264", "VP8", "AV1"), ("Opus", "RED"), "1080p", supports_aic=True, supports_simulcast=True
@@ -47,7 +49,9 @@ def test_a_codec_list_may_say_anything(text: str) -> None:
 
 
 def test_encrypted_tracks_and_unknown_codecs_are_not_for_the_ai_core() -> None:
-    assert not of_livekit(participant(Track("t", TrackSource.CAMERA, mime="video/vp8", encrypted=True)), []).supports_aic
+    assert not of_livekit(
+        participant(Track("t", TrackSource.CAMERA, mime="video/vp8", encrypted=True)), []
+    ).supports_aic
     assert not of_livekit(participant(), ["video/ogg", "audio/opus"]).supports_aic
 
 
@@ -56,7 +60,8 @@ def test_a_microphone_has_no_picture() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "name"), [(1080, "1080p"), (1088, "1080p"), (1079, "720p"), (180, "180p"), (90, "144p"), (0, ""), (-4, "")]
+    ("lines", "name"),
+    [(1080, "1080p"), (1088, "1080p"), (1079, "720p"), (180, "180p"), (90, "144p"), (0, ""), (-4, "")],
 )
 def test_resolutions_have_names(lines: int, name: str) -> None:
     assert resolution(lines) == name
@@ -89,7 +94,9 @@ def test_who_has_not_told_something_does_not_narrow_the_room() -> None:
 
 
 def test_one_that_cannot_is_enough_for_the_room_not_to() -> None:
-    room = intersect([MediaCapabilities(("VP8",), supports_aic=True), MediaCapabilities(("H.264",), supports_aic=False)])
+    room = intersect(
+        [MediaCapabilities(("VP8",), supports_aic=True), MediaCapabilities(("H.264",), supports_aic=False)]
+    )
     assert (room.video_codecs, room.supports_aic) == ((), False)
 
 

@@ -51,7 +51,10 @@ def test_the_table_of_annex_b(r: float, mos: float) -> None:
 @pytest.mark.parametrize(
     ("codec", "loss", "published"),
     [
-        *((G729A, loss, ie) for loss, ie in ((0, 11), (0.5, 13), (1, 15), (1.5, 17), (2, 19), (3, 23), (4, 26), (8, 36))),
+        *(
+            (G729A, loss, ie)
+            for loss, ie in ((0, 11), (0.5, 13), (1, 15), (1.5, 17), (2, 19), (3, 23), (4, 26), (8, 36))
+        ),
         *((G7231, loss, ie) for loss, ie in ((0, 15), (0.5, 17), (1, 19), (1.5, 22), (2, 24), (3, 27), (8, 41))),
         *((G711, loss, ie) for loss, ie in ((0, 0), (2, 7), (3, 10), (5, 15), (7, 20))),
     ],
@@ -63,8 +66,8 @@ def test_loss_costs_what_g113_printed_before_there_was_a_formula(codec: Codec, l
 
 @pytest.mark.parametrize("delay_ms", [25, 50, 100, 150, 177, 200, 250, 300])
 def test_delay_costs_what_cole_and_rosenbluth_fitted(delay_ms: float) -> None:
-    """ "Voice over IP performance monitoring", ACM CCR 31(2), 2001: 0.024 d + 0.11 (d - 177.3) H(d - 177.3), read off G.107
-    with its default echo. Two lines for a curve: they are furthest apart at the corner."""
+    """ "Voice over IP performance monitoring", ACM CCR 31(2), 2001: 0.024 d + 0.11 (d - 177.3) H(d - 177.3), read off
+    G.107 with its default echo. Two lines for a curve: they are furthest apart at the corner."""
     fitted = 0.024 * delay_ms + (0.11 * (delay_ms - 177.3) if delay_ms > 177.3 else 0)
     assert emodel.delay(delay_ms) == pytest.approx(fitted, abs=1.1)
 

@@ -79,7 +79,9 @@ def test_aura_ids(text: str) -> None:
     assert aura_id(text) == "aura:" + text.strip()[5:]
 
 
-@pytest.mark.parametrize("text", ["", "12345", "aura:", "aura:-1", "aura:a b", "aura:ä", "aura:a/b", "aura:" + "x" * 124, "xaura:1"])
+@pytest.mark.parametrize(
+    "text", ["", "12345", "aura:", "aura:-1", "aura:a b", "aura:ä", "aura:a/b", "aura:" + "x" * 124, "xaura:1"]
+)
 def test_what_is_no_aura_id(text: str) -> None:
     assert aura_id(text) is None
 
@@ -172,7 +174,9 @@ def test_normalised_is_normal(text: str) -> None:
             assert once is None or (normal(once) == once and once.isascii() and len(once) <= 254)
 
 
-@given(st.dictionaries(st.sampled_from(["aura.id", "user.id", "email", "user.email", "phone", "user.phone"]), st.text()))
+@given(
+    st.dictionaries(st.sampled_from(["aura.id", "user.id", "email", "user.email", "phone", "user.phone"]), st.text())
+)
 def test_attributes_may_say_anything(attributes: dict[str, str]) -> None:
     for side in Side:
         found = claims(Participant(side, "x", Version(1), attributes=attributes))
@@ -183,7 +187,9 @@ def test_attributes_may_say_anything(attributes: dict[str, str]) -> None:
 # --- what is told
 
 
-def told(privacy: str, audience: Audience, *, proven: bool = True, info: IdentityInfo | None = INFO, name: str = "ada") -> Shown:
+def told(
+    privacy: str, audience: Audience, *, proven: bool = True, info: IdentityInfo | None = INFO, name: str = "ada"
+) -> Shown:
     return shown(livekit(name=name), info, proven=proven, privacy=privacy, audience=audience, secret=SECRET)  # type: ignore[arg-type]
 
 

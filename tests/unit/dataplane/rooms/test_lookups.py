@@ -168,7 +168,9 @@ def test_an_answer_that_never_comes_is_asked_for_again() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.lists(st.sampled_from("abcdefghij"), max_size=8), st.lists(st.sampled_from("abcdefghij"), max_size=4)),
+        st.tuples(
+            st.lists(st.sampled_from("abcdefghij"), max_size=8), st.lists(st.sampled_from("abcdefghij"), max_size=4)
+        ),
         max_size=12,
     )
 )
@@ -188,7 +190,9 @@ def test_every_claim_is_asked_for_waited_for_or_refused(steps: list[tuple[list[s
         under_way -= set(map(aura, landed))
 
 
-@given(st.lists(st.sampled_from([aura("a"), aura("b"), mail("a"), Claim(Kind.PHONE, "+4930123456")])), st.integers(1, 4))
+@given(
+    st.lists(st.sampled_from([aura("a"), aura("b"), mail("a"), Claim(Kind.PHONE, "+4930123456")])), st.integers(1, 4)
+)
 def test_splitting_loses_nothing(claims: list[Claim], most: int) -> None:
     batches = split(claims, most)
     assert all(0 < len(batch) <= most for batch in batches)

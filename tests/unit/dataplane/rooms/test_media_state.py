@@ -44,13 +44,23 @@ def test_a_stream_that_sends_nothing_is_not_there() -> None:
 
 
 def test_only_video_under_aic_counts_for_the_ratio_and_fallback_counts_in() -> None:
-    compressed, fallen_back, native = camera(1, 1, 1000, 500), camera(1, 1, 1000, 1000), camera(1, 1, 9000, 9000, aic=False)
+    compressed, fallen_back, native = (
+        camera(1, 1, 1000, 500),
+        camera(1, 1, 1000, 1000),
+        camera(1, 1, 9000, 9000, aic=False),
+    )
     assert derive("x", [compressed, native, VOICE], aic_enabled=True).compression_ratio == 0.5
     assert derive("x", [compressed, fallen_back], aic_enabled=True).compression_ratio == 0.25
     assert derive("x", [camera(1, 1, 500, 600)], aic_enabled=True).compression_ratio == 0
 
 
-@given(st.lists(st.builds(StreamFigures, st.sampled_from(["audio", "video"]), *[st.floats(0, 1e12)] * 2, under_aic=st.booleans())))
+@given(
+    st.lists(
+        st.builds(
+            StreamFigures, st.sampled_from(["audio", "video"]), *[st.floats(0, 1e12)] * 2, under_aic=st.booleans()
+        )
+    )
+)
 def test_any_figures_make_a_state_within_its_bounds(streams: list[StreamFigures]) -> None:
     state = derive("x", streams, aic_enabled=True)
     assert 0 <= state.compression_ratio <= 1

@@ -21,7 +21,7 @@ ACTIVE, IDLE, OFFLINE = PresenceStatus.ACTIVE, PresenceStatus.IDLE, PresenceStat
 THERE = observe(Presence(), Sign.JOINED, 100.0)
 
 
-@pytest.mark.parametrize(("status", "sign"), product(PresenceStatus, Sign))
+@pytest.mark.parametrize(("status", "sign"), [*product(PresenceStatus, Sign)])
 def test_every_sign_means_something_in_every_status(status: PresenceStatus, sign: Sign) -> None:
     want = {Sign.LEFT: OFFLINE, Sign.JOINED: ACTIVE, Sign.ACTED: OFFLINE if status is OFFLINE else ACTIVE}[sign]
     assert observe(Presence(status, 0.0, 10.0), sign, 20.0).status is want
