@@ -32,6 +32,7 @@ from auralink_dataplane.rooms.store import (
     Written,
     check_bounds,
     check_rooms,
+    size_of,
 )
 
 
@@ -166,8 +167,6 @@ class MemoryState:
 
     async def read(self, room: str) -> RoomState:
         found, now = self._shared.room(room), self._shared.clock()
-        if sum(len(name.encode()) + len(text.encode()) for name, text in found.documents.items()) > MAX_ROOM_BYTES:
-            raise TooLargeError(room)
         holder = found.pod if now < found.held_until else None
         return RoomState(dict(found.documents), found.revision, found.token, holder)
 
@@ -179,7 +178,7 @@ class MemoryState:
             return Stale(found.token)
         changes = {name: text for name, text in documents.items() if found.documents.get(name) != text}
         after = {name: text for name, text in {**found.documents, **changes}.items() if text is not None}
-        if len(after) > MAX_DOCUMENTS:
+        if len(after) > MAX_DOCUMENTS or sum(map(size_of, after.items())) > MAX_ROOM_BYTES:
             raise TooLargeError(room)
         found.documents, found.token = after, token
         found.until, found.used = now + ROOM_TTL_S, now

@@ -30,6 +30,10 @@ class Keys:
         """Sorted set: pod -> when it was last heard of."""
         return f"{self.prefix}pods"
 
+    def birth_key(self) -> str:
+        """String: a name for the data, made up by the first pod that found none."""
+        return f"{self.prefix}birth"
+
     def room_key(self, room: str) -> str:
         """Hash: id -> document."""
         return f"{self._of(room)}:state"

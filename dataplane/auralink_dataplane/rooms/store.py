@@ -203,7 +203,7 @@ def check_bounds(documents: Mapping[str, str | None]) -> None:
     """Of one write. Raises TooLargeError."""
     total = 0
     for name, document in documents.items():
-        size = len(name.encode(errors="surrogatepass")) + len((document or "").encode(errors="surrogatepass"))
+        size = size_of((name, document or ""))
         if size > MAX_DOCUMENT_BYTES:
             raise TooLargeError(f"a document of {size} bytes: at most {MAX_DOCUMENT_BYTES}")
         total += size
@@ -211,6 +211,11 @@ def check_bounds(documents: Mapping[str, str | None]) -> None:
         raise TooLargeError(
             f"{len(documents)} documents of {total} bytes: at most {MAX_DOCUMENTS} of {MAX_WRITE_BYTES}"
         )
+
+
+def size_of(document: tuple[str, str]) -> int:
+    """Bytes of an id and its document."""
+    return sum(len(text.encode(errors="surrogatepass")) for text in document)
 
 
 def check_rooms(rooms: Sized) -> None:
