@@ -91,12 +91,17 @@ def redis_server(folder: Path, *lines: str, tls: bool = False) -> Iterator[Redis
 
 
 @contextmanager
-def with_sentinels(folder: Path) -> Iterator[tuple[list[RedisServer], list[RedisServer]]]:
-    """(a master and its replica, three sentinels that know it as "rooms")."""
+def with_sentinels(folder: Path, password: str) -> Iterator[tuple[list[RedisServer], list[RedisServer]]]:
+    """(a master and its replica with this password, three sentinels without one that know it as "rooms")."""
     ports = free_ports(5)
-    data = [RedisServer(folder, ports[0]), RedisServer(folder, ports[1], [f"replicaof 127.0.0.1 {ports[0]}"])]
+    guarded = [f"requirepass {password}", f"masterauth {password}"]
+    data = [
+        RedisServer(folder, ports[0], guarded),
+        RedisServer(folder, ports[1], [*guarded, f"replicaof 127.0.0.1 {ports[0]}"]),
+    ]
     lines = [
         f"sentinel monitor rooms 127.0.0.1 {ports[0]} 2",
+        f"sentinel auth-pass rooms {password}",
         "sentinel down-after-milliseconds rooms 1000",
         "sentinel failover-timeout rooms 5000",
     ]

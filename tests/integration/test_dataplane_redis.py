@@ -269,63 +269,106 @@ class TestStateStore:
         await store.release({})
 
 
-@pytest.mark.skipif(MISSING, reason=WHY)
-def test_the_rooms_of_a_killed_process_are_held_elsewhere_within_12_s(tmp_path: Path) -> None:
-    """kill -9 of one of three pods: its rooms move, each with a greater token, and no other does."""
-    asyncio.run(_kill_one_of_three(tmp_path))
+# --- pods as processes --------------------------------------------------------------------------------------
+
+ROOMS = [f"conference-{number}" for number in range(12)]
 
 
-async def _kill_one_of_three(folder: Path) -> None:
-    rooms = [f"conference-{number}" for number in range(12)]
-    served: dict[str, tuple[str, int, float]] = {}
-    again: list[str] = []
-    pods = {}
-    with redis_server(folder) as server:
+@dataclass(frozen=True)
+class Served:
+    pod: str
+    token: int
+    at: float
+
+
+@dataclass
+class Pods:
+    """Processes that share ROOMS."""
+
+    port: int
+    processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+    served: dict[str, Served] = field(default_factory=dict)
+    suspended: set[str] = field(default_factory=set)
+    left: list[str] = field(default_factory=list)
+    readers: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def start(self, *names: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        for name in names:
+            command = ["-m", "tests.integration.room_pod", str(self.port), name, *ROOMS]
+            self.processes[name] = await asyncio.create_subprocess_exec(
+                sys.executable, *command, stdout=asyncio.subprocess.PIPE, env=environment
+            )
+            self.readers.append(asyncio.create_task(self._read(name)))
+
+    async def _read(self, name: str) -> None:
+        lines = self.processes[name].stdout
+        assert lines is not None
+        async for line in lines:
+            word, room, *rest = line.decode().split()
+            if word == "serve":
+                self.served[room] = Served(name, int(rest[0]), time.monotonic())
+                self.suspended.discard(room)
+            elif word == "suspend":
+                self.suspended.add(room)
+            else:
+                self.left.append(f"{name}: {room}")
+
+    async def stop(self) -> None:
+        for process in self.processes.values():
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+        await asyncio.gather(*self.readers)
+
+
+@pytest.fixture
+async def pods(tmp_path: Path) -> AsyncIterator[tuple[RedisServer, Pods]]:
+    """a, b and c, which hold all rooms by now."""
+    if MISSING:
+        pytest.skip(WHY)
+    with redis_server(tmp_path) as running:
+        made = Pods(running.port)
         try:
-            readers = []
-            for pod in ("a", "b", "c"):
-                command = ["-m", "tests.integration.room_pod", str(server.port), pod, *rooms]
-                pods[pod] = await _process(command)
-                readers.append(asyncio.create_task(_follow(pod, pods[pod], served, again)))
-            await _until(lambda: len(served) == len(rooms), 20)
-            await asyncio.sleep(4)
-            dead = served[rooms[0]][0]
-            before = dict(served)
-            pods[dead].kill()
-            died = time.monotonic()
-            await _until(lambda: all(pod != dead for pod, _, _ in served.values()), 15)
-            assert max(at for _, _, at in served.values()) - died <= 12
-            for room, (pod, token, _) in before.items():
-                assert (served[room][1] > token) if pod == dead else (served[room] == before[room])
-            assert not again
+            await made.start("a", "b", "c")
+            await until(lambda: len(made.served) == len(ROOMS), 30)
+            await asyncio.sleep(4)  # leases have been renewed
+            yield running, made
         finally:
-            for process in pods.values():
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-            await asyncio.gather(*readers)
+            await made.stop()
 
 
-async def _process(command: list[str]) -> asyncio.subprocess.Process:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return await asyncio.create_subprocess_exec(
-        sys.executable, *command, stdout=asyncio.subprocess.PIPE, env=environment
-    )
+async def test_the_rooms_of_a_killed_process_are_held_elsewhere_within_12_s(pods: tuple[RedisServer, Pods]) -> None:
+    """kill -9: its rooms move, each with a greater token, and no other does."""
+    _, made = pods
+    before = dict(made.served)
+    dead = before[ROOMS[0]].pod
+    made.processes[dead].kill()
+    died = time.monotonic()
+    await until(lambda: all(one.pod != dead for one in made.served.values()), 15)
+    assert max(one.at for one in made.served.values()) - died <= 12
+    for room, one in before.items():
+        assert made.served[room].token > one.token if one.pod == dead else made.served[room] == one
+    assert not made.left
+    assert not made.suspended
 
 
-async def _follow(
-    pod: str, process: asyncio.subprocess.Process, served: dict[str, tuple[str, int, float]], again: list[str]
-) -> None:
-    assert process.stdout is not None
-    async for line in process.stdout:
-        word, room, *rest = line.decode().split()
-        if word == "serve":
-            served[room] = pod, int(rest[0]), time.monotonic()
-        else:
-            again.append(f"{pod}: {line.decode()}")
+async def test_rooms_stay_where_they_are_when_redis_was_away_and_lost_all(pods: tuple[RedisServer, Pods]) -> None:
+    """Nobody writes while the leases are in doubt; then each pod takes its own again, with a greater token."""
+    running, made = pods
+    before = dict(made.served)
+    running.kill()
+    await until(lambda: made.suspended == set(ROOMS), 12)
+    await asyncio.sleep(3)
+    running.start()
+    await until(lambda: not made.suspended, 12)
+    for room, one in before.items():
+        assert made.served[room].pod == one.pod
+        assert made.served[room].token > one.token
+    assert not made.left
 
 
-async def _until(condition: Callable[[], bool], limit_s: float) -> None:
+async def until(condition: Callable[[], bool], limit_s: float) -> None:
     async with asyncio.timeout(limit_s):
         while not condition():  # noqa: ASYNC110 - it is other processes that change
             await asyncio.sleep(0.02)

@@ -388,6 +388,8 @@ async def test_tls_connects_with_the_right_authority_only(tmp_path: Path) -> Non
         for wrong in (
             replace(right, ca=(tmp_path / "other.crt").read_text()),
             replace(right, ca=None),
+            replace(right, ca=""),
+            replace(right, ca="-----BEGIN CERTIFICATE-----\nnone\n"),
             access_to(server),
         ):
             async with opened(wrong) as store:
@@ -406,10 +408,10 @@ async def test_the_next_address_is_tried_where_one_does_not_answer(server: Redis
 
 
 async def test_a_failover_of_sentinels_is_followed(tmp_path: Path) -> None:
-    with with_sentinels(tmp_path) as (data, sentinels):
+    with with_sentinels(tmp_path, WORD) as (data, sentinels):
         addresses = tuple(one.address for one in sentinels)
         spec = RedisSpec(addresses=addresses, topology="Sentinel", master="rooms")
-        async with opened(Access(spec, password=None)) as store:
+        async with opened(Access(spec, password=WORD)) as store:
             await returned(store, 0)
             news = store.subscribe()
             await news.follow(["room"])
@@ -420,7 +422,7 @@ async def test_a_failover_of_sentinels_is_followed(tmp_path: Path) -> None:
             data[0].kill()
             await until(lambda: _wrote(store, token, {"p": "2"}), 40)
             assert store.link.returns >= 2
-            assert data[1].cli("hget", KEYS.room_key("room"), "p") == "2"
+            assert data[1].cli("-a", WORD, "--no-auth-warning", "hget", KEYS.room_key("room"), "p") == "2"
             assert await take(store) > token
             found: list[News] = []
             async with asyncio.timeout(20):

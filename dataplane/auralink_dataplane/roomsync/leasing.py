@@ -125,6 +125,7 @@ class Leasing:
             for room in rooms:
                 if room not in self.rooms and self._leases[room].phase is Phase.AWAY:
                     del self._leases[room]
+                    self._owners.pop(room, None)
             await asyncio.sleep(LOOK_S)
 
     async def _listen(self, get: Callable[[], Awaitable[News]]) -> None:
@@ -191,6 +192,8 @@ class Leasing:
                     await self._host.leave(room)
             except TimeoutError:
                 log.warning("a room did not close in time", extra={"room": room})
+            except Exception:  # the task's root
+                log.exception("a room did not close", extra={"room": room})
         if Do.RELEASE in does:
             try:
                 await self._store.release({room: token})

@@ -1,6 +1,7 @@
 """Calls of `StateStore` as scripts, bounded in time and connections, and the task that keeps Redis in reach."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -49,6 +50,8 @@ from auralink_dataplane.rooms.store import (
     check_bounds,
     check_rooms,
 )
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -106,6 +109,9 @@ class RedisState:
                 birth = await self._connect(attempt)
             except StoreError as error:
                 self._link.lost(str(error))
+            except Exception as error:  # the task's root; a CA that is none, for one
+                log.exception("connecting to Redis failed")
+                self._link.lost(f"{type(error).__name__}: {error}")
             else:
                 self._link.found(birth)
                 up_since = self._link.now.since

@@ -79,6 +79,9 @@ class RedisSubscription:
                 failures = 1 if heard > 1 else failures + 1
                 if failures == 1:
                     log.info("subscription interrupted", extra={"reason": str(error) or type(error).__name__})
+            except Exception:  # the task's root
+                failures += 1
+                log.exception("subscription failed")
             self._incomplete = True
             jitter = random.random()  # noqa: S311 - spreads the pods
             await asyncio.sleep(backoff(failures, RETRY_FIRST_S, RETRY_MAX_S, jitter))
@@ -103,7 +106,8 @@ class RedisSubscription:
                         self._take(message)
                         yield message
             finally:
-                self._pubsub, self._confirmed = None, set()
+                async with self._sending:  # who sends now would open another connection
+                    self._pubsub, self._confirmed = None, set()
 
     @property
     def _own_channel(self) -> str:
