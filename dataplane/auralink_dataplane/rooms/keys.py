@@ -1,6 +1,6 @@
 """Names under which pods share rooms in Redis: of keys, channels, and documents in a room. The schema: `docs/redis.md`.
 
-    auralink:<namespace>:<bridge>:pods
+    auralink:<namespace>:<bridge>:pods, :birth
     auralink:<namespace>:<bridge>:{room/<room>}:<thing>      state, lease, fence; changes is a channel
     auralink:<namespace>:<bridge>:identity:<kind>:<value>
 
@@ -48,6 +48,10 @@ class Keys:
     def pods_key(self) -> str:
         """Sorted set: pod -> when it was last heard of."""
         return f"{self.prefix}pods"
+
+    def birth_key(self) -> str:
+        """String: a name for the data, made up by the first pod that found none."""
+        return f"{self.prefix}birth"
 
     def room_key(self, room: str) -> str:
         """Hash: id -> document."""
