@@ -2,6 +2,7 @@
 binary (`make livekit-server`) they are skipped by name."""
 
 import asyncio
+import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +16,7 @@ import pytest
 import yaml
 from aiohttp import web
 
-from tests.integration.kube_api import find_tool, free_ports
+from tests.integration.kube_api import eventually, find_tool, free_ports
 
 KEY, SECRET = "APItest", "a secret of a throw-away server, long enough"
 START_S = 30.0
@@ -147,6 +148,29 @@ class LiveKitServer:
         if process and process.returncode is None:
             process.kill()
             await process.wait()
+
+    @asynccontextmanager
+    async def frozen(self) -> AsyncIterator[None]:
+        """Its sockets are open, and nobody answers."""
+        process = self.process
+        assert process
+
+        async def stopped() -> bool:
+            return _stopped(process.pid)
+
+        process.send_signal(signal.SIGSTOP)
+        try:
+            await eventually(stopped, "a frozen server")
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+
+def _stopped(pid: int) -> bool:
+    """All its threads: a signal takes a moment to reach them."""
+    return all(
+        stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in Path(f"/proc/{pid}/task").glob("*/stat")
+    )
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from auralink_dataplane.adapters.livekit.mapping import (
     track_of,
 )
 from auralink_dataplane.adapters.livekit.tokens import Grant, Keys
-from auralink_dataplane.adapters.livekit.twirp import NotFoundError, Twirp, UnreadableError
+from auralink_dataplane.adapters.livekit.twirp import NotFoundError, Twirp, UnansweredError, UnreadableError
 from auralink_dataplane.adapters.livekit.webhooks import Webhook
 from auralink_dataplane.rooms.events import Event, Listed, Participant, Seen, Source, Track
 
@@ -142,6 +142,8 @@ class LiveKitApi:
 
     async def mute_track(self, room: str, identity: str, track_sid: str, *, muted: bool) -> Track:
         """RejectedError for `muted=False`, unless the server has `room.enable_remote_unmute`."""
+        # LiveKit itself does not look first, and would wait 3 s for the answer of somebody who has left.
+        await self._twirp.call("GetParticipant", {"room": room, "identity": identity}, _admin(room), again=True)
         request = {"room": room, "identity": identity, "track_sid": track_sid, "muted": muted}
         answer = await self._twirp.call("MutePublishedTrack", request, _admin(room), again=True)
         if answer.get("track") is None:
@@ -186,7 +188,12 @@ class LiveKitApi:
             "destination_identities": list(to),
             "nonce": b64encode(uuid.uuid4().bytes).decode(),
         }
-        await self._twirp.call("SendData", request, _admin(room), again=True)
+        try:
+            await self._twirp.call("SendData", request, _admin(room), again=True)
+        except UnansweredError as error:
+            if not await self.list_rooms([room]):
+                raise NotFoundError(f"LiveKit at {self._twirp.url}: SendData: there is no such room") from error
+            raise
 
     # --- answers --------------------------------------------------------------------------------------------
 

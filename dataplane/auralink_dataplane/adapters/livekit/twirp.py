@@ -36,6 +36,7 @@ MAX_TOKENS: Final = 1024
 RENEW_S: Final = 120.0
 """A token is not used any more when it ends within this, twice what two clocks may be apart."""
 
+_UNANSWERED: Final = "no response from servers"  # livekit/psrpc `errors.go`
 _UNREACHED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _SCHEMES: Final = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
 
@@ -58,6 +59,11 @@ class RejectedError(LiveKitError):
 
 class UnavailableError(LiveKitError):
     """The server, or the way to it, does not work now: later it may."""
+
+
+class UnansweredError(UnavailableError):
+    """The server works, but for 3 s no node of it has answered for this room or participant: they are gone, or the node
+    is lost."""
 
 
 class UnreadableError(LiveKitError):
@@ -158,7 +164,7 @@ class Twirp:
                     except UnavailableError as error:
                         failures += 1
                         unreached = isinstance(error.__cause__, _UNREACHED)
-                        if failures >= TRIES or not (again or unreached):
+                        if failures >= TRIES or isinstance(error, UnansweredError) or not (again or unreached):
                             raise
                         last = error
                     jitter = random.random()  # noqa: S311 - spreads the pods
@@ -216,7 +222,9 @@ class Twirp:
             code, said = str(document["code"]), str(document.get("msg", ""))
         except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
             code, said = "", " ".join(text.split())
-        if code:
+        if code == "unavailable" and _UNANSWERED in said:
+            kind: type[LiveKitError] = UnansweredError
+        elif code:
             kind = _KINDS.get(code, RejectedError)
         elif status in (401, 403):
             kind = UnauthorizedError
@@ -227,7 +235,7 @@ class Twirp:
         return self._error(kind, method, f"{status} {code} {said[:200]}".strip())
 
     def _error(self, kind: type[LiveKitError], method: str, what: str) -> LiveKitError:
-        remedy = _REMEDIES.get(kind)
+        remedy = next((_REMEDIES[one] for one in kind.__mro__ if one in _REMEDIES), None)
         return kind(f"LiveKit at {self._url}: {method}: {what}" + (f": {remedy}" if remedy else ""))
 
 

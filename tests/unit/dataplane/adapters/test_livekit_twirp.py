@@ -18,6 +18,7 @@ from auralink_dataplane.adapters.livekit import (
     LiveKitError,
     NotFoundError,
     RejectedError,
+    UnansweredError,
     UnauthorizedError,
     UnavailableError,
     UnreadableError,
@@ -188,6 +189,18 @@ async def test_what_must_not_happen_twice_is_tried_once(server: Server, api: Liv
         assert len(server.requests) == 1
 
 
+async def test_a_room_that_no_node_has_is_not_asked_for_again(server: Server, api: LiveKitApi) -> None:
+    """LiveKit has waited for its nodes already."""
+    silent = says({"code": "unavailable", "msg": "twirp error unknown: no response from servers"}, 503)
+    server.answers = [silent, says(ROOMS)]
+    with pytest.raises(UnansweredError, match="check the LiveKit server"):
+        await api.send_data("standup", b"hello")
+    assert [path.rpartition("/")[2] for path, _, _ in server.requests] == ["SendData", "ListRooms"]
+    server.answers = [silent, says({"rooms": []})]
+    with pytest.raises(NotFoundError):
+        await api.send_data("standup", b"hello")
+
+
 async def test_data_is_sent_again_under_one_nonce(server: Server, api: LiveKitApi) -> None:
     server.answers = [hangs_up, says({})]
     await api.send_data("standup", b"\x00hello", topic="chat")
@@ -222,6 +235,22 @@ async def test_an_answer_without_end_is_cut_off(
     server.answers = [never_ends]
     with pytest.raises(UnreadableError, match="larger than 1048576 bytes"):
         await api.list_rooms()
+
+
+async def test_what_never_reached_the_server_is_tried_again_whatever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[int] = []
+
+    def backoff(failed: int, *_: float) -> float:
+        failures.append(failed)
+        return 0.0
+
+    monkeypatch.setattr(twirp, "backoff", backoff)
+    [port] = free_ports(1)
+    api = LiveKitApi(f"ws://127.0.0.1:{port}", lambda: KEYS, clock=lambda: NOW)
+    with pytest.raises(UnavailableError):
+        await api.remove_participant("standup", "alice")
+    await api.close()
+    assert failures == [1, 2]
 
 
 async def test_health_is_what_the_server_says(server: Server, api: LiveKitApi) -> None:
