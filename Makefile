@@ -95,6 +95,10 @@ soak: deps ## Thousands of calls over bad networks (SOAK_RUNS per codec), and te
 fuzz: ## Seek input that breaks the packet core: FUZZ_SECONDS (600) for each of FUZZ_TARGETS (all)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) hack/fuzz.sh $(FUZZ_TARGETS)
 
+.PHONY: livekit-server
+livekit-server: # tests of rooms join a real one
+	@hack/tools.sh build livekit
+
 .PHONY: oracles
 oracles: # who judges the packet core beside FFmpeg; tests that want one say so where it is missing
 	@hack/apt.sh oracles || echo "==> tshark and GStreamer could not be installed; their tests are skipped, by name" >&2
@@ -106,11 +110,11 @@ services: # servers that tests start for themselves
 unit: deps ## Unit tests (Python)
 	@$(BIN)/pytest -n auto --dist loadfile tests/unit
 
-integration: deps cluster-tools oracles services ## Tests against real services: API server, AI Core, Redis, FFmpeg, GStreamer, Wireshark
+integration: deps cluster-tools livekit-server oracles services ## Tests against real services: API server, AI Core, LiveKit, Redis, FFmpeg, GStreamer, Wireshark
 	@$(BIN)/pytest tests/integration
 
 # Unit tests a file at a time on each core; those against real services keep time, and have the machine to themselves.
-coverage: deps cluster-tools oracles services ## Unit and integration tests with the coverage gate
+coverage: deps cluster-tools livekit-server oracles services ## Unit and integration tests with the coverage gate
 	@rm -f .coverage .coverage.*
 	@$(BIN)/pytest -n auto --dist loadfile tests/unit --cov --cov-report=
 	@$(BIN)/pytest tests/integration --durations 25 --cov --cov-append --cov-report=

@@ -2,7 +2,8 @@
 # Builds the command-line tools and servers that are not in Debian (or too old there) from the Go module proxy.
 #
 #   hack/tools.sh path NAME      prints the path of a binary, building its group first if it is missing
-#   hack/tools.sh build GROUP..  builds groups: kubernetes (the servers), kubectl, helm, coredns, kind, kwok
+#   hack/tools.sh build GROUP..  builds groups: kubernetes (the servers), kubectl, helm, coredns, kind, kwok,
+#                                flux, livekit
 #   hack/tools.sh dir GROUP      prints where a group is or would be
 #
 # A group lives in <cache>/bin/<group>-<version>-<hash of go.mod and go.sum>/ and appears there by one rename, so
@@ -23,6 +24,7 @@ module_of() {
 	kind) echo sigs.k8s.io/kind ;;
 	kwok) echo sigs.k8s.io/kwok ;;
 	flux) echo github.com/fluxcd/source-controller ;;
+	livekit) echo github.com/livekit/livekit-server ;;
 	*)
 		echo "tools.sh: no such tool: $1" >&2
 		return 2
@@ -34,6 +36,7 @@ group_of() {
 	case $1 in
 	kube-apiserver | kube-controller-manager | kube-scheduler | kubelet | kube-proxy) echo kubernetes ;;
 	source-controller | kustomize-controller) echo flux ;;
+	livekit-server) echo livekit ;;
 	*) module_of "$1" >/dev/null && echo "$1" ;;
 	esac
 }
@@ -120,6 +123,7 @@ build() {
 		return 1
 	}
 	if [ "$group" = flux ]; then crds_of_flux >"$tmp/crds.yaml"; fi
+	if [ "$group" = livekit ]; then mv "$tmp/server" "$tmp/livekit-server"; fi # its main package has no better name
 	chmod 755 "$tmp"
 	mv -T "$tmp" "$dir"
 	trap - EXIT
@@ -141,7 +145,7 @@ build)
 	for group in "${@:?groups}"; do (build "$group"); done
 	;;
 *)
-	sed -n '2,7s/^# \?//p' "${BASH_SOURCE[0]}" >&2
+	sed -n '2,8s/^# \?//p' "${BASH_SOURCE[0]}" >&2
 	exit 2
 	;;
 esac

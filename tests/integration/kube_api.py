@@ -50,14 +50,14 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def find_tool(name: str) -> Path | None:
+def find_tool(name: str, group: str = "kubernetes") -> Path | None:
     """A server's binary: in AURALINK_TOOLS (a folder), else in the tools' cache, else on PATH. Builds nothing."""
     if folder := os.environ.get("AURALINK_TOOLS"):
         path = Path(folder) / name
         return path if path.exists() else None
     if found := shutil.which(name):
         return Path(found)
-    asked = subprocess.run([ROOT / "hack/tools.sh", "dir", "kubernetes"], capture_output=True, text=True, check=False)
+    asked = subprocess.run([ROOT / "hack/tools.sh", "dir", group], capture_output=True, text=True, check=False)
     path = Path(asked.stdout.strip()) / name
     return path if asked.returncode == 0 and path.is_file() else None
 
