@@ -99,14 +99,18 @@ fuzz: ## Seek input that breaks the packet core: FUZZ_SECONDS (600) for each of 
 oracles: # who judges the packet core beside FFmpeg; tests that want one say so where it is missing
 	@hack/apt.sh oracles || echo "==> tshark and GStreamer could not be installed; their tests are skipped, by name" >&2
 
+.PHONY: services
+services: # what the data plane talks to, for real; tests start their own
+	@hack/apt.sh services || echo "==> PostgreSQL could not be installed; its tests are skipped, by name" >&2
+
 unit: deps ## Unit tests (Python)
 	@$(BIN)/pytest -n auto --dist loadfile tests/unit
 
-integration: deps cluster-tools oracles ## Tests against real services: API server, AI Core, FFmpeg, GStreamer, Wireshark
+integration: deps cluster-tools oracles services ## Tests against real services: API server, AI Core, PostgreSQL, FFmpeg, GStreamer, Wireshark
 	@$(BIN)/pytest tests/integration
 
 # Unit tests a file at a time on each core; those against real services keep time, and have the machine to themselves.
-coverage: deps cluster-tools oracles ## Unit and integration tests with the coverage gate
+coverage: deps cluster-tools oracles services ## Unit and integration tests with the coverage gate
 	@rm -f .coverage .coverage.*
 	@$(BIN)/pytest -n auto --dist loadfile tests/unit --cov --cov-report=
 	@$(BIN)/pytest tests/integration --durations 25 --cov --cov-append --cov-report=

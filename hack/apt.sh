@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that a group needs and the machine lacks; silent and instant when nothing is missing.
 #
-#   hack/apt.sh GROUP...     cluster | images | build | oracles | bench-media
+#   hack/apt.sh GROUP...     cluster | images | build | oracles | services | bench-media
 #
 # Where there is no apt (a Mac, another distribution) it does nothing: those systems use Docker with kind.
 set -euo pipefail
@@ -12,9 +12,10 @@ packages_of() {
 	images) echo buildah debootstrap ca-certificates ;;
 	build) echo gcc libc6-dev pkg-config libx264-dev libvpx-dev libx265-dev libaom-dev openssl ;;
 	oracles) echo tshark gstreamer1.0-tools gstreamer1.0-plugins-{base,good,bad} ;;
+	services) echo postgresql ;;
 	bench-media) echo rtpengine-daemon ;;
 	*)
-		echo "apt.sh: no such group: $1 (cluster, images, build, oracles, bench-media)" >&2
+		echo "apt.sh: no such group: $1 (cluster, images, build, oracles, services, bench-media)" >&2
 		return 2
 		;;
 	esac
