@@ -1,5 +1,6 @@
 """Fixtures that integration tests of several parts share."""
 
 from tests.integration.kube_api import api_server
+from tests.integration.postgres_bench import database, empty_database, postgres, record_store
 
-__all__ = ["api_server"]
+__all__ = ["api_server", "database", "empty_database", "postgres", "record_store"]
