@@ -205,6 +205,8 @@ def test_the_schema_is_migrated_before_and_after_the_rest_where_there_is_a_datab
     for hook, job in found.items():
         pod = job["spec"]["template"]["spec"]
         (container,) = pod["containers"]
+        (rule,) = job["spec"]["podFailurePolicy"]["rules"]
+        assert rule["onExitCodes"]["values"] == [migration.EX_DATAERR, migration.EX_CONFIG]
         assert container["image"] == "registry.example/data-plane:1"
         assert container["command"] == ["python", "-m", "auralink_dataplane.migrate"]
         chosen = migration.parser().parse_args(container["args"])
