@@ -104,13 +104,13 @@ oracles: # who judges the packet core beside FFmpeg; tests that want one say so 
 	@hack/apt.sh oracles || echo "==> tshark and GStreamer could not be installed; their tests are skipped, by name" >&2
 
 .PHONY: services
-services: # servers that tests start for themselves
-	@hack/apt.sh services
+services: # what the data plane talks to, for real; tests start their own
+	@hack/apt.sh services || echo "==> Redis and PostgreSQL could not be installed; their tests are skipped, by name" >&2
 
 unit: deps ## Unit tests (Python)
 	@$(BIN)/pytest -n auto --dist loadfile tests/unit
 
-integration: deps cluster-tools livekit-server oracles services ## Tests against real services: API server, AI Core, LiveKit, Redis, FFmpeg, GStreamer, Wireshark
+integration: deps cluster-tools livekit-server oracles services ## Tests against real services: API server, AI Core, LiveKit, Redis, PostgreSQL, FFmpeg, GStreamer, Wireshark
 	@$(BIN)/pytest tests/integration
 
 # Unit tests a file at a time on each core; those against real services keep time, and have the machine to themselves.

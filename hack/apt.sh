@@ -12,7 +12,7 @@ packages_of() {
 	images) echo buildah debootstrap ca-certificates ;;
 	build) echo gcc libc6-dev pkg-config libx264-dev libvpx-dev libx265-dev libaom-dev openssl ;;
 	oracles) echo tshark gstreamer1.0-tools gstreamer1.0-plugins-{base,good,bad} ;;
-	services) echo redis-server redis-sentinel openssl ;;
+	services) echo redis-server redis-sentinel postgresql openssl ;;
 	bench-media) echo rtpengine-daemon ;;
 	*)
 		echo "apt.sh: no such group: $1 (cluster, images, build, oracles, services, bench-media)" >&2

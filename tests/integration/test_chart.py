@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from auralink_dataplane.migrate import __main__ as migration
+from auralink_dataplane.settings import Database, database_from_environment
 from auralink_operator.__main__ import parse
+from pydantic import SecretStr
 
 from tests.integration.chart_bench import (
     CHART,
@@ -67,6 +70,17 @@ MATRIX: dict[str, Obj] = {
             "networkPolicy": {"apiServerPorts": [16443]},
         },
         "aiCore": {"replicas": 3, "workers": 4, "tlsSecretName": "ai-core-tls", "nodeSelector": {"gpu": "no"}},
+    },
+    "with records": {
+        "imagePullSecrets": [{"name": "registry"}],
+        "dataPlane": {"image": "registry.example/data-plane:1"},
+        "database": {
+            "address": "records.example.com:5432",
+            "passwordSecret": {"name": "records"},
+            "tls": True,
+            "caSecret": {"name": "records-ca", "key": "root.pem"},
+            "retentionDays": 30,
+        },
     },
 }
 
@@ -179,6 +193,41 @@ def test_monitors_of_bridges_get_the_labels_that_the_chart_s_own_get() -> None:
     assert dict(parse(arguments, {}).monitor_labels) == labels
 
 
+def jobs(values: Obj) -> dict[str, Obj]:
+    """The migrations, by the hook they run at."""
+    return {job["metadata"]["annotations"]["helm.sh/hook"]: job for job in of_kind(render(values), "Job")}
+
+
+def test_the_schema_is_migrated_before_and_after_the_rest_where_there_is_a_database() -> None:
+    assert jobs({}) == {}
+    found = jobs(MATRIX["with records"])
+    assert set(found) == {"pre-install,pre-upgrade", "post-install,post-upgrade"}
+    for hook, job in found.items():
+        pod = job["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        (rule,) = job["spec"]["podFailurePolicy"]["rules"]
+        assert rule["onExitCodes"]["values"] == [migration.EX_DATAERR, migration.EX_CONFIG]
+        assert container["image"] == "registry.example/data-plane:1"
+        assert container["command"] == ["python", "-m", "auralink_dataplane.migrate"]
+        chosen = migration.parser().parse_args(container["args"])
+        assert (chosen.phase, chosen.retention_days) == (hook[: hook.index("-")], 30)
+        env = {one["name"]: one.get("value", "secret") for one in container["env"]}
+        database = database_from_environment(env)
+        assert database == Database(
+            "records.example.com:5432",
+            "auralink",
+            "auralink",
+            SecretStr("secret"),
+            tls=True,
+            ca_file="/etc/auralink/database/root.pem",
+        )
+        (volume,) = pod["volumes"]
+        assert volume["secret"]["items"] == [{"key": "root.pem", "path": "root.pem"}]
+        assert container["volumeMounts"][0]["mountPath"] == str(Path(database.ca_file or "").parent)
+        (password,) = (one for one in container["env"] if one["name"] == "DB_PASSWORD")
+        assert password["valueFrom"]["secretKeyRef"] == {"name": "records", "key": "password"}
+
+
 REFUSED: dict[str, tuple[Obj, str]] = {
     "a misspelt value": ({"operator": {"replica": 2}}, "replica"),
     "a misspelt value far down": ({"operator": {"networkPolicy": {"enable": True}}}, "enable"),
@@ -196,6 +245,8 @@ REFUSED: dict[str, tuple[Obj, str]] = {
         "auralink.io/bridge",
     ),
     "a label that is none": ({"monitoring": {"labels": {"release": "a b"}}}, "release"),
+    "a database without a port": ({"database": {"address": "records"}}, "address"),
+    "a retention that is none": ({"database": {"retentionDays": -1}}, "retentionDays"),
     "a switch that is none": ({"monitoring": {"alerts": True}}, "alerts"),
 }
 

@@ -24,6 +24,7 @@ from auralink_dataplane.settings.bridge import (
     SrtpSpec,
     secret_refs,
 )
+from auralink_dataplane.settings.database import Database, database_from_environment
 from auralink_dataplane.settings.documents import BridgeConfig, Documents, PublicAddress, parse_documents
 from auralink_dataplane.settings.file import ApiKey, from_file
 from auralink_dataplane.settings.pod import Pod, Settings, from_cluster
@@ -38,6 +39,7 @@ __all__ = [
     "BridgeConfig",
     "BridgeSpec",
     "ConfigError",
+    "Database",
     "Documents",
     "DrainStrategy",
     "EndpointSpec",
@@ -52,6 +54,7 @@ __all__ = [
     "SecretRef",
     "Settings",
     "SrtpSpec",
+    "database_from_environment",
     "from_cluster",
     "from_file",
     "parse_documents",

@@ -13,6 +13,7 @@ from pyparsing import ParseBaseException
 
 from auralink_dataplane.settings.addresses import Address, HttpUrl
 from auralink_dataplane.settings.bridge import BridgeSpec, RoomSpec, ShortText
+from auralink_dataplane.settings.database import Database
 from auralink_dataplane.settings.documents import BridgeConfig
 from auralink_dataplane.settings.pod import (
     STRICT,
@@ -85,6 +86,12 @@ class _Database:
     username: str = "auralink"
     password: SecretStr | None = None
 
+    def __post_init__(self) -> None:
+        self.parsed()
+
+    def parsed(self) -> Database:
+        return Database.from_url(self.url, self.username, self.password)
+
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class _Redis:
@@ -124,7 +131,8 @@ def from_file(text: str, env: Mapping[str, str]) -> Settings:
     pod = Pod(bridge_id=parsed.service.bridge_id, name=env.get("POD_NAME") or parsed.service.bridge_id)
     config = BridgeConfig(version=1, generation=1, bridge=_standalone_bridge(parsed, section))
     unused = tuple(name for name in _NO_USER_YET if getattr(parsed, name) is not None)
-    return settings_of(pod, parsed.service.name, shared, config=config, unused=unused)
+    database = parsed.database.parsed() if parsed.database else None
+    return settings_of(pod, parsed.service.name, shared, config=config, database=database, unused=unused)
 
 
 def _with_flags(section: Any, env: Mapping[str, str]) -> Any:

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from auralink_dataplane.settings.database import Database
 from auralink_dataplane.settings.documents import BridgeConfig
 from auralink_dataplane.settings.validation import ConfigError, understood, validated
 
@@ -40,6 +41,8 @@ class Settings:
     drain_propagation_s: int
     drain_timeout_s: int
     secrets_dir: str
+    database: Database | None = None
+    """Of `auralink.conf`; in Kubernetes it is the bridge's."""
     unused: tuple[str, ...] = ()
     """Sections of `auralink.conf` that were checked but have no user in this version."""
 
@@ -101,6 +104,7 @@ def settings_of(
     *,
     config_map: str | None = None,
     config: BridgeConfig | None = None,
+    database: Database | None = None,
     unused: tuple[str, ...] = (),
 ) -> Settings:
     return Settings(
@@ -113,6 +117,7 @@ def settings_of(
         drain_propagation_s=shared.drain_propagation_s,
         drain_timeout_s=shared.drain_timeout_s,
         secrets_dir=shared.secrets_dir,
+        database=database,
         unused=unused,
     )
 
