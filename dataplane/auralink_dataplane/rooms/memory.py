@@ -6,7 +6,6 @@ map here has a bound, named beside it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
 from auralink_dataplane.rooms.attributes import IDENTITY_PREFIX, origin_of
@@ -53,6 +52,7 @@ class Known:
 class Tombstone:
     version: Version  # a join must be newer
     at: float
+    by: Source  # whose word the version is
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ class SideState:
     room_sid: str = ""  # of the open one; empty while nobody has named it
     since: float = float("-inf")  # when the room opened, ended, or became another
     past: tuple[str, ...] = ()  # sids of rooms that are over
-    people: Mapping[str, Known] = MappingProxyType({})
-    tombstones: Mapping[str, Tombstone] = MappingProxyType({})  # the oldest first
-    registered: Mapping[str, str] = MappingProxyType({})  # id of ours -> origin, "" for a receiver
+    people: Mapping[str, Known] = field(default_factory=dict)
+    tombstones: Mapping[str, Tombstone] = field(default_factory=dict)  # the oldest first
+    registered: Mapping[str, str] = field(default_factory=dict)  # id of ours -> origin, "" for a receiver
     listed_at: float = float("-inf")  # when the last listing was asked for
     doubted_at: float | None = None  # a listing asked for after this will tell
     newest: int = 0  # the latest incarnation seen
@@ -114,13 +114,13 @@ class RoomState:
     """A Jitsi conference and a LiveKit room that are one. `jitsi_room`: the JID, by which origins name it."""
 
     jitsi_room: str
-    livekit: SideState = SideState(Side.LIVEKIT)
-    jitsi: SideState = SideState(Side.JITSI)
-    mirrors: Mapping[str, Held] = MappingProxyType({})  # by origin; each is in `people` of its side
-    asked: Mapping[str, Pending] = MappingProxyType({})  # by the command's key
-    refused: Mapping[str, Refuse] = MappingProxyType({})  # by key: what was told already
+    livekit: SideState
+    jitsi: SideState
+    mirrors: Mapping[str, Held] = field(default_factory=dict)  # by origin; each is in `people` of its side
+    asked: Mapping[str, Pending] = field(default_factory=dict)  # by the command's key
+    refused: Mapping[str, Refuse] = field(default_factory=dict)  # by key: what was told already
     chat: tuple[Saying, ...] = ()
-    told: Mapping[str, None] = MappingProxyType({})
+    told: Mapping[str, None] = field(default_factory=dict)
     empty_since: float | None = None  # nobody real on either side
 
     def side(self, side: Side) -> SideState:

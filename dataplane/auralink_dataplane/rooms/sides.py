@@ -55,7 +55,7 @@ def left(draft: Draft, event: Left) -> None:
     fact = _left_fact(side, event)
     step = _step(draft, side, event.id, fact, event.source)
     if step is not None and step.outcome in (Outcome.LEFT, Outcome.REMEMBERED):
-        _bury(draft, side, event.id, step, event.version.incarnation)
+        _bury(draft, side, event.id, step, event.source, event.version.incarnation)
 
 
 def room_opened(draft: Draft, event: RoomOpened) -> None:
@@ -113,30 +113,30 @@ def expire(draft: Draft) -> None:
 
 
 def _seen_fact(side: SideDraft, one: Participant, by: Source) -> Fact:
-    known = side.people.now.get(one.id)
+    known, stone = side.people.now.get(one.id), side.tombstones.now.get(one.id)
     if known is not None:
-        if _is_hearsay(side, known, by):
-            return Fact.OUTRANKED
-        if _is_better_word(side, known, by, one.version):
-            return Fact.NEWS
-        before = known.participant.version
-    elif (stone := side.tombstones.now.get(one.id)) is not None:
-        before = stone.version
+        before, former = known.participant.version, known.by
+    elif stone is not None:
+        before, former = stone.version, stone.by
     else:
         return Fact.JOIN
+    if _is_hearsay(side, before, former, by):
+        return Fact.OUTRANKED if known is not None else Fact.OLD
+    if _is_better_word(side, former, by, one.version):
+        return Fact.NEWS
     if one.version.incarnation > before.incarnation:
         return Fact.JOIN
     return Fact.NEWS if one.version > before else Fact.OLD
 
 
-def _is_hearsay(side: SideDraft, known: Known, by: Source) -> bool:
+def _is_hearsay(side: SideDraft, before: Version, former: Source, by: Source) -> bool:
     """event_sync counts joinings by another clock than presence does: the better word wins, not the version."""
-    by_presence = known.by is not Source.WEBHOOK and known.participant.version.incarnation > 0
+    by_presence = former is not Source.WEBHOOK and before.incarnation > 0
     return side.side is Side.JITSI and by is Source.WEBHOOK and by_presence
 
 
-def _is_better_word(side: SideDraft, known: Known, by: Source, version: Version) -> bool:
-    hearsay = side.side is Side.JITSI and known.by is Source.WEBHOOK
+def _is_better_word(side: SideDraft, former: Source, by: Source, version: Version) -> bool:
+    hearsay = side.side is Side.JITSI and former is Source.WEBHOOK
     return hearsay and by is not Source.WEBHOOK and version.incarnation > 0
 
 
@@ -152,11 +152,15 @@ def _listed_fact(side: SideDraft, one: Participant, asked_at: float) -> Fact:
 def _left_fact(side: SideDraft, event: Left) -> Fact:
     incarnation = event.version.incarnation
     known, stone = side.people.now.get(event.id), side.tombstones.now.get(event.id)
-    if known is not None and _is_hearsay(side, known, event.source):
-        return Fact.OUTRANKED
-    if known is not None and _is_better_word(side, known, event.source, event.version):
-        return Fact.LEAVE
-    if not incarnation:
+    if known is not None:
+        if _is_hearsay(side, known.participant.version, known.by, event.source):
+            return Fact.OUTRANKED
+        if _is_better_word(side, known.by, event.source, event.version):
+            return Fact.LEAVE
+    hearsay = side.side is Side.JITSI and event.source is Source.WEBHOOK
+    if hearsay and known is not None and 0 < incarnation < known.participant.version.incarnation:
+        return Fact.OLD_LEAVE
+    if hearsay or not incarnation:
         return Fact.VAGUE_LEAVE
     if known is not None:
         return Fact.LEAVE if incarnation >= known.participant.version.incarnation else Fact.OLD_LEAVE
@@ -207,16 +211,22 @@ def _unlisted(draft: Draft, side: SideDraft, name: str, known: Known) -> None:
     if step.to is Presence.MISSED:
         side.people.replace(name, replace(known, missed=True))
     else:
-        _bury(draft, side, name, step, 0)
+        _bury(draft, side, name, step, Source.LISTING)
 
 
-def _bury(draft: Draft, side: SideDraft, name: str, step: Step, incarnation: int) -> None:
+def _bury(draft: Draft, side: SideDraft, name: str, step: Step, by: Source, incarnation: int = 0) -> None:
     known, stone = side.people.now.get(name), side.tombstones.now.get(name)
-    version = known.participant.version if known else stone.version if stone else Version(0)
+    version, former = Version(incarnation), by
+    if known is not None:
+        version, former = known.participant.version, known.by
+    elif stone is not None:
+        version, former = stone.version, stone.by
     if step.to is Presence.GONE:
-        version = Version(max(version.incarnation, incarnation), ENDED)
+        better = _is_better_word(side, former, by, Version(incarnation))
+        version = Version(incarnation if better else max(version.incarnation, incarnation), ENDED)
+        former = by
     side.people.drop(name)
-    side.tombstones.put(name, Tombstone(version, draft.now))
+    side.tombstones.put(name, Tombstone(version, draft.now, former))
     while len(side.tombstones.now) > MAX_TOMBSTONES:
         _forget(draft, side, next(iter(side.tombstones.now)))
     home = origin_of(side.side, draft.before.jitsi_room if side.side is Side.JITSI else side.room_sid, name)
@@ -265,8 +275,8 @@ def _room_step(draft: Draft, side: SideDraft, fact: RoomFact, sid: str, by: Sour
     outcome = step.outcome
     if outcome in (Outcome.ROOM_REPLACED, Outcome.ROOM_CORRECTED, Outcome.ROOM_ENDED, Outcome.ROOM_VANISHED):
         _clear(draft, side, by)
-        _remember_past(side, side.room_sid)
-        side.room_sid = ""
+        former, side.room_sid = side.room_sid, ""
+        _remember_past(side, former)
     if step.to is not side.room or outcome in (Outcome.ROOM_REPLACED, Outcome.ROOM_CORRECTED):
         side.since = draft.now
     side.room = step.to
@@ -290,7 +300,7 @@ def _clear(draft: Draft, side: SideDraft, by: Source) -> None:
     for name in list(side.people.now):
         step = _step(draft, side, name, Fact.ROOM_OVER, by)
         if step is not None:
-            _bury(draft, side, name, step, 0)
+            _bury(draft, side, name, step, by)
 
 
 def _remember_past(side: SideDraft, sid: str) -> None:
