@@ -13,6 +13,7 @@ from auralink_dataplane.rooms.commands import (
     Refuse,
     Registered,
     RemoveMirror,
+    Shown,
     Tell,
     UpdateMirror,
 )
@@ -42,6 +43,8 @@ def asked(draft: Draft, event: Asked) -> None:
     else:
         over = not asking.is_under_way(pending, draft.now)
         asking.step(draft, event.command, Answered.ASK_AGAIN if over else Answered.ASK_EARLY)
+    if isinstance(event.command, UpdateMirror):
+        _written(draft, event.command, None)
 
 
 def done(draft: Draft, event: Done) -> None:
@@ -53,10 +56,9 @@ def done(draft: Draft, event: Done) -> None:
     asking.step(draft, command, Answered.DONE if awaited else Answered.STRAY_DONE)
     if isinstance(command, Mirror):
         _mirrored(draft, command, event, failures)
+        _written(draft, command, command.shown if awaited else None)
     elif isinstance(command, UpdateMirror):
-        held = draft.mirrors.now.get(command.origin)
-        if held is not None and held.id == command.id:
-            draft.mirrors.put(command.origin, Held(held.to, held.id, command.shown, held.since, held.failures))
+        _written(draft, command, command.shown if awaited else None)
     elif isinstance(command, RemoveMirror):
         held = draft.mirrors.now.get(command.origin)
         if held is not None and held.id == command.id:
@@ -86,6 +88,13 @@ def _mirrored(draft: Draft, command: Mirror, event: Done, failures: int) -> None
     sides.seen(draft, Seen(one, Source.SIGNALLING))
     if name in side.people.now:  # else it has left already
         draft.mirrors.put(command.origin, Held(command.to, name, command.shown, draft.now, failures))
+
+
+def _written(draft: Draft, command: Mirror | UpdateMirror, shown: Shown | None) -> None:
+    """A write without an answer may have come to pass or not: until the next one nothing is known of what is shown."""
+    held = draft.mirrors.now.get(command.origin)
+    if held is not None and held.shown != shown and command.id in ("", held.id):
+        draft.mirrors.replace(command.origin, replace(held, shown=shown))
 
 
 def failed(draft: Draft, event: Failed) -> None:

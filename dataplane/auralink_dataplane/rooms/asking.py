@@ -4,7 +4,15 @@ import zlib
 from typing import Final
 
 from auralink_dataplane.backoff import backoff
-from auralink_dataplane.rooms.commands import DEADLINES_S, FIRST_WAIT_S, LONGEST_WAIT_S, Command, Mirror, RemoveMirror
+from auralink_dataplane.rooms.commands import (
+    DEADLINES_S,
+    FIRST_WAIT_S,
+    LONGEST_WAIT_S,
+    Command,
+    Mirror,
+    RemoveMirror,
+    Shown,
+)
 from auralink_dataplane.rooms.memory import MAX_ASKED, Draft, Held, Pending, RoomState
 from auralink_dataplane.rooms.tables import COMMAND, Answered, Asking, Outcome
 
@@ -69,7 +77,7 @@ def lose(draft: Draft, origin: str, held: Held) -> None:
     """A mirror is no longer on its side. Unless we were taking it away, it counts as a failure of having put it: one
     that is thrown out each time it comes is put back ever more slowly."""
     draft.mirrors.drop(origin)
-    again = Mirror(origin, held.to, held.id, held.shown)
+    again = Mirror(origin, held.to, held.id, held.shown or Shown())
     pending = draft.asked.now.get(again.key)
     if pending is not None and isinstance(pending.command, RemoveMirror):
         return

@@ -87,7 +87,7 @@ class Held:
 
     to: Side
     id: str
-    shown: Shown  # our last write
+    shown: Shown | None  # our last write; None while one is under way or without an answer
     since: float
     failures: int = 0  # in a row before it
 

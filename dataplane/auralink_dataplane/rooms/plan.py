@@ -28,7 +28,7 @@ from auralink_dataplane.rooms.commands import (
 )
 from auralink_dataplane.rooms.events import MAX_NAME, Participant, Side, Track, TrackSource
 from auralink_dataplane.rooms.memory import CHAT_S, RoomState, Saying, SideState, is_real
-from auralink_dataplane.rooms.tables import Room
+from auralink_dataplane.rooms.tables import Asking, Room
 
 MAX_UNDER_WAY: Final = 256
 """Commands of one room at a time. More wait for the next plan, and nothing is asked twice meanwhile."""
@@ -64,7 +64,7 @@ def plan(state: RoomState, rules: Rules, now: float) -> tuple[Command, ...]:
     free = MAX_UNDER_WAY - sum(is_under_way(pending, now) for pending in state.asked.values())
     needed = chain(
         _listings(state), _removals(state, desired), _updates(state, desired), _tells(state, rules, now),
-        _mirrors(state, desired), _refusals(state, desired), _closings(state, now),
+        _mirrors(state, desired, rules), _refusals(state, desired), _closings(state, now),
     )  # fmt: skip
     begun: dict[str, Command] = {}
     for command in needed:
@@ -92,7 +92,8 @@ def _desired(state: RoomState, rules: Rules) -> _Desired:
             origin = state.origin(side, known.participant.id)
             if origin is not None and is_real(there, known.participant):
                 homes.append((origin, known.participant))
-    homes.sort(key=lambda one: (one[0] not in state.mirrors, one[1].version.incarnation, one[0]))
+    begun = {*state.mirrors, *_being_put(state)}
+    homes.sort(key=lambda one: (one[0] not in begun, one[1].version.incarnation, one[0]))
     most = len(homes) if rules.max_participants is None else rules.max_participants
     refusals = [Refuse(origin, home.side, home.id) for origin, home in homes[most:]]
     wanted = {}
@@ -165,6 +166,8 @@ def _is_leftover(state: RoomState, side: Side, origin: str, name: str) -> bool:
     held = state.mirrors.get(origin)
     if held is not None and held.id == name:
         return False
+    if name in state.side(side).registered:
+        return True  # put by this pod, or by the one that had the room before
     home = state.side(side.other)
     rooms = (state.jitsi_room,) if parts[0] is Side.JITSI else (home.room_sid, *home.past)
     return parts[1] in rooms
@@ -177,11 +180,29 @@ def _updates(state: RoomState, desired: _Desired) -> Iterator[Command]:
             yield UpdateMirror(origin, held.to, held.id, wanted.shown)
 
 
-def _mirrors(state: RoomState, desired: _Desired) -> Iterator[Command]:
+def _being_put(state: RoomState) -> set[str]:
+    return {
+        one.command.origin
+        for one in state.asked.values()
+        if isinstance(one.command, Mirror) and one.state is Asking.ASKED
+    }
+
+
+def _mirrors(state: RoomState, desired: _Desired, rules: Rules) -> Iterator[Command]:
+    """Where the policy has a maximum, a place is taken when it is free and not before."""
+    putting = _being_put(state)
+    places = len(desired.wanted)
+    if rules.max_participants is not None:
+        places = rules.max_participants - len({*state.mirrors, *putting})
     for origin, wanted in desired.wanted.items():  # those that came first, first
-        if origin not in state.mirrors:
-            name = livekit_identity(wanted.home.id, state.jitsi_room) if wanted.to is Side.LIVEKIT else ""
-            yield Mirror(origin, wanted.to, name, wanted.shown)
+        if origin in state.mirrors:
+            continue
+        if origin not in putting:
+            places -= 1
+            if places < 0:
+                return
+        name = livekit_identity(wanted.home.id, state.jitsi_room) if wanted.to is Side.LIVEKIT else ""
+        yield Mirror(origin, wanted.to, name, wanted.shown)
 
 
 def _tells(state: RoomState, rules: Rules, now: float) -> Iterator[Command]:

@@ -231,6 +231,7 @@ ROOM: Final[dict[tuple[Room, RoomFact], RoomStep]] = {
 COMMAND: Final[dict[tuple[Asking, Answered], AskingStep]] = {
     (Asking.IDLE, Answered.ASK): AskingStep(Asking.ASKED, Outcome.ASKED),
     (Asking.IDLE, Answered.STRAY_DONE): AskingStep(Asking.IDLE, Outcome.DONE),
+    (Asking.IDLE, Answered.STRAY_FAILED): AskingStep(Asking.IDLE, Outcome.STALE),
     (Asking.IDLE, Answered.LOST): AskingStep(Asking.WAITING, Outcome.MIRROR_LOST),
     (Asking.ASKED, Answered.ASK_AGAIN): AskingStep(Asking.ASKED, Outcome.TIMED_OUT),
     (Asking.ASKED, Answered.DONE): AskingStep(Asking.IDLE, Outcome.DONE),

@@ -54,7 +54,9 @@ class Bridged:
 
     def known(self) -> "Bridged":
         """Both sides have said that they are open and empty."""
-        return self.take(RoomOpened(LK, SID[LK], Source.WEBHOOK), RoomOpened(JITSI, SID[JITSI], Source.PRESENCE)).relist()
+        return self.take(
+            RoomOpened(LK, SID[LK], Source.WEBHOOK), RoomOpened(JITSI, SID[JITSI], Source.PRESENCE)
+        ).relist()
 
     def relist(self, livekit: Iterable[Participant] = (), jitsi: Iterable[Participant] = ()) -> "Bridged":
         self.take(listed(LK, self.now + 0.5, *livekit))

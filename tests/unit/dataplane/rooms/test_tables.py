@@ -38,7 +38,7 @@ IMPOSSIBLE_ROOM = {
 }
 IMPOSSIBLE_COMMAND = {
     (Asking.IDLE, Answered.ASK_AGAIN), (Asking.IDLE, Answered.ASK_EARLY), (Asking.IDLE, Answered.DONE),
-    (Asking.IDLE, Answered.FAILED), (Asking.IDLE, Answered.STRAY_FAILED),
+    (Asking.IDLE, Answered.FAILED),
     (Asking.ASKED, Answered.ASK), (Asking.ASKED, Answered.ASK_EARLY),
     (Asking.WAITING, Answered.ASK_AGAIN), (Asking.WAITING, Answered.ASK_EARLY),
     (Asking.WAITING, Answered.DONE), (Asking.WAITING, Answered.FAILED),
