@@ -3,7 +3,7 @@
 | constant | value | LiveKit | Jitsi |
 |---|---|---|---|
 | ORIGIN | `bridge.origin` | participant attribute | not shown: the endpoint id is registered instead |
-| AURA_ID | `bridge.aura_id` | participant attribute | presence, `<stats-id>` stays `auralink` |
+| AURA_ID | `bridge.aura_id` | participant attribute | not shown |
 | HAND | `bridge.hand_raised` | participant attribute, "true" or absent | presence `<jitsi_participant_raisedHand>` |
 | ROLE | `bridge.role` | participant attribute, a `Role` value | not shown |
 
@@ -26,6 +26,9 @@ STATS_ID: Final = "auralink"
 """Of every Jitsi endpoint that a bridge makes."""
 
 
+_SIDES: Final = {side.value: side for side in Side}
+
+
 def origin_of(side: Side, room: str, participant: str) -> str:
     """`room`: LiveKit's sid, Jitsi's room JID; `participant`: identity, endpoint id."""
     return f"{side.value}:{room}/{participant}"
@@ -35,10 +38,9 @@ def parse_origin(origin: str) -> tuple[Side, str, str] | None:
     """Side, room and participant; None for text that is no origin. An identity may hold a slash, a room may not."""
     kind, colon, rest = origin.partition(":")
     room, slash, participant = rest.partition("/")
-    sides = {side.value: side for side in Side}
-    if not (colon and slash and room and participant) or kind not in sides:
+    if not (colon and slash and room and participant) or kind not in _SIDES:
         return None
-    return sides[kind], room, participant
+    return _SIDES[kind], room, participant
 
 
 def livekit_identity(endpoint: str, room_jid: str) -> str:

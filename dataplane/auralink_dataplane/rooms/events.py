@@ -127,7 +127,11 @@ class RoomEnded:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """All that a side has now: what is not in it is not there, if it was asked for after what we know of it."""
+    """All that a side has now: what is not in it is not there, if it was asked for after what we know of it.
+
+    A participant of whom the side says no version has Version(0): it is there, and that is all. On Jitsi versions are
+    on presence's scale, never on event_sync's.
+    """
 
     side: Side
     room_sid: str  # empty: the side has no such room

@@ -28,7 +28,7 @@ from auralink_dataplane.rooms.commands import (
 )
 from auralink_dataplane.rooms.events import MAX_NAME, Participant, Side, Track, TrackSource
 from auralink_dataplane.rooms.memory import CHAT_S, RoomState, Saying, SideState, is_real
-from auralink_dataplane.rooms.tables import Asking, Room
+from auralink_dataplane.rooms.tables import Room
 
 MAX_UNDER_WAY: Final = 256
 """Commands of one room at a time. More wait for the next plan, and nothing is asked twice meanwhile."""
@@ -60,11 +60,11 @@ class _Desired:
 
 def plan(state: RoomState, rules: Rules, now: float) -> tuple[Command, ...]:
     """In the order in which they are to be begun. Worst cost: a pass over both sides."""
-    desired = _desired(state, rules)
+    desired = _desired(state, rules, now)
     free = MAX_UNDER_WAY - sum(is_under_way(pending, now) for pending in state.asked.values())
     needed = chain(
         _listings(state), _removals(state, desired), _updates(state, desired), _tells(state, rules, now),
-        _mirrors(state, desired, rules), _refusals(state, desired), _closings(state, now),
+        _mirrors(state, desired, rules, now), _refusals(state, desired), _closings(state, now),
     )  # fmt: skip
     begun: dict[str, Command] = {}
     for command in needed:
@@ -84,54 +84,64 @@ def is_over(state: RoomState, now: float) -> bool:
 # --- desired ----------------------------------------------------------------------------------------------------
 
 
-def _desired(state: RoomState, rules: Rules) -> _Desired:
+def _desired(state: RoomState, rules: Rules, now: float) -> _Desired:
     homes = []
     for side in Side:
         there = state.side(side)
         for known in there.people.values():
-            origin = state.origin(side, known.participant.id)
-            if origin is not None and is_real(there, known.participant):
-                homes.append((origin, known.participant))
-    begun = {*state.mirrors, *_being_put(state)}
+            home = known.participant
+            if is_real(there, home) and (origin := state.origin(side, home.id)) is not None:
+                homes.append((origin, home))
+    begun = state.mirrors.keys() | _being_put(state, now)
     homes.sort(key=lambda one: (one[0] not in begun, one[1].version.incarnation, one[0]))
     most = len(homes) if rules.max_participants is None else rules.max_participants
     refusals = [Refuse(origin, home.side, home.id) for origin, home in homes[most:]]
     wanted = {}
+    crosses = _Crosses(rules)
     for origin, home in homes[:most]:
-        shown = _shown(origin, home, rules)
-        refused = dict.fromkeys(track.source for track in home.tracks if not _may_cross(track, rules))
-        if refused:
+        tracks = home.tracks
+        if not all(crosses[track.source, track.mime] for track in tracks):
+            refused = {track.source for track in tracks if not crosses[track.source, track.mime]}
+            tracks = tuple(track for track in tracks if crosses[track.source, track.mime])
             refusals.append(Refuse(origin, home.side, home.id, tuple(sorted(refused, key=lambda one: one.value))))
-        if state.side(home.side.other).room is not Room.ENDED:
-            wanted[origin] = _Wanted(origin, home, home.side.other, shown)
+        to = home.side.other
+        if state.side(to).room is not Room.ENDED:
+            wanted[origin] = _Wanted(origin, home, to, _shown(origin, home, tracks, rules))
     return _Desired(wanted, tuple(refusals))
 
 
-def _shown(origin: str, home: Participant, rules: Rules) -> Shown:
+class _Crosses(dict[tuple[TrackSource, str], bool]):
+    """Whether the policy lets a track of this source and type over; a room's tracks are of few kinds."""
+
+    def __init__(self, rules: Rules) -> None:
+        super().__init__()
+        self._rules = rules
+
+    def __missing__(self, kind: tuple[TrackSource, str]) -> bool:
+        self[kind] = verdict = _may_cross(*kind, self._rules)
+        return verdict
+
+
+def _may_cross(source: TrackSource, mime: str, rules: Rules) -> bool:
+    kind, _, codec = mime.partition("/")
+    media = _MEDIA.get(source)
+    if media is None:
+        media = (kind,) if kind in ("audio", "video") else ("audio", "video")
+    if any(getattr(rules.media, medium) != "Allow" for medium in media):
+        return False
+    return not (kind == "video" and rules.codecs is not None and codec.upper() not in rules.codecs)
+
+
+def _shown(origin: str, home: Participant, tracks: tuple[Track, ...], rules: Rules) -> Shown:
     aura_id = home.attributes.get(AURA_ID, "")
-    return Shown(
-        name=_name(origin, home.name, rules),
-        role=home.role,
-        hand_raised=home.hand_raised,
-        tracks=tuple(track for track in home.tracks if _may_cross(track, rules)),
-        attributes=((AURA_ID, aura_id),) if aura_id and rules.privacy == "Full" else (),
-    )
+    attributes = ((AURA_ID, aura_id),) if aura_id and rules.privacy == "Full" else ()
+    return Shown(_name(origin, home.name, rules), home.role, home.hand_raised, tracks, attributes)
 
 
 def _name(origin: str, name: str, rules: Rules) -> str:
     if rules.privacy in ("Full", "DisplayName"):
         return name[:MAX_NAME]
     return "" if rules.privacy == "Hidden" else f"Guest {blake2s(origin.encode(), digest_size=2).hexdigest()}"
-
-
-def _may_cross(track: Track, rules: Rules) -> bool:
-    kind, _, codec = track.mime.partition("/")
-    media = _MEDIA.get(track.source)
-    if media is None:
-        media = (kind,) if kind in ("audio", "video") else ("audio", "video")
-    if any(getattr(rules.media, medium) != "Allow" for medium in media):
-        return False
-    return not (kind == "video" and rules.codecs is not None and codec.upper() not in rules.codecs)
 
 
 # --- what is needed ---------------------------------------------------------------------------------------------
@@ -142,55 +152,60 @@ def _listings(state: RoomState) -> Iterator[Command]:
 
 
 def _removals(state: RoomState, desired: _Desired) -> Iterator[Command]:
-    for origin, held in sorted(state.mirrors.items()):
-        if origin not in desired.wanted:
-            yield RemoveMirror(origin, held.to, held.id)
+    held = state.mirrors.items()
+    yield from sorted(
+        (RemoveMirror(origin, one.to, one.id) for origin, one in held if origin not in desired.wanted), key=_by_key
+    )
     for side in Side:
-        there = state.side(side)
-        for name, known in sorted(there.people.items()):
-            origin = known.participant.origin
-            if not origin or not _is_leftover(state, side, origin, name):
-                continue
-            if origin in desired.wanted:
-                if origin in state.mirrors:
-                    yield RemoveMirror(origin, side, name)  # another one stands for this participant now
-            elif state.side(side.other).listed_at > known.at:
-                yield RemoveMirror(origin, side, name)
+        yield from sorted(_leftovers(state, desired, side), key=_by_key)
 
 
-def _is_leftover(state: RoomState, side: Side, origin: str, name: str) -> bool:
-    """A mirror of this room that we see and do not hold. Those of other rooms and bridges are not ours to touch."""
+def _leftovers(state: RoomState, desired: _Desired, side: Side) -> Iterator[RemoveMirror]:
+    """Mirrors that we see and do not hold, whose participant left, or has another one by now."""
+    home_listed_at = state.side(side.other).listed_at
+    for name, known in state.side(side).people.items():
+        origin = known.participant.origin
+        held = state.mirrors.get(origin)
+        if not origin or (held is not None and held.id == name) or not _is_of_this_room(state, side, origin, name):
+            continue
+        unneeded = held is not None if origin in desired.wanted else home_listed_at > known.at
+        if unneeded:
+            yield RemoveMirror(origin, side, name)
+
+
+def _is_of_this_room(state: RoomState, side: Side, origin: str, name: str) -> bool:
+    """Mirrors of other rooms and bridges are not ours to touch."""
     parts = parse_origin(origin)
     if parts is None or parts[0] is not side.other:
-        return False
-    held = state.mirrors.get(origin)
-    if held is not None and held.id == name:
         return False
     if name in state.side(side).registered:
         return True  # put by this pod, or by the one that had the room before
     home = state.side(side.other)
-    rooms = (state.jitsi_room,) if parts[0] is Side.JITSI else (home.room_sid, *home.past)
-    return parts[1] in rooms
+    return parts[1] in ((state.jitsi_room,) if home.side is Side.JITSI else (home.room_sid, *home.past))
+
+
+def _by_key(command: RemoveMirror | UpdateMirror) -> tuple[str, str]:
+    return command.key, command.id
 
 
 def _updates(state: RoomState, desired: _Desired) -> Iterator[Command]:
-    for origin, wanted in sorted(desired.wanted.items()):
-        held = state.mirrors.get(origin)
-        if held is not None and held.shown != wanted.shown:
-            yield UpdateMirror(origin, held.to, held.id, wanted.shown)
+    updates = (
+        UpdateMirror(origin, held.to, held.id, wanted.shown)
+        for origin, wanted in desired.wanted.items()
+        if (held := state.mirrors.get(origin)) is not None and held.shown != wanted.shown
+    )
+    return iter(sorted(updates, key=_by_key))
 
 
-def _being_put(state: RoomState) -> set[str]:
+def _being_put(state: RoomState, now: float) -> set[str]:
     return {
-        one.command.origin
-        for one in state.asked.values()
-        if isinstance(one.command, Mirror) and one.state is Asking.ASKED
+        one.command.origin for one in state.asked.values() if isinstance(one.command, Mirror) and is_under_way(one, now)
     }
 
 
-def _mirrors(state: RoomState, desired: _Desired, rules: Rules) -> Iterator[Command]:
+def _mirrors(state: RoomState, desired: _Desired, rules: Rules, now: float) -> Iterator[Command]:
     """Where the policy has a maximum, a place is taken when it is free and not before."""
-    putting = _being_put(state)
+    putting = _being_put(state, now)
     places = len(desired.wanted)
     if rules.max_participants is not None:
         places = rules.max_participants - len({*state.mirrors, *putting})
@@ -239,11 +254,11 @@ def _closings(state: RoomState, now: float) -> Iterator[Command]:
 # --- media ------------------------------------------------------------------------------------------------------
 
 
-def demand(state: RoomState, rules: Rules) -> dict[Side, frozenset[str]]:
+def demand(state: RoomState, rules: Rules, now: float) -> dict[Side, frozenset[str]]:
     """Ids of the tracks that this pod should pull from each side: of mirrored participants, allowed, not muted, and
     somebody real is on the other side. Who of them watches is for the legs to find out."""
     found: dict[Side, set[str]] = {side: set() for side in Side}
-    for origin, one in _desired(state, rules).wanted.items():
+    for origin, one in _desired(state, rules, now).wanted.items():
         if origin in state.mirrors and _somebody_watches(state.side(one.to)):
             found[one.home.side].update(track.id for track in one.shown.tracks if not track.muted)
     return {side: frozenset(tracks) for side, tracks in found.items()}

@@ -31,10 +31,10 @@ class Fact(Enum):
     VAGUE_LEAVE = "vague leave"  # one ended, it does not say which
     OLD_LEAVE = "old leave"  # an earlier joining ended
     OUTRANKED = "hearsay"  # of Jitsi's event_sync, where presence knows better
-    LISTED_JOIN = "listed, a join"  # as the first three, but in a listing
-    LISTED_NEWS = "listed, news"
+    LISTED_JOIN = "join listed"  # as the first three, but in a listing
+    LISTED_NEWS = "news listed"
     LISTED = "listed"
-    LISTED_BEFORE = "listed before"  # in a listing asked for before we took it for gone
+    LISTED_BEFORE = "listed earlier"  # in a listing asked for before we took it for gone
     UNLISTED = "not listed"  # not in a listing asked for after the last news
     ROOM_OVER = "room over"  # the room it was in is no more
     EXPIRED = "120 s"
@@ -55,9 +55,9 @@ class RoomFact(Enum):
     OVER = "past room"  # one that ended
     ENDS = "end"
     PAST_ENDS = "end of another"
-    LISTED_HERE = "listed, this room"
-    LISTED_OTHER = "listed, other room"
-    LISTED_NONE = "listed, no room"  # and nobody is left in it
+    LISTED_HERE = "this room listed"
+    LISTED_OTHER = "other room listed"
+    LISTED_NONE = "no room listed"  # and nobody is left in it
 
 
 class Asking(Enum):

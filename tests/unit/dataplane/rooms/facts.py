@@ -20,8 +20,8 @@ def person(side: Side, name: str, incarnation: int = 1, number: int = 0, **more:
 
 
 def seen(
-    side: Side, name: str, incarnation: int = 1, number: int = 0, *, source: Source | None = None, sid: str | None = None,
-    **more: Any,
+    side: Side, name: str, incarnation: int = 1, number: int = 0, *,
+    source: Source | None = None, sid: str | None = None, **more: Any,
 ) -> Seen:  # fmt: skip
     source = source or (Source.WEBHOOK if side is LK else Source.PRESENCE)
     return Seen(person(side, name, incarnation, number, **more), source, SID[side] if sid is None else sid)

@@ -1,5 +1,6 @@
 """The tables are whole: each pair of a state and a fact has its line, or is named here as one that cannot be."""
 
+from enum import Enum
 from itertools import product
 
 import pytest
@@ -16,6 +17,8 @@ from auralink_dataplane.rooms.tables import (
     Room,
     RoomFact,
 )
+
+from hack.roomdoc import PAGE, TABLES, drawing, written
 
 _THERE = (Presence.PRESENT, Presence.MISSED)
 _NOT_THERE = (Presence.ABSENT, Presence.GONE, Presence.PRESUMED)
@@ -46,17 +49,19 @@ IMPOSSIBLE_COMMAND = {
 
 
 @pytest.mark.parametrize(
-    ("table", "states", "facts", "impossible"),
+    ("lines", "pairs", "impossible"),
     [
-        (PARTICIPANT, Presence, Fact, IMPOSSIBLE),
-        (ROOM, Room, RoomFact, IMPOSSIBLE_ROOM),
-        (COMMAND, Asking, Answered, IMPOSSIBLE_COMMAND),
+        (set(PARTICIPANT), set(product(Presence, Fact)), IMPOSSIBLE),
+        (set(ROOM), set(product(Room, RoomFact)), IMPOSSIBLE_ROOM),
+        (set(COMMAND), set(product(Asking, Answered)), IMPOSSIBLE_COMMAND),
     ],
     ids=["participant", "room", "command"],
 )
-def test_each_pair_has_one_line_or_cannot_be(table: dict, states: type, facts: type, impossible: set) -> None:  # type: ignore[type-arg]
-    assert not set(table) & impossible
-    assert set(table) | impossible == set(product(states, facts))
+def test_each_pair_has_a_line_or_cannot_be(
+    lines: set[tuple[Enum, Enum]], pairs: set[tuple[Enum, Enum]], impossible: set[tuple[Enum, Enum]]
+) -> None:
+    assert not lines & impossible
+    assert lines | impossible == pairs
 
 
 def test_only_listings_correct() -> None:
@@ -74,3 +79,23 @@ def test_a_joining_that_ended_is_left_only_by_a_later_one_or_by_time() -> None:
 
 def test_every_outcome_that_tables_name_has_a_name_of_its_own() -> None:
     assert len({outcome.value for outcome in Outcome}) == len(Outcome)
+
+
+def test_the_page_for_readers_draws_the_tables_as_they_are() -> None:
+    page = PAGE.read_text()
+    assert written(page) == page
+
+
+def test_every_line_is_in_the_drawing() -> None:
+    for table in TABLES.values():
+        drawn = drawing(table)
+        for (state, fact), step in table.items():
+            rows = [row for row in drawn.splitlines() if row.startswith(f"| {state.value} |") and fact.value in row]
+            assert any(f"| {step.to.value} |" in row and step.outcome.value in row + "nothing" for row in rows)
+            if step.to is not state:
+                assert f"    {state.value} --> {step.to.value}: " in drawn
+
+
+def test_a_page_without_its_markers_is_refused() -> None:
+    with pytest.raises(ValueError, match="markers of participant"):
+        written("# Rooms")

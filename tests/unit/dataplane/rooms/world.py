@@ -1,7 +1,7 @@
 """A conference and a room as they truly are, the lossy way their news take to us, and a worker that carries out plans.
 
-The world is told what happens and says it as facts; the channel loses 30 % of them, doubles 30 %, and delays each by its
-own time. Commands take time, fail, or work without anybody hearing of it. All by one seeded generator.
+The world is told what happens and says it as facts; the channel loses 30 % of them, doubles 30 %, and delays each by
+its own time. Commands take time, fail, or work without anybody hearing of it. All by one seeded generator.
 """
 
 import heapq
@@ -53,12 +53,16 @@ SKEW_MS = 1500  # event_sync's clock against ours, and its seconds
 
 @dataclass
 class World:
-    rng: Random
+    seed: int
+    rng: Random = field(init=False)
     now: float = 1000.0
     people: dict[Side, dict[str, Participant]] = field(default_factory=lambda: {side: {} for side in Side})
-    sids: dict[Side, str] = field(default_factory=lambda: {side: "" for side in Side})
-    told: list[Event] = field(default_factory=list)
+    sids: dict[Side, str] = field(default_factory=lambda: dict.fromkeys(Side, ""))
+    told: list[Event] = field(default_factory=list)  # and not yet on its way
     numbers: "count[int]" = field(default_factory=lambda: count(1))
+
+    def __post_init__(self) -> None:
+        self.rng = Random(self.seed)  # noqa: S311 - it makes tests repeatable
 
     def open(self, side: Side) -> None:
         if not self.sids[side]:
