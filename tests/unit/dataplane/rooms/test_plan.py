@@ -171,6 +171,35 @@ def test_a_mirror_missing_in_two_listings_is_put_again() -> None:
     assert [type(command) for command in room.plan()] == [Mirror]
 
 
+def test_a_late_answer_does_not_say_what_a_mirror_shows_now() -> None:
+    room = with_bob().take(seen(JITSI, "bob", 1, 1, shown="Robert"))
+    (first,) = room.ask()
+    assert isinstance(first, UpdateMirror)
+    room.now += 10
+    room.take(seen(JITSI, "bob", 1, 2, shown="Rob"))
+    (second,) = room.ask()
+    room.take(Done(second), seen(JITSI, "bob", 1, 3, shown="Robert"), Done(first))
+    (third,) = room.plan()
+    assert isinstance(third, UpdateMirror)
+    assert third.shown.name == "Robert"
+
+
+def test_a_mirror_that_leaves_because_we_remove_it_is_not_lost() -> None:
+    room = with_bob().take(left(JITSI, "bob", 1))
+    (removal,) = room.ask()
+    room.take(left(LK, BOB_ID, 10))
+    assert Outcome.MIRROR_LOST not in room.outcomes
+    assert room.take(Done(removal), seen(JITSI, "bob", 2)).plan() != ()
+
+
+def test_a_mirror_put_while_its_room_ended_went_with_it() -> None:
+    room = Bridged().known().take(seen(JITSI, "bob"))
+    (mirror,) = room.ask()
+    room.take(RoomEnded(LK, SID[LK], Source.WEBHOOK), Done(mirror, BOB_ID, Version(10)))
+    assert (room.state.mirrors, room.state.livekit.room) == ({}, Room.ENDED)
+    assert room.plan() == ()
+
+
 def test_the_incarnation_of_a_home_changes_nothing_of_its_mirror() -> None:
     assert with_bob().take(seen(JITSI, "bob", 2)).plan() == ()
 
