@@ -51,14 +51,16 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc -Iauralink_pb=protos/auralink --plug
 	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc $(foreach kind,python grpc_python mypy mypy_grpc,--$(kind)_out=$(1)) \
 	protos/auralink/aicore/v1/aicore.proto 2>/dev/null
 
-generate: $(VENV)/.installed ## Write the gRPC package and the CRDs anew
+generate: $(VENV)/.installed ## Write the gRPC package, the CRDs and the tables of docs/rooms.md anew
 	@$(call PROTOC,protos)
 	@$(BIN)/python -m auralink_operator.crdgen
+	@$(BIN)/python -m hack.roomdoc
 
 generate-check: $(VENV)/.installed
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; $(call PROTOC,"$$tmp"); \
 	  diff -r -x __pycache__ -x __init__.py -x py.typed "$$tmp/auralink_pb" protos/auralink_pb || { echo "protos/auralink_pb is not what the .proto says: make generate"; exit 1; }
 	@$(BIN)/python -m auralink_operator.crdgen --check
+	@$(BIN)/python -m hack.roomdoc --check
 
 # --- tests ---------------------------------------------------------------------------------------------------
 .PHONY: test lint lint-python lint-rust lint-chart unit integration e2e

@@ -1,10 +1,10 @@
-"""What happens in a room, as typed facts: the one language that webhooks, signalling, presence and listings are put into.
+"""What happens in a room, as typed facts: the one language of webhooks, signalling, presence and listings.
 
 A fact is what one side said of itself, with the version that orders it. Nothing here says when it is to be believed
 (`state`) or what is to be done about it (`plan`).
 
-A room has two sides. On a side, somebody is known by an id: LiveKit's identity, Jitsi's endpoint id (the resource of the
-occupant's JID). Who we put there ourselves carries an `origin`, and is never mirrored back.
+A room has two sides. On a side, somebody is known by an id: LiveKit's identity, Jitsi's endpoint id (the resource of
+the occupant's JID). Who we put there ourselves carries an `origin`, and is never mirrored back.
 """
 
 from collections.abc import Mapping
@@ -21,6 +21,10 @@ MAX_METADATA_BYTES: Final = 512 << 10
 class Side(Enum):
     LIVEKIT = "livekit"
     JITSI = "jitsi"
+
+    @property
+    def other(self) -> "Side":
+        return Side.JITSI if self is Side.LIVEKIT else Side.LIVEKIT
 
 
 class Source(Enum):
@@ -52,7 +56,9 @@ class Role(Enum):
 class Version:
     """Which of two facts of one participant is the newer. A higher incarnation is another joining of the same id."""
 
-    incarnation: int  # ms since 1970 when it joined: LiveKit `joined_at_ms`, event_sync `joined_at`, presence: as first seen
+    incarnation: (
+        int  # ms since 1970 when it joined: LiveKit `joined_at_ms`, event_sync `joined_at`, presence: as first seen
+    )
     number: int = 0  # within it: LiveKit `ParticipantInfo.version`, Jitsi the presences seen so far
 
 
@@ -81,6 +87,7 @@ class Participant:
     attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     origin: str = ""  # of one that we put there: "jitsi:<room jid>/<endpoint>" or "livekit:<room sid>/<identity>"
     is_bridge: bool = False  # LiveKit kind BRIDGE, Jitsi stats-id "auralink"
+    hidden: bool = False  # not shown to its own side (recorders, LiveKit's `hidden`, Jitsi's focus): never mirrored
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +127,11 @@ class RoomEnded:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """All that a side has now: what is not in it is not there, if it was asked for after what we know of it."""
+    """All that a side has now: what is not in it is not there, if it was asked for after what we know of it.
+
+    A participant of whom the side says no version has Version(0): it is there, and that is all. On Jitsi versions are
+    on presence's scale, never on event_sync's.
+    """
 
     side: Side
     room_sid: str  # empty: the side has no such room
