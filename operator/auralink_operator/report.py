@@ -15,6 +15,7 @@ log = logging.getLogger("auralink_operator.reconcile")
 
 POD_MANAGER = "auralink-pod."
 STATUS_EVERY_S, PROGRESS_EVERY_S = 2.0, 5.0  # what says nothing new but details is told together
+_ON_ITS_WAY = ("Progressing", "ConfigPropagating")  # how far it is, which changes by itself
 
 
 async def write_status(obj: Obj, status: Status, ctx: Context) -> bool:
@@ -38,9 +39,11 @@ def can_wait_s(before: Mapping[str, Any], status: Status) -> float:
 def _news(status: Mapping[str, Any]) -> dict[str, Any]:
     """What nobody should have to wait for."""
     said = ["observedGeneration", "lastHandledReconcileAt"]
-    if _is(status, "Ready")[0] == "True":
+    ready, reason = _is(status, "Ready")
+    if ready == "True":
         said += ["config", "endpoints"]
-    return {of: _is(status, of) for of in ("Ready", "Stalled")} | {name: status.get(name) for name in said}
+    news: dict[str, Any] = {name: status.get(name) for name in said}
+    return news | {"Ready": (ready, "" if reason in _ON_ITS_WAY else reason), "Stalled": _is(status, "Stalled")}
 
 
 def _is(status: Mapping[str, Any], of: str) -> tuple[str, str]:

@@ -258,6 +258,26 @@ async def test_a_flip_posts_an_event_and_its_refusal_is_no_failure() -> None:
     assert any(c["type"] == "Degraded" for c in desk.status()["conditions"])
 
 
+async def test_how_far_a_new_bridge_is_is_no_news() -> None:
+    """Its pods are there before they have acknowledged: another reason for the same, for a moment."""
+    desk = Desk(samples.bridge(), samples.pod("p1"))
+    await desk.look()
+    await desk.look()
+    assert desk.ready() == ("False", "Progressing")
+    writes = desk.cluster.calls.count(("status", KEY))
+    desk.roll_out()
+    again_s = await desk.look()
+    assert again_s is not None
+    assert 0 < again_s <= PROGRESS_EVERY_S
+    assert desk.cluster.calls.count(("status", KEY)) == writes
+    desk.time += again_s
+    await desk.look()
+    assert desk.ready() == ("False", "ConfigPropagating")
+    desk.acknowledge("p1", 1)
+    await desk.settle()
+    assert desk.ready() == ("True", "Succeeded")
+
+
 async def test_details_are_told_together_and_news_at_once() -> None:
     desk = await serving()
     writes = desk.cluster.calls.count(("status", KEY))
