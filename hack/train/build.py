@@ -37,7 +37,7 @@ CANDIDATES = {
 SMALL_ONLY = ("H265", "AV1")  # not at 720p, where a picture of theirs takes longer than a bridge waits
 SUBSAMPLE = 3  # pictures between scored ones
 
-_FORMAT = 1  # of what is kept; a change of what is measured needs a new one
+_FORMAT = 2  # of what is kept; a change of what is measured needs a new one
 
 
 @dataclass(frozen=True, slots=True)
