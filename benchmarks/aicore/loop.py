@@ -38,7 +38,7 @@ def recompress(
     so that no frame is skipped. Raises RuntimeError if one is not recompressed.
     """
     policy = Policy(target_savings=target, quality_level=LEVEL, latency_budget_ms=1000, always=True)
-    model = packaged() if floor else _floorless()
+    model = packaged() if floor else floorless()
     now = 0.0
     transcoder = Transcoder(Session(Codec[codec], policy, Limits(), screen=False), lambda: now, model=model)
     answers = []
@@ -59,7 +59,7 @@ def recompress(
     return answers
 
 
-def _floorless() -> Model:
+def floorless() -> Model:
     """The packaged model, but that no quantiser loses anything."""
     curves = {
         codec: replace(curve, losses=(0.0, 1.0), ceilings=(curve.highest_q - 1.0, float(curve.highest_q)))

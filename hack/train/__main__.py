@@ -84,7 +84,7 @@ def _rounded(those: Mapping[str, float]) -> dict[str, float]:
 
 
 def judge(streams: Sequence[Measurement]) -> Verdict:
-    """Raises ValueError where no stream is of a real clip."""
+    """What can be learned of the codec that all these streams are of."""
     found = [half for stream in streams for half in halves(stream)]
     curve = report.medians(found)
     groups = {stream.group for stream in streams if stream.public}

@@ -32,8 +32,6 @@ MAX_TOLD: Final = 1024
 
 TOMBSTONE_S: Final = 120.0
 """Longer than Jitsi keeps a lost connection (smacks hibernation, 60 s) and than LiveKit repeats a webhook."""
-MISSES: Final = 2
-"""Listings in a row without it: one may have been read while somebody reconnected. As the table counts them."""
 CHAT_S: Final = 30.0
 """A message that could not be told by then is no longer part of the talk."""
 ENDED: Final = 2**63 - 1

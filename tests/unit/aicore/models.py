@@ -1,6 +1,6 @@
 """Model files made up for tests: H.264 with one condition on q, 27, on either side of which all is the same."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from auralink_aicore.features import NAMES
@@ -37,15 +37,6 @@ def content(loss_below: float = 1.0, loss_above: float = 6.0) -> dict[str, Any]:
 def medians() -> Model:
     """One that has learned nothing."""
     return read("auralink-q-9.0.0.json", canonical({**content(), "learned": {}}))
-
-
-def floorless() -> Model:
-    """The packaged one, but that no quantiser loses anything: the target alone decides."""
-    curves = {
-        codec: replace(curve, losses=(0.0, 1.0), ceilings=(curve.highest_q - 1.0, float(curve.highest_q)))
-        for codec, curve in packaged().curves.items()
-    }
-    return replace(packaged(), curves=curves)
 
 
 def made(loss_below: float = 1.0, loss_above: float = 6.0, name: str = "auralink-q-9.0.0.json") -> Model:

@@ -17,7 +17,8 @@ from auralink_aicore.transcoder import (
     Mode,
 )
 
-from tests.unit.aicore import clips, models
+from benchmarks.aicore.loop import floorless
+from tests.unit.aicore import clips
 from tests.unit.aicore.bench import COMPRESSED, FAILED, SKIPPED, UNCHANGED, Bench, expect_wait_for_key, saved, sent
 from tests.unit.aicore.clips import Sender
 
@@ -73,12 +74,12 @@ class TestSaving:
     def test_follows_the_target(self, sender: Sender, target: float) -> None:
         units = sender.send(frames=240, kbps=sender.rich_kbps)
         policy = Policy(always=True, target_savings=target)
-        results = Bench(sender, policy, model=models.floorless()).run(units)
+        results = Bench(sender, policy, model=floorless()).run(units)
         assert saved(units[30:], results[30:]) == pytest.approx(target, abs=0.03)
 
     def test_follows_a_changed_target_without_a_new_session(self, sender: Sender) -> None:
         units = sender.send(frames=240, kbps=sender.rich_kbps)
-        bench = Bench(sender, Policy(always=True, target_savings=0.4), model=models.floorless())
+        bench = Bench(sender, Policy(always=True, target_savings=0.4), model=floorless())
         bench.run(units[:120])
         bench.transcoder.apply(Policy(always=True, target_savings=0.2))
         results = bench.run(units[120:])

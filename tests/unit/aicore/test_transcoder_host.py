@@ -9,6 +9,7 @@ from auralink_aicore.controller import Policy
 from auralink_aicore.model import Model
 from auralink_aicore.transcoder import Advice, Disposition, Frame, Judge, Mode, Result, Session, Transcoder
 
+from benchmarks.aicore.loop import floorless
 from tests.unit.aicore import clips, models
 
 COMPRESSED, UNCHANGED, _, _ = Disposition
@@ -110,7 +111,7 @@ class TestReport:
         assert report.ln_bytes[0] - report.ln_bytes[-1] == pytest.approx(models.SPAN)
 
     def test_a_share_moves_the_stream_and_is_taken_back(self) -> None:
-        bench, units = Bench(model=models.floorless()), clips.h264(frames=240)
+        bench, units = Bench(model=floorless()), clips.h264(frames=240)
         bench.run(units[:40])
         bench.transcoder.share(0.7)
         bench.run(units[40:70])
